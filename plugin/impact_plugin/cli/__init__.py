@@ -1,0 +1,1 @@
+"""The commands of ``impact-plugin``, one module each."""

@@ -1,0 +1,141 @@
+"""What an operator sets for the process: defaults, then a TOML file, then ``IMPACT_PLUGIN__SECTION__KEY`` variables."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from impact_plugin.errors import SettingsError
+
+ENVIRONMENT_PREFIX: Final = "IMPACT_PLUGIN__"
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the sections: unknown keys are mistakes."""
+
+
+class ServerSettings(Section, frozen=True):
+    """Where the service listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 9090
+    operator_host: str = "127.0.0.1"
+    operator_port: int = 9091
+    max_body_mb: int = 200
+    shutdown_grace_seconds: float = 20.0
+
+
+class ImpactSettings(Section, frozen=True):
+    """impact.com's two hosts; replace them to send to a stand-in."""
+
+    tracking_url: str = "https://trkapi.impact.com"
+    api_url: str = "https://api.impact.com"
+
+
+class RudderSettings(Section, frozen=True):
+    """How RudderStack sees us."""
+
+    upstream: str = ""
+    destination_types: tuple[str, ...] = ("IMPACT",)
+    router_transform: bool = True
+
+
+class DeliverySettings(Section, frozen=True):
+    """Delivery on behalf of the router (``Router.IMPACT.transformerProxy=true``)."""
+
+    timeout_seconds: float = 10.0
+    connections: int = 64
+
+
+class StateSettings(Section, frozen=True):
+    """Where the service keeps what must outlive it."""
+
+    dir: str = "./var"
+
+
+class LogSettings(Section, frozen=True):
+    """The service's own log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All sections."""
+
+    server: ServerSettings = ServerSettings()
+    impact: ImpactSettings = ImpactSettings()
+    rudder: RudderSettings = RudderSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    state: StateSettings = StateSettings()
+    log: LogSettings = LogSettings()
+
+
+DESCRIPTIONS: Final[dict[str, str]] = {
+    "server.host": "Address the router's port listens on.",
+    "server.port": "Port for the router; 9090 is the stock transformer's.",
+    "server.operator_host": "Address the operator's port listens on.",
+    "server.operator_port": "Port for /metrics, /health, /ready and /version; 9091 is the stock transformer's.",
+    "server.max_body_mb": "Largest request body in MiB after inflation; a larger one is answered 503 and counted.",
+    "server.shutdown_grace_seconds": "How long a stopping service lets requests finish.",
+    "impact.tracking_url": "Base of Page Loads, in transformed requests and in what the proxy may call.",
+    "impact.api_url": "Base of Conversions, in transformed requests and in what the proxy may call.",
+    "rudder.upstream": "URL of the stock transformer that gets every request that is not ours; empty for none.",
+    "rudder.destination_types": "Destination definitions that are ours; separate several with commas in the environment.",
+    "rudder.router_transform": "Whether /features allows the router to transform at delivery time (/routerTransform).",
+    "delivery.timeout_seconds": "Longest delivery of one request when the router names no RdProxy-Timeout.",
+    "delivery.connections": "Connections to impact.com at the same time, both hosts together.",
+    "state.dir": "Folder for state; made at start, mode 0700.",
+    "log.level": "Least serious level to log.",
+    "log.format": "json for machines, console for people.",
+}
+"""One sentence for each setting; the reference page and ``--help`` are made from it."""
+
+
+def load_settings(file: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Read and check the settings; raises :class:`SettingsError` naming what is wrong and where it came from."""
+    tree = _read_file(file) if file is not None else {}
+    for name, value in environment.items():
+        if name.upper().startswith(ENVIRONMENT_PREFIX):
+            _place(tree, name, value)
+    try:
+        settings = msgspec.convert(tree, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"settings: {error}") from error
+    _check(settings)
+    return settings
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: is not TOML: {error}") from error
+
+
+def _place(tree: dict[str, Any], name: str, value: str) -> None:
+    """Put one environment variable where it belongs; an unknown one is a mistake, not silence."""
+    section, _, key = name[len(ENVIRONMENT_PREFIX) :].lower().partition("__")
+    setting = f"{section}.{key}"
+    if setting not in DESCRIPTIONS:
+        raise SettingsError(f"{name}: there is no setting {setting}; see the README's table of settings")
+    several = setting == "rudder.destination_types"
+    tree.setdefault(section, {})[key] = [part.strip() for part in value.split(",") if part.strip()] if several else value
+
+
+def _check(settings: Settings) -> None:
+    for name in ("tracking_url", "api_url"):
+        if not getattr(settings.impact, name).startswith(("https://", "http://")):
+            raise SettingsError(f"impact.{name}: must start with https:// or http://")
+    if settings.rudder.upstream and not settings.rudder.upstream.startswith(("https://", "http://")):
+        raise SettingsError("rudder.upstream: must start with https:// or http://, or be empty")
+    if not settings.rudder.destination_types:
+        raise SettingsError("rudder.destination_types: must name at least one destination type")
+    if not 1 <= settings.server.max_body_mb <= 2048:
+        raise SettingsError("server.max_body_mb: must be between 1 and 2048")
+    if settings.delivery.timeout_seconds <= 0 or settings.delivery.connections < 1:
+        raise SettingsError("delivery: timeout_seconds and connections must be greater than zero")

@@ -1,0 +1,70 @@
+"""From Segment-spec events to impact.com requests: pure functions over immutable values.
+
+>>> from impact_transformers import compile_destination, decode_event, transform
+
+``decode_event`` reads one event in any router's dialect, ``compile_destination`` what an operator configured, and
+``transform`` answers with exactly one of :class:`Send`, :class:`Skip` and :class:`Reject`.
+"""
+
+from impact_transformers.configuration import ConfigKey, ConfigurationError, DestinationConfig, Problem
+from impact_transformers.destination import AnyDestination, Destination, DynamicDestination, compile_destination
+from impact_transformers.events import (
+    AnyEvent,
+    Event,
+    Identify,
+    KnownEvent,
+    Page,
+    Screen,
+    Track,
+    UndecodableEventError,
+    Unsupported,
+    decode_event,
+    decode_leniently,
+    decode_object,
+)
+from impact_transformers.explain import Explanation, explain
+from impact_transformers.normalize import email as hash_email
+from impact_transformers.normalize import holds_email
+from impact_transformers.outcome import REASONS, Outcome, Reason, ReasonFacts, Reject, Send, Skip
+from impact_transformers.requests import Conversion, PageLoad, Request
+from impact_transformers.secret import Secret
+from impact_transformers.transform import transform
+
+__all__ = [
+    "REASONS",
+    "AnyDestination",
+    "AnyEvent",
+    "ConfigKey",
+    "ConfigurationError",
+    "Conversion",
+    "Destination",
+    "DestinationConfig",
+    "DynamicDestination",
+    "Event",
+    "Explanation",
+    "Identify",
+    "KnownEvent",
+    "Outcome",
+    "Page",
+    "PageLoad",
+    "Problem",
+    "Reason",
+    "ReasonFacts",
+    "Reject",
+    "Request",
+    "Screen",
+    "Secret",
+    "Send",
+    "Skip",
+    "Track",
+    "UndecodableEventError",
+    "Unsupported",
+    "compile_destination",
+    "decode_event",
+    "decode_leniently",
+    "decode_object",
+    "explain",
+    "hash_email",
+    "holds_email",
+    "transform",
+]

@@ -1,0 +1,203 @@
+"""Mapping rows become one Python function per table and destination, as attrs and dataclasses make theirs.
+
+The function holds an inlined look-up for each path and a call of the row's rule, nothing else; walking the rows of
+the table for each event would cost more than decoding the event. :func:`trace` walks the same rows the slow way and tells what
+was tried; a property test keeps the two equal.
+"""
+
+import linecache
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from impact_transformers import events, sources
+from impact_transformers.fields import Row
+from impact_transformers.normalize import Rule
+from impact_transformers.outcome import RefusalError
+from impact_transformers.paths import PARTS, Access, dig, event_access, item_access
+from impact_transformers.trail import Step, Try
+
+Fill: TypeAlias = Callable[[Any, Any, dict[str, str], str], None]
+"""``fill(event or product, message, form, index)`` adds the parameters to ``form``."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """One place of a row: its path as written, and how to read it (a constant when it is the destination's)."""
+
+    path: str
+    access: Access | None = None
+    constant: str | None = None
+
+
+class Compiled(msgspec.Struct, frozen=True):
+    """A row whose paths and rule are resolved for one destination."""
+
+    row: Row
+    sources: tuple[Source, ...]
+    rule: Rule
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the value is the destination's alone and can be worked out once."""
+        return bool(self.sources) and all(source.constant is not None for source in self.sources)
+
+    @property
+    def wide(self) -> bool:
+        """Whether a path needs the generically decoded event."""
+        return any(source.access is not None and source.access.wide for source in self.sources)
+
+
+_numbers: Final = count(1)
+
+_EVENT_LOCALS: Final = (
+    "context = event.context or NO_CONTEXT",
+    "properties = event.properties or EMPTY",
+    "traits = event.traits or EMPTY",
+    "context_traits = context.traits or EMPTY",
+    *(f"{part} = context.{part} or NO_{part.upper()}" for part in PARTS),
+)
+_NAMESPACE: Final = {
+    "EMPTY": {},
+    "NO_CONTEXT": events.NO_CONTEXT,
+    **{f"NO_{part.upper()}": getattr(events, f"NO_{part.upper()}") for part in PARTS},
+    **{f"named_{name}": function for name, function in sources.NAMED.items()},
+    "dig": dig,
+}
+
+
+def source_of(path: str, constants: Mapping[str, str], *, item: bool = False) -> Source:
+    """Resolve one entry of a row's ``from``."""
+    if path.startswith("destination."):
+        return Source(path, constant=constants.get(path.removeprefix("destination."), ""))
+    if path.startswith("@"):
+        return Source(path, access=Access(f"named_{path[1:]}(event)"))
+    return Source(path, access=item_access(path) if item else event_access(path))
+
+
+def compile_fill(rows: Sequence[Compiled], *, item: bool = False) -> Fill:
+    """Generate the function that fills a form from an event, or from one product of it (``item``)."""
+    namespace: dict[str, Any] = dict(_NAMESPACE, object_at=object_at)
+    parameter = "item" if item else "event"
+    lines = [f"def fill({parameter}, message, form, index):", *_indent(_locals(rows, item=item))]
+    for guard, guarded in _by_guard(rows):
+        body = [line for number, row in guarded for line in _row_lines(row, number, namespace)]
+        lines += _indent([f"if {guard}:", *_indent(body)] if guard and body else body)
+    lines.append("    return None")
+    text = "\n".join(lines) + "\n"
+    name = f"<impact_transformers mapping {next(_numbers)}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    exec(compile(text, name, "exec"), namespace)  # noqa: S102 - generated from our own tables and checked paths
+    fill: Fill = namespace["fill"]
+    return fill
+
+
+def _locals(rows: Sequence[Compiled], *, item: bool) -> list[str]:
+    """The statements that give the generated code its local names."""
+    hoists = dict.fromkeys(
+        (source.access.root, source.access.hoisted)
+        for row in rows
+        for source in row.sources
+        if source.access is not None and source.access.hoisted is not None
+    )
+    return [
+        *(() if item else _EVENT_LOCALS),
+        *(f"{root}_{key} = object_at({root}, {key!r})" for root, key in hoists),
+    ]
+
+
+def _by_guard(rows: Sequence[Compiled]) -> list[tuple[str, list[tuple[int, Compiled]]]]:
+    """The rows, numbered, under the condition that must hold for them to find anything; "" is always."""
+    groups: dict[str, list[tuple[int, Compiled]]] = {}
+    for number, row in enumerate(rows):
+        if row.sources:
+            groups.setdefault(_guard(row), []).append((number, row))
+    return sorted(groups.items())
+
+
+def _guard(row: Compiled) -> str:
+    if row.row.when == "device":
+        return "device is not NO_DEVICE"
+    roots = {source.access.root if source.access else "" for source in row.sources}
+    return "traits or context_traits" if roots <= {"traits", "context_traits"} else ""
+
+
+def _indent(lines: Sequence[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
+def object_at(value: dict[str, Any], key: str) -> dict[str, Any]:
+    """The object under ``key``, or an empty one."""
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _row_lines(row: Compiled, number: int, namespace: dict[str, Any]) -> list[str]:
+    """The statements of one row."""
+    target = repr(row.row.param)
+    if "{i}" in row.row.param:
+        before, after = row.row.param.split("{i}")
+        target = f"{before!r} + index + {after!r}" if after else f"{before!r} + index"
+    if row.fixed:
+        value = _first(row.rule(source.constant) for source in row.sources)
+        return [] if value is None else [f"form[{target}] = {value!r}"]
+    namespace[f"rule_{number}"] = row.rule
+    lines: list[str] = []
+    indent = ""
+    for source in row.sources:
+        expression = repr(source.constant) if source.access is None else source.access.expression
+        lines.append(f"{indent}value = {expression}")
+        lines.append(f"{indent}text = None if value is None else rule_{number}(value)")
+        lines.append(f"{indent}if text is not None:")
+        lines.append(f"{indent}    form[{target}] = text")
+        lines.append(f"{indent}else:")
+        indent += "    "
+    return [*lines, f"{indent}pass"]
+
+
+def _first(values: Any) -> str | None:
+    return next((value for value in values if value is not None), None)
+
+
+def trace(rows: Sequence[Compiled], subject: Any, message: Any, index: str = "", *, item: bool = False) -> list[Step]:
+    """Do what the compiled function does, and say for each row what was tried and what won.
+
+    A refusal ends its row and is noted on the step; the caller decides what it means for the event.
+    """
+    scope = dict(_NAMESPACE, object_at=object_at, message=message) | {"item" if item else "event": subject}
+    for line in _locals(rows, item=item):
+        name, expression = line.split(" = ")
+        scope[name] = _evaluate(expression, scope)
+    has_device = scope.get("device") is not events.NO_DEVICE
+    return [_trace_row(row, scope, index) for row in rows if row.row.when != "device" or has_device]
+
+
+def _trace_row(row: Compiled, scope: dict[str, Any], index: str) -> Step:
+    tries: list[Try] = []
+    for source in row.sources:
+        value = source.constant if source.access is None else _evaluate(source.access.expression, scope)
+        found = value is not None and value != ""
+        try:
+            result = row.rule(value) if found else None
+        except RefusalError as refusal:
+            tries.append(Try(source.path, found, refused=refusal.detail))
+            break
+        tries.append(Try(source.path, found, result))
+        if result is not None:
+            break
+    name = row.row.param.replace("{i}", index)
+    return Step(name, row.row.rule, tuple(tries), _first(one.result for one in tries))
+
+
+def locate(refusal: RefusalError, steps: Sequence[Step]) -> RefusalError:
+    """The refusal with the parameter and path at which :func:`trace` met it."""
+    for step in steps:
+        for one in step.tries:
+            if one.refused is not None:
+                return refusal.at(step.parameter, one.path)
+    return refusal
+
+
+def _evaluate(expression: str, scope: dict[str, Any]) -> Any:
+    return eval(expression, scope)  # noqa: S307 - the very expression the compiled function runs

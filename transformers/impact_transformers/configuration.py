@@ -1,0 +1,375 @@
+"""From what an operator wrote to a :class:`DestinationConfig`, or a list of everything that is wrong with it.
+
+The keys, their types and limits come from the plugin's manifest as :class:`ConfigKey` rows; this module knows the
+types. RudderStack's control plane saves the same setting in several shapes (text or number, a bare value or one per
+source type, ``[{"eventName": ...}]`` or names): all of them are read.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from impact_transformers.paths import PathError, parse_path
+from impact_transformers.secret import Secret
+
+KeyType: TypeAlias = Literal["string", "boolean", "names", "mapping", "event_types", "sources", "strings"]
+Kind: TypeAlias = Literal["action", "lead", "install", "page_load"]
+
+KINDS: Final = ("action", "lead", "install", "page_load")
+LATER_KINDS: Final = ("reversal", "modification")
+LATER_KEYS: Final = ("reversalEventNames", "modificationEventNames", "refundEventNames")
+VARIABLE_PREFIX: Final = "IMPACT_VAR_"
+
+TEMPLATE: Final = re.compile(
+    r"\{\{\s*(?:event\.|message\.)?(?P<path>[^|{}]+?)\s*(?:\|\|\s*(?P<default>.*?)\s*)?\}\}", re.DOTALL
+)
+
+SOURCE_TYPES: Final = frozenset(
+    (
+        "amp",
+        "android",
+        "androidKotlin",
+        "cloud",
+        "cloudSource",
+        "cordova",
+        "flutter",
+        "ios",
+        "iosSwift",
+        "reactnative",
+        "shopify",
+        "unity",
+        "warehouse",
+        "web",
+    )
+)
+
+
+class ConfigKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One key of the destination's configuration, as the manifest describes it."""
+
+    key: str
+    type: KeyType
+    title: str
+    description: str
+    default: Any = None
+    required: bool = False
+    secret: bool = False
+    pattern: str | None = None
+    values: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One mistake: where, and what to do about it."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class ConfigurationError(ValueError):
+    """The configuration cannot be used; ``problems`` lists every mistake, not only the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+class EventType(msgspec.Struct, frozen=True):
+    """What a named event is at impact.com: its kind, and its id or code where the operator gave one."""
+
+    name: str
+    kind: Kind = "action"
+    id: str | None = None
+    code: str | None = None
+
+
+class Mapped(msgspec.Struct, frozen=True):
+    """One row of a custom mapping: the value at ``source`` is sent as ``parameter``."""
+
+    source: str
+    parameter: str
+
+
+class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A destination as its operator configured it, every value in its final type."""
+
+    account_sid: str = msgspec.field(name="accountSID")
+    api_key: Secret
+    campaign_id: str
+    impact_app_id: str = ""
+    event_type_id: str = ""
+    enable_identify_events: bool = True
+    enable_page_events: bool = True
+    enable_screen_events: bool = True
+    action_event_names: tuple[str, ...] = ()
+    install_event_names: tuple[str, ...] = ()
+    event_types: tuple[EventType, ...] = ()
+    unmapped_track: Literal["page_load", "skip"] = "page_load"
+    rudder_to_impact_property: tuple[Mapped, ...] = ()
+    products_mapping: tuple[Mapped, ...] = ()
+    parameter_sources: dict[str, tuple[str, ...]] = {}
+    default_currency: str = ""
+    default_category: str = "Uncategorized"
+    email_as_customer_id: Literal["drop", "hash"] = "drop"
+    consent_paths: tuple[str, ...] = ()
+    consent_gate: Literal["off", "denied", "required"] = "off"
+
+
+class Templates(msgspec.Struct, frozen=True):
+    """A configuration in which some values come from each event (``{{ event.path || "default" }}``)."""
+
+    config: dict[str, Any]
+    paths: tuple[str, ...]
+
+
+def find_templates(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The templates in the configuration, in the order of the tree; empty for the ordinary, static one."""
+    found: list[str] = []
+
+    def visit(value: Any) -> Any:
+        if isinstance(value, str) and TEMPLATE.fullmatch(value.strip()):
+            found.append(value)
+        return value
+
+    _walk(config, visit)
+    return tuple(found)
+
+
+def fill_templates(config: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration with each template replaced by its value."""
+    filled: dict[str, Any] = _walk(config, lambda value: values.get(value, value) if isinstance(value, str) else value)
+    return filled
+
+
+def fill_variables(config: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration with ``env.NAME`` replaced by the variable of that name.
+
+    Only names that start with ``IMPACT_VAR_`` may be read: whoever writes a destination's configuration need not be
+    someone who may read the process's secrets. Raises :class:`ConfigurationError`.
+    """
+    problems: list[Problem] = []
+
+    def replace(value: Any) -> Any:
+        if not isinstance(value, str) or not value.startswith("env."):
+            return value
+        name = value.removeprefix("env.").strip()
+        if not name.startswith(VARIABLE_PREFIX):
+            problems.append(Problem(value, f"only variables whose names start with {VARIABLE_PREFIX} can be used here"))
+        elif name not in variables:
+            problems.append(Problem(value, f"the variable {name} is not set in the service's environment"))
+        return variables.get(name, value) if name.startswith(VARIABLE_PREFIX) else value
+
+    filled: dict[str, Any] = _walk(config, replace)
+    if problems:
+        raise ConfigurationError(problems)
+    return filled
+
+
+def _walk(value: Any, visit: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _walk(entry, visit) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_walk(entry, visit) for entry in value]
+    return visit(value)
+
+
+def parse_configuration(config: Mapping[str, Any], schema: Iterable[ConfigKey]) -> DestinationConfig:
+    """Validate ``config`` against the manifest's keys; raises :class:`ConfigurationError` naming every mistake."""
+    problems = [
+        Problem(key, "reversal and modification events are not available yet; remove this key")
+        for key in LATER_KEYS
+        if config.get(key)
+    ]
+    values: dict[str, Any] = {}
+    for key in schema:
+        raw = _look_up(config, key)
+        try:
+            value = _READERS[key.type](key, _same_for_all_sources(raw)) if raw is not None else None
+        except ConfigurationError as error:
+            problems.extend(error.problems)
+            continue
+        if value is None or value == "":
+            if key.required:
+                problems.append(Problem(key.key, f"is required: {key.description}"))
+            value = key.default
+        values[key.key] = value
+    if problems:
+        raise ConfigurationError(problems)
+    values["apiKey"] = Secret(values["apiKey"])
+    return msgspec.convert({k: v for k, v in values.items() if v is not None}, DestinationConfig)
+
+
+def unknown_keys(config: Mapping[str, Any], schema: Iterable[ConfigKey]) -> list[str]:
+    """Keys the manifest does not know; RudderStack adds its own (consent, connectionMode), so they are no error."""
+    known = {name for key in schema for name in (key.key, *key.aliases)}
+    return sorted(set(config) - known)
+
+
+def _look_up(config: Mapping[str, Any], key: ConfigKey) -> Any:
+    for name in (key.key, *key.aliases):
+        value = config.get(name)
+        if value is not None and value != "":
+            return value
+    return None
+
+
+def _same_for_all_sources(value: Any) -> Any:
+    """Take a value out of ``{"web": ..., "cloud": ...}``, the form of RudderStack's own database."""
+    if not isinstance(value, dict) or not value or not set(value) <= SOURCE_TYPES:
+        return value
+    entries = list(value.values())
+    if any(entry != entries[0] for entry in entries):
+        raise ConfigurationError([Problem("/".join(value), "one destination needs one value, not one a source type")])
+    return entries[0]
+
+
+def _read_string(key: ConfigKey, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ConfigurationError([Problem(key.key, f"must be text, not {_type_name(value)}")])
+    if isinstance(value, float) and not value.is_integer():
+        raise ConfigurationError([Problem(key.key, "must be text or a whole number")])
+    text = str(int(value)) if isinstance(value, float) else str(value).strip()
+    if text and key.values and text not in key.values:
+        raise ConfigurationError([Problem(key.key, f"must be one of {', '.join(key.values)}")])
+    if text and key.pattern and not re.fullmatch(key.pattern, text):
+        shown = "the value given" if key.secret else repr(text)
+        raise ConfigurationError([Problem(key.key, f"{shown} does not fit the pattern {key.pattern}")])
+    return text
+
+
+def _read_boolean(key: ConfigKey, value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text in ("true", "1"):
+        return True
+    if text in ("false", "0"):
+        return False
+    raise ConfigurationError([Problem(key.key, f"must be true or false, not {_type_name(value)}")])
+
+
+def _read_names(key: ConfigKey, value: Any) -> tuple[str, ...]:
+    """Event names as ``[{"eventName": "A"}]``, ``["A"]`` or ``"A"``; blank rows of the form are ignored."""
+    rows = [value] if isinstance(value, str) else value
+    if not isinstance(rows, list):
+        raise ConfigurationError([Problem(key.key, "must be a list of event names")])
+    names = []
+    for index, row in enumerate(rows):
+        name = row.get("eventName", "") if isinstance(row, dict) else row
+        if name is None:
+            continue
+        if not isinstance(name, str):
+            raise ConfigurationError([Problem(f"{key.key}[{index}]", f"must be text, not {_type_name(name)}")])
+        if name.strip():
+            names.append(name.strip())
+    return tuple(dict.fromkeys(names))
+
+
+def _read_strings(key: ConfigKey, value: Any) -> tuple[str, ...]:
+    paths = _read_names(key, value)
+    _check_paths(key.key, paths)
+    return paths
+
+
+def _read_mapping(key: ConfigKey, value: Any) -> list[dict[str, str]]:
+    """Rows ``{"from": path, "to": parameter}``, or one object ``{path: parameter}``; half-filled rows are mistakes."""
+    rows = [{"from": path, "to": name} for path, name in value.items()] if isinstance(value, dict) else value
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ConfigurationError([Problem(key.key, 'must be a list of {"from": path, "to": parameter}')])
+    mapped, problems = [], []
+    for index, row in enumerate(rows):
+        source, parameter = (str(row.get(side) or "").strip() for side in ("from", "to"))
+        if bool(source) != bool(parameter):
+            problems.append(Problem(f"{key.key}[{index}]", "needs both from and to"))
+        elif source:
+            mapped.append({"source": source, "parameter": parameter})
+    if problems:
+        raise ConfigurationError(problems)
+    _check_paths(key.key, [row["source"] for row in mapped])
+    return mapped
+
+
+def _read_sources(key: ConfigKey, value: Any) -> dict[str, tuple[str, ...]]:
+    """``{"OrderId": ["properties.cart.id"]}``: paths that replace a parameter's own; an empty list switches it off."""
+    if not isinstance(value, dict):
+        raise ConfigurationError([Problem(key.key, 'must be an object such as {"OrderId": ["properties.cart.id"]}')])
+    sources = {}
+    for parameter, paths in value.items():
+        listed = [paths] if isinstance(paths, str) else paths
+        if not isinstance(listed, list) or not all(isinstance(path, str) for path in listed):
+            raise ConfigurationError([Problem(f"{key.key}.{parameter}", "must be a list of paths")])
+        _check_paths(f"{key.key}.{parameter}", listed)
+        sources[parameter] = tuple(listed)
+    return sources
+
+
+def _read_event_types(key: ConfigKey, value: Any) -> list[dict[str, Any]]:
+    """``{"Signed Up": {"code": "SIGNUP", "kind": "lead"}}``, ``{"Signed Up": "4711"}``, or rows with ``eventName``."""
+    if isinstance(value, list):
+        value = {str(row.get("eventName", "")): row for row in value if isinstance(row, dict)}
+    if not isinstance(value, dict):
+        raise ConfigurationError([Problem(key.key, "must be an object of event names")])
+    entries, problems = [], []
+    for name, entry in value.items():
+        row = entry if isinstance(entry, dict) else {"id": entry}
+        problem = _event_type_problem(row)
+        if problem:
+            problems.append(Problem(f"{key.key}.{name}", problem))
+        elif name.strip():
+            entries.append(_event_type(name.strip(), row))
+    if problems:
+        raise ConfigurationError(problems)
+    return entries
+
+
+def _event_type_problem(row: Mapping[str, Any]) -> str | None:
+    kind = row.get("kind") or "action"
+    unknown = set(row) - {"id", "code", "kind", "eventName"}
+    if kind in LATER_KINDS:
+        return f"the kind {kind} is not available yet"
+    if kind not in KINDS:
+        return f"kind must be one of {', '.join(KINDS)}"
+    if unknown:
+        return f"does not know {', '.join(sorted(unknown))}; use id or code, and kind"
+    if row.get("id") and row.get("code"):
+        return "has both id and code; impact.com takes exactly one"
+    if row.get("id") and not re.fullmatch(r"\d{1,10}", str(row["id"]).strip()):
+        return "id must be a whole number of at most 10 digits"
+    if len(str(row.get("code") or "")) > 64:
+        return "code must have at most 64 characters"
+    return None
+
+
+def _event_type(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    texts = {side: str(row[side]).strip() for side in ("id", "code") if row.get(side)}
+    return {"name": name, "kind": row.get("kind") or "action", **texts}
+
+
+def _check_paths(where: str, paths: Iterable[str]) -> None:
+    problems = []
+    for path in paths:
+        try:
+            parse_path(path)
+        except PathError as error:
+            problems.append(Problem(where, str(error)))
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _type_name(value: Any) -> str:
+    names = {bool: "true or false", dict: "an object", list: "a list", str: "this text", int: "a number"}
+    return names.get(type(value), type(value).__name__)
+
+
+_READERS: Final = {
+    "string": _read_string,
+    "boolean": _read_boolean,
+    "names": _read_names,
+    "strings": _read_strings,
+    "mapping": _read_mapping,
+    "sources": _read_sources,
+    "event_types": _read_event_types,
+}

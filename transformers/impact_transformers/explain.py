@@ -1,0 +1,64 @@
+"""Why an event became what it became: the outcome with, for each parameter, the path that won and the paths tried."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from impact_transformers.configuration import ConfigurationError
+from impact_transformers.destination import AnyDestination
+from impact_transformers.events import AnyEvent, Unsupported
+from impact_transformers.outcome import Outcome, Reject, Send
+from impact_transformers.trail import Step
+from impact_transformers.transform import conversion_kind, trace_event, transform
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """The outcome and the steps that led to it; ``steps`` is empty where no table was consulted."""
+
+    outcome: Outcome
+    steps: tuple[Step, ...] = ()
+
+
+def explain(event: AnyEvent, destination: AnyDestination, message: Mapping[str, Any]) -> Explanation:
+    """Do what ``transform`` does, and show the working."""
+    outcome = transform(event, destination, message)
+    if isinstance(event, Unsupported):
+        return Explanation(outcome)
+    try:
+        static = destination.for_event(message)
+    except ConfigurationError:
+        return Explanation(outcome)
+    steps = tuple(trace_event(event, conversion_kind(event, static), static, message))
+    if isinstance(outcome, Send):
+        return Explanation(outcome, _as_sent(steps, outcome.request.form))
+    return Explanation(outcome, steps if isinstance(outcome, Reject) else ())
+
+
+def _as_sent(steps: tuple[Step, ...], form: Mapping[str, str]) -> tuple[Step, ...]:
+    """The steps in the light of the request: what was left out on purpose, and what no table knows."""
+    known = {step.parameter for step in steps}
+    seen = tuple(_in_light_of(step, form) for step in steps)
+    made = tuple(
+        Step(
+            name,
+            "decided",
+            (),
+            value,
+            "from the destination's event types" if name.startswith("EventType") else "default",
+        )
+        for name, value in form.items()
+        if name not in known
+    )
+    return seen + made
+
+
+def _in_light_of(step: Step, form: Mapping[str, str]) -> Step:
+    sent = form.get(step.parameter)
+    if sent == step.value:
+        return step
+    if sent is None:
+        note = "left out: items and an order amount are never sent together"
+        return msgspec.structs.replace(step, value=None, note=note)
+    note = "derived from the messageId" if step.parameter == "OrderId" else "default"
+    return msgspec.structs.replace(step, value=sent, note=note)

@@ -1,0 +1,282 @@
+"""One function for each rule by which a value becomes the text of a form field.
+
+A rule takes whatever JSON value was found and returns the text to send, or None when the value is of no use (the next
+path is tried), or raises :class:`RefusalError` when it must neither be sent nor silently left out. The factories at the
+end bind a rule to the limits of its row. Sizes: https://integrations.impact.com/impact-brand/reference/requests
+"""
+
+import hashlib
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import unquote
+
+from impact_transformers.currencies import CURRENCIES
+from impact_transformers.outcome import Reason, RefusalError
+
+Rule: TypeAlias = Callable[[Any], str | None]
+Overlong: TypeAlias = Literal["cut", "refuse", "keep"]
+
+EMAIL: Final = re.compile(r"[^\s@/:;,?&=<>()\"'\\]+@[^\s@/:;,?&=<>()\"'\\]+\.[A-Za-z]{2,}")
+ENCODED_EMAIL: Final = re.compile(
+    r"[^\s@/:;,?&=<>()\"'\\%]+(?:@|%(?:25)*40)[^\s@/:;,?&=<>()\"'\\%]+\.[A-Za-z]{2,}", re.IGNORECASE
+)
+_HASHED: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_PLAIN_NUMBER: Final = re.compile(r"[+-]?\d{1,20}(?:\.\d{1,20})?")
+_GROUPED_NUMBER: Final = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d{1,20})?")
+_PUBLIC_IPV4: Final = re.compile(
+    r"(?!0|10\.|127\.|169\.254\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|22[4-9]|2[3-5]\d)"
+    r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}"
+)
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+_ZEROED_ID: Final = frozenset("0-")
+_CENT: Final = Decimal("0.01")
+_FIRST_YEAR: Final = 2000
+_LAST_YEAR: Final = 2200
+_MILLISECONDS: Final = 100_000_000_000
+REDACTED: Final = "redacted"
+
+
+def holds_email(text: str) -> bool:
+    """Tell whether an address stands in ``text`` in clear, or percent-encoded as in a URL within a URL."""
+    if "@" not in text and "%" not in text:
+        return False
+    seen = text
+    for _ in range(3):
+        if EMAIL.search(seen):
+            return True
+        decoded = unquote(seen)
+        if decoded == seen:
+            return False
+        seen = decoded
+    return EMAIL.search(seen) is not None
+
+
+def redact_emails(text: str) -> str:
+    """The text with every address, encoded or not, replaced by ``redacted``."""
+    if "@" not in text and "%" not in text:
+        return text
+    redacted = ENCODED_EMAIL.sub(REDACTED, text)
+    return redacted if not holds_email(redacted) else redacted.split("?", 1)[0].split("#", 1)[0]
+
+
+def as_text(value: Any) -> str | None:
+    """A JSON leaf as text: numbers in full, never with an exponent; None for empty values, objects and lists."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f").removesuffix(".0")
+    return None
+
+
+def email(value: Any) -> str | None:
+    """SHA-1 of the address, stripped and lower-cased; what is a SHA-1 or SHA-256 already passes.
+
+    https://integrations.impact.com/integration-guides/for-brands/tracking-integrations/impact.com-customer-email-hashing-explained
+    """
+    if not isinstance(value, str):
+        return None
+    text = value.strip().lower()
+    if "@" in text:
+        return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return text if _HASHED.fullmatch(text) else None
+
+
+def url(value: Any) -> str | None:
+    """An absolute URL in full length (cutting could cut the click id), with e-mail addresses taken out."""
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    # Nearly every URL is a web page's; the pattern is for the deep links of apps.
+    return redact_emails(text) if text.startswith(("https://", "http://")) or _URL.fullmatch(text) else None
+
+
+def ip_address(value: Any) -> str | None:
+    """A public address; a private one belongs to a proxy or a server, never to the visitor."""
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    if _PUBLIC_IPV4.fullmatch(text):
+        return text
+    if ":" not in text:
+        return None
+    try:
+        address = ipaddress.ip_address(text.split("%", 1)[0])
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    if mapped is not None:
+        return ip_address(str(mapped))
+    hidden = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
+    return None if hidden or text.lower().startswith(("fc", "fd")) else str(address)
+
+
+def date(value: Any) -> str | None:
+    """ISO-8601 with an offset; a time without one is UTC; epochs in seconds or milliseconds are understood."""
+    try:
+        if isinstance(value, str):
+            text = value.strip()
+            moment = datetime.fromisoformat(text)
+            if not _FIRST_YEAR <= moment.year < _LAST_YEAR:
+                return None
+            if moment.tzinfo is None:
+                return moment.isoformat() + "Z"
+            return text if text[10:11] == "T" else moment.isoformat()
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        seconds = value / 1000 if value > _MILLISECONDS else value
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    if not _FIRST_YEAR <= moment.year < _LAST_YEAR:
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def currency(value: Any) -> str | None:
+    """An ISO-4217 code in capitals; refuses anything else, because money in an unknown currency is not money."""
+    text = as_text(value)
+    if text is None:
+        return None
+    code = text.upper()
+    if code not in CURRENCIES:
+        raise RefusalError(Reason.INVALID_CURRENCY, f"{text[:16]!r} is not an ISO-4217 currency code")
+    return code
+
+
+def truth(value: Any) -> str | None:
+    """``true`` or ``false`` from the spellings of consent platforms; None for anything else."""
+    text = (as_text(value) or "").lower()
+    if text in ("true", "1", "yes", "granted", "allow", "opt_in"):
+        return "true"
+    return "false" if text in ("false", "0", "no", "denied", "deny", "opt_out") else None
+
+
+def customer_status(value: Any) -> str | None:
+    """``NEW`` for true and ``EXISTING`` for false, else the text as it is.
+
+    https://integrations.impact.com/impact-brand/reference/the-conversion-object
+    """
+    if isinstance(value, bool):
+        return "NEW" if value else "EXISTING"
+    return as_text(value)
+
+
+def quantity(value: Any) -> str | None:
+    """A whole number of pieces, at least one."""
+    number = decimal(value)
+    if number is None or number != number.to_integral_value() or not 1 <= number < 10**9:
+        return None
+    return str(int(number))
+
+
+def decimal(value: Any) -> Decimal | None:
+    """The number in a JSON number or in text such as ``12.5`` or ``1,234.50``; None where there is none."""
+    if isinstance(value, Decimal):
+        return value
+    if isinstance(value, str):
+        text = value.strip()
+        if _PLAIN_NUMBER.fullmatch(text):
+            return Decimal(text)
+        return Decimal(text.replace(",", "")) if _GROUPED_NUMBER.fullmatch(text) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return Decimal(repr(value)) if math.isfinite(value) else None
+
+
+def money_of(digits: int) -> Rule:
+    """An amount with two decimals, at most ``digits`` before the point; refuses larger ones."""
+    limit = 10.0**digits
+
+    def money(value: Any) -> str | None:
+        # The usual price is a float or int with at most two decimals: no Decimal is needed to write it.
+        kind = type(value)
+        if kind is int and -limit < value < limit:
+            return f"{value}.00"
+        if kind is float and -limit < value < limit:
+            text = f"{value:.2f}"
+            if float(text) == value:
+                return text
+        number = decimal(value)
+        if number is None:
+            return None
+        if abs(number) >= limit:
+            raise RefusalError(Reason.INVALID_VALUE, f"the amount has more than {digits} digits before the point")
+        return str(number.quantize(_CENT, ROUND_HALF_UP))
+
+    return money
+
+
+def positive_money_of(digits: int) -> Rule:
+    """As :func:`money_of`, and of no use when negative."""
+    money = money_of(digits)
+
+    def positive(value: Any) -> str | None:
+        text = money(value)
+        return None if text is None or (text[0] == "-" and text != "-0.00") else text.removeprefix("-")
+
+    return positive
+
+
+def text_of(limit: int, overlong: Overlong) -> Rule:
+    """Text of at most ``limit`` characters; longer text is cut, refused or kept as ``overlong`` says."""
+
+    def text(value: Any) -> str | None:
+        found = value.strip() if type(value) is str else as_text(value)
+        if not found:
+            return None
+        if len(found) <= limit or overlong == "keep":
+            return found
+        if overlong == "cut":
+            return found[:limit].rstrip()
+        raise RefusalError(Reason.TOO_LONG, f"has {len(found)} characters; at most {limit} are allowed")
+
+    return text
+
+
+def identifier_of(limit: int, overlong: Overlong) -> Rule:
+    """As :func:`text_of`, for ids: true and false are no ids."""
+    text = text_of(limit, overlong)
+    return lambda value: None if isinstance(value, bool) else text(value)
+
+
+def visitor_id_of(limit: int, *, hash_emails: bool) -> Rule:
+    """An id of a person. An e-mail used as an id is left out, or sent as its SHA-1 where the operator chose that."""
+    identifier = identifier_of(limit, "refuse")
+
+    def visitor_id(value: Any) -> str | None:
+        if isinstance(value, str) and holds_email(value):
+            return email(unquote(value)) if hash_emails else None
+        return identifier(value)
+
+    return visitor_id
+
+
+def advertising_id_of(limit: int) -> Rule:
+    """A device or advertising id; the all-zero one that limited ad tracking gives is no id."""
+    identifier = identifier_of(limit, "refuse")
+
+    def advertising_id(value: Any) -> str | None:
+        text = identifier(value)
+        return None if text is None or set(text) <= _ZEROED_ID else text
+
+    return advertising_id
+
+
+def readable_of(limit: int) -> Rule:
+    """Free text from a device, such as a user agent, in full length and with e-mail addresses taken out."""
+    text = text_of(limit, "keep")
+
+    def readable(value: Any) -> str | None:
+        found = text(value)
+        return None if found is None else redact_emails(found)
+
+    return readable

@@ -1,0 +1,25 @@
+"""From a page, screen, identify or unmapped track to a Page Load."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from impact_transformers.destination import Destination
+from impact_transformers.events import KnownEvent
+from impact_transformers.outcome import Reason, RefusalError
+from impact_transformers.requests import PAGE_LOAD_IDENTITIES, PageLoad
+
+
+def assemble_page_load(event: KnownEvent, destination: Destination, message: Mapping[str, Any] | None) -> PageLoad:
+    """Fill the form; raises :class:`RefusalError` when impact.com would have nobody to credit the visit to."""
+    form: dict[str, str] = {}
+    destination.page_load.fill(event, message, form, "")
+    if "CustomProfileId" not in form and not any(name in form for name in PAGE_LOAD_IDENTITIES):
+        raise RefusalError(
+            Reason.MISSING_IDENTITY,
+            f"a Page Load needs one of {', '.join(PAGE_LOAD_IDENTITIES)}",
+            parameter="CustomProfileId",
+            path="anonymousId",
+        )
+    if "EventDate" not in form:
+        form["EventDate"] = "NOW"
+    return PageLoad(form)
