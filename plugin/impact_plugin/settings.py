@@ -83,7 +83,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "impact.tracking_url": "Base of Page Loads, in transformed requests and in what the proxy may call.",
     "impact.api_url": "Base of Conversions, in transformed requests and in what the proxy may call.",
     "rudder.upstream": "URL of the stock transformer that gets every request that is not ours; empty for none.",
-    "rudder.destination_types": "Destination definitions that are ours; separate several with commas in the environment.",
+    "rudder.destination_types": "Destination definitions that are ours; in the environment, several with commas.",
     "rudder.router_transform": "Whether /features allows the router to transform at delivery time (/routerTransform).",
     "delivery.timeout_seconds": "Longest delivery of one request when the router names no RdProxy-Timeout.",
     "delivery.connections": "Connections to impact.com at the same time, both hosts together.",
@@ -124,7 +124,9 @@ def _place(tree: dict[str, Any], name: str, value: str) -> None:
     if setting not in DESCRIPTIONS:
         raise SettingsError(f"{name}: there is no setting {setting}; see the README's table of settings")
     several = setting == "rudder.destination_types"
-    tree.setdefault(section, {})[key] = [part.strip() for part in value.split(",") if part.strip()] if several else value
+    tree.setdefault(section, {})[key] = (
+        [part.strip() for part in value.split(",") if part.strip()] if several else value
+    )
 
 
 def _check(settings: Settings) -> None:

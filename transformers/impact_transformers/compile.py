@@ -1,8 +1,8 @@
 """Mapping rows become one Python function per table and destination, as attrs and dataclasses make theirs.
 
-The function holds an inlined look-up for each path and a call of the row's rule, nothing else; walking the rows of
-the table for each event would cost more than decoding the event. :func:`trace` walks the same rows the slow way and tells what
-was tried; a property test keeps the two equal.
+The function holds an inlined look-up for each path and a call of the row's rule, nothing else; walking the rows of a
+table for each event would cost more than decoding the event. :func:`trace` walks the same rows the slow way and tells
+what was tried; a property test keeps the two equal.
 """
 
 import linecache

@@ -49,8 +49,8 @@ def _derived_order_id(event: Track, kind: EventType, destination: Destination) -
         raise RefusalError(Reason.MISSING_ORDER_ID, missing, parameter="OrderId", path="properties.order_id")
     config = destination.config
     name = as_text(event.event) or ""
-    facts = "\x1f".join([config.account_sid, config.campaign_id, kind.kind, name, message_id])
-    digest = hashlib.blake2b(facts.encode(errors="surrogatepass"), digest_size=25).digest()
+    facts = (config.account_sid, config.campaign_id, kind.kind, name, message_id)
+    digest = hashlib.blake2b("\x1f".join(facts).encode(), digest_size=25).digest()
     return ORDER_ID_PREFIX + base64.b32encode(digest).decode().lower()
 
 

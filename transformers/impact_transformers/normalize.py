@@ -95,6 +95,8 @@ def url(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     text = value.strip()
+    if " " in text:
+        text = text.replace(" ", "%20")
     # Nearly every URL is a web page's; the pattern is for the deep links of apps.
     return redact_emails(text) if text.startswith(("https://", "http://")) or _URL.fullmatch(text) else None
 

@@ -118,7 +118,7 @@ REASONS: Final[dict[Reason, ReasonFacts]] = {
     Reason.EMAIL_IN_PARAMETER: ReasonFacts(
         "instrumentation",
         "A parameter other than CustomerEmail would carry an e-mail address in clear.",
-        "Send something else at the path the error names; e-mails belong in traits.email, where they are hashed.",
+        "Send something else at the path named; e-mails belong in traits.email, where they are hashed.",
     ),
     Reason.TOO_LONG: ReasonFacts(
         "instrumentation",

@@ -166,7 +166,7 @@ class FakeImpact:
     remembered, 100,000 unless told; the oldest are forgotten first. ``clock``: seconds since the epoch.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one switch of the stand-in, and all are named at the call
+    def __init__(
         self,
         *,
         host: str = "127.0.0.1",

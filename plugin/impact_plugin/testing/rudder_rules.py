@@ -188,7 +188,7 @@ class _FeaturesBody(msgspec.Struct, rename="camel"):
 # --- when a job is tried again -------------------------------------------------------------------------------------
 
 
-def next_state(  # noqa: PLR0913 - the router decides by all of these, and by name
+def next_state(
     status: int,
     *,
     attempt: int,

@@ -218,7 +218,7 @@ class StrictRudder:
         delivered = {result.job_id: result for group in await _in_order(calls, self._concurrency) for result in group}
         return [delivered.get(result.job_id, result) for result in results]
 
-    async def run(  # noqa: PLR0913 - one switch per choice of the operator, given by name
+    async def run(
         self,
         events: Sequence[dict[str, Any]],
         *,

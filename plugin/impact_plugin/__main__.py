@@ -1,0 +1,38 @@
+"""The command ``impact-plugin``."""
+
+import sys
+from typing import Final
+
+import cyclopts
+
+from impact_plugin import __version__
+from impact_plugin.cli.explain import explain
+from impact_plugin.cli.fake_impact import fake_impact
+from impact_plugin.cli.serve import serve
+from impact_plugin.errors import ImpactPluginError
+
+UNUSABLE: Final = 2
+"""Exit code when input, settings or configuration cannot be used."""
+
+app = cyclopts.App(
+    name="impact-plugin",
+    help="Connect a self-hosted analytics router to impact.com.",
+    version=__version__,
+)
+app.command(serve)
+app.command(explain)
+app.command(fake_impact)
+
+
+def main() -> None:
+    """Run the command line; a fault of the operator's making is one line on standard error, not a traceback."""
+    try:
+        code = app()
+    except ImpactPluginError as error:
+        print(f"impact-plugin: {error}", file=sys.stderr)
+        sys.exit(UNUSABLE)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

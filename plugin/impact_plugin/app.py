@@ -1,0 +1,95 @@
+"""The composition root: settings in, a listening service out."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from impact_plugin import __version__
+from impact_plugin.batch import Desk
+from impact_plugin.delivery.client import DeliveryClient
+from impact_plugin.destinations import Destinations
+from impact_plugin.features import Features
+from impact_plugin.gateway import Gateway
+from impact_plugin.manifest import load_manifest
+from impact_plugin.ops import Operations, Readiness
+from impact_plugin.protocols.rudder_proxy import Proxy
+from impact_plugin.router_app import RouterApp
+from impact_plugin.settings import Settings
+from impact_plugin.telemetry import ServiceStarted, ServiceStopping, Telemetry
+from impact_plugin.wire import Endpoints
+from impact_transformers.configuration import VARIABLE_PREFIX
+
+KEEP_ALIVE_SECONDS: Final = 75.0
+"""rudder-server keeps idle connections for 30 s; closing later than it does spares both sides a reset."""
+
+BACKLOG: Final = 1024
+
+
+class Service(msgspec.Struct, frozen=True):
+    """A running service and where it listens."""
+
+    url: str
+    operator_url: str
+    telemetry: Telemetry
+
+
+@asynccontextmanager
+async def run_service(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[Service]:
+    """Listen until the block ends, then finish what is under way within the grace period."""
+    load_manifest()
+    state_dir = Path(settings.state.dir)
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    telemetry, readiness = Telemetry(), Readiness(state_dir)
+    operations = Operations(readiness, telemetry)
+    async with AsyncExitStack() as stack:
+        router = await _make_router_app(settings, environment, operations, readiness, telemetry, stack)
+        server = settings.server
+        grace = server.shutdown_grace_seconds
+        url = await _listen(stack, router.application(), server.host, server.port, grace)
+        operator_url = await _listen(
+            stack, operations.operator_app(), server.operator_host, server.operator_port, grace
+        )
+        telemetry.emit(ServiceStarted(url, operator_url, __version__))
+        try:
+            yield Service(url, operator_url, telemetry)
+        finally:
+            readiness.draining = True
+            telemetry.emit(ServiceStopping(grace))
+
+
+async def _make_router_app(
+    settings: Settings,
+    environment: Mapping[str, str],
+    operations: Operations,
+    readiness: Readiness,
+    telemetry: Telemetry,
+    stack: AsyncExitStack,
+) -> RouterApp:
+    variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
+    desk = Desk(Destinations(variables), Endpoints(settings.impact), telemetry)
+    client = await stack.enter_async_context(DeliveryClient(settings.delivery.connections))
+    upstream = settings.rudder.upstream
+    gateway = await stack.enter_async_context(Gateway(upstream, telemetry)) if upstream else None
+    proxy = Proxy(settings, client, telemetry)
+    features = Features(settings.rudder, gateway)
+    return RouterApp(settings, desk, proxy, features, gateway, operations, readiness)
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, host: str, port: int, grace: float) -> str:
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=KEEP_ALIVE_SECONDS,
+        shutdown_timeout=grace,
+        handler_cancellation=False,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, host, port, backlog=BACKLOG)
+    await site.start()
+    bound = runner.addresses[0][1]
+    return f"http://{f'[{host}]' if ':' in host else host}:{bound}"

@@ -1,0 +1,279 @@
+"""``impact-plugin explain``: what becomes of events, and why, without sending anything."""
+
+import gzip
+import os
+import shlex
+import sys
+import tomllib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlencode
+
+import msgspec
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from impact_plugin.errors import ImpactPluginError
+from impact_plugin.manifest import load_manifest
+from impact_plugin.settings import ImpactSettings, load_settings
+from impact_plugin.wire import FORM_TYPE
+from impact_transformers import (
+    AnyDestination,
+    ConfigurationError,
+    Conversion,
+    Explanation,
+    Reason,
+    Reject,
+    Send,
+    Skip,
+    UndecodableEventError,
+    compile_destination,
+    decode_event,
+    decode_object,
+)
+from impact_transformers import (
+    explain as explain_event,
+)
+from impact_transformers.configuration import VARIABLE_PREFIX
+from impact_transformers.normalize import redact_emails
+
+Format = Literal["table", "json", "curl"]
+
+REJECTED: Final = 1
+"""Exit code when at least one event was rejected."""
+
+WIDTH: Final = 200
+"""Columns of a table that no terminal shows."""
+
+DEMONSTRATION: Final = {"accountSID": "IRdemoAccount", "apiKey": "demo-token", "campaignId": "23224"}
+"""The destination for a first look, when none is given."""
+
+
+class InputError(ImpactPluginError):
+    """The file holds no events, or cannot be read."""
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """One event to explain, with the destination it came with, if any."""
+
+    message: msgspec.Raw
+    config: dict[str, Any] | None = None
+
+
+class _Routed(msgspec.Struct, frozen=True):
+    """An element of a router's batch."""
+
+    message: msgspec.Raw
+    metadata: dict[str, Any] = {}
+    destination: dict[str, Any] | None = None
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    input: list[_Routed]
+    destinations: dict[str, dict[str, Any]] = {}
+
+
+def explain(
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *,
+    destination: Annotated[Path | None, Parameter(name=["--destination", "-d"])] = None,
+    format: Annotated[Format, Parameter(name=["--format", "-f"])] = "table",  # noqa: A002 - the option's name
+    config: Path | None = None,
+) -> int:
+    """Show the request that each event becomes, and where every parameter came from.
+
+    Exit code 0: every event became a request or was filtered; 1: at least one was rejected; 2: nothing could be read.
+
+    Parameters
+    ----------
+    file
+        Events as JSON, a JSON array, one JSON object a line, or a body that rudder-server sent; may be gzipped;
+        - is standard input.
+    destination
+        The destination's configuration, JSON or TOML. Without it, events of a router's body bring their own, and others
+        get a demonstration account.
+    format
+        table to read, json to process, curl to try by hand (the token is left to you).
+    config
+        TOML file with the service's settings, for the addresses of impact.com.
+    """
+    settings = load_settings(config, os.environ)
+    given = _read_config(destination) if destination is not None else None
+    compiled: dict[bytes, AnyDestination] = {}
+    printer = {"table": _print_table, "json": _print_json, "curl": _print_curl}[format]
+    rejected = False
+    for number, subject in enumerate(_subjects(_read(file)), 1):
+        chosen = given or subject.config or DEMONSTRATION
+        key = msgspec.json.encode(chosen)
+        if key not in compiled:
+            compiled[key] = _compile(chosen)
+        explanation = _explain_one(subject.message, compiled[key])
+        rejected = rejected or isinstance(explanation.outcome, Reject)
+        printer(number, explanation, settings.impact)
+    return REJECTED if rejected else 0
+
+
+def _explain_one(raw: msgspec.Raw, destination: AnyDestination) -> Explanation:
+    try:
+        return explain_event(decode_event(raw), destination, decode_object(raw))
+    except UndecodableEventError as error:
+        return Explanation(Reject(Reason.UNDECODABLE_EVENT, str(error)))
+
+
+def _compile(config: dict[str, Any]) -> AnyDestination:
+    variables = {name: value for name, value in os.environ.items() if name.startswith(VARIABLE_PREFIX)}
+    try:
+        return compile_destination(config, load_manifest().configuration, variables)
+    except ConfigurationError as error:
+        lines = "\n".join(f"  {problem}" for problem in error.problems)
+        raise InputError(f"the destination's configuration cannot be used:\n{lines}") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        config = tomllib.loads(text) if path.suffix == ".toml" else msgspec.json.decode(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a configuration: {error}") from error
+    if isinstance(config, dict):
+        found = config.get("Config", config.get("config", config))
+        return found if isinstance(found, dict) else config
+    raise InputError(f"{path}: must hold one object with the destination's keys")
+
+
+def _read(file: str) -> bytes:
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{file}: cannot be read: {error}") from error
+
+
+def _subjects(raw: bytes) -> Iterator[Subject]:
+    """Find the events, whatever they are wrapped in."""
+    text = raw.strip()
+    if not text:
+        raise InputError("the input is empty; give it events as JSON")
+    for one in _documents(text):
+        yield from _unwrap(one)
+
+
+def _documents(text: bytes) -> list[msgspec.Raw]:
+    try:
+        return msgspec.json.decode(text, type=list[msgspec.Raw])
+    except msgspec.DecodeError:
+        pass
+    try:
+        return [msgspec.json.decode(text, type=msgspec.Raw)]
+    except msgspec.DecodeError as error:
+        if b"\n" not in text:
+            raise InputError(f"the input is not JSON: {error}") from error
+        return [msgspec.Raw(line.strip()) for line in text.splitlines() if line.strip()]
+
+
+def _unwrap(raw: msgspec.Raw) -> Iterator[Subject]:
+    """The event itself, or those of a router's body."""
+    try:
+        batch = msgspec.json.decode(raw, type=_Batch)
+    except msgspec.DecodeError:
+        try:
+            batch = _Batch([msgspec.json.decode(raw, type=_Routed)])
+        except msgspec.DecodeError:
+            yield Subject(raw)
+            return
+    for item in batch.input:
+        destination = item.destination or batch.destinations.get(str(item.metadata.get("destinationId")), {})
+        yield Subject(item.message, destination.get("Config"))
+
+
+def _print_table(number: int, explanation: Explanation, impact: ImpactSettings) -> None:
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    outcome = explanation.outcome
+    if isinstance(outcome, Send):
+        console.print(
+            Text(f"event {number}: {outcome.request.endpoint_path}  POST {_url(outcome, impact)}", style="bold green")
+        )
+    else:
+        style = "bold yellow" if isinstance(outcome, Skip) else "bold red"
+        console.print(
+            Text(f"event {number}: {_name(outcome)} {outcome.reason}: {redact_emails(outcome.detail)}", style=style)
+        )
+    if isinstance(outcome, Reject):
+        place = f"{outcome.parameter} from {outcome.path or 'the mapping'}  " if outcome.parameter else ""
+        console.print(Text(f"  {place}fix: {outcome.fix}"))
+    table = Table("parameter", "value", "from", "rule", "tried", show_edge=False, pad_edge=False)
+    for step in explanation.steps:
+        if step.value is None and not any(one.refused for one in step.tries):
+            continue
+        tried = ", ".join(one.path + (f" ({one.refused})" if one.refused else "") for one in step.tries)
+        table.add_row(
+            *map(
+                Text, (step.parameter, redact_emails(step.value or ""), step.path or step.note or "", step.rule, tried)
+            )
+        )
+    if table.row_count:
+        console.print(table)
+    console.print()
+
+
+def _print_json(number: int, explanation: Explanation, impact: ImpactSettings) -> None:
+    outcome = explanation.outcome
+    shown: dict[str, Any] = {"event": number, "outcome": _name(outcome)}
+    if isinstance(outcome, Send):
+        request = outcome.request
+        shown |= {
+            "endpoint_path": request.endpoint_path,
+            "method": "POST",
+            "url": _url(outcome, impact),
+            "form": request.form,
+        }
+    else:
+        shown |= {"reason": outcome.reason, "detail": redact_emails(outcome.detail)}
+    if isinstance(outcome, Reject):
+        shown |= {"parameter": outcome.parameter, "path": outcome.path, "fix": outcome.fix}
+    steps = msgspec.to_builtins(explanation.steps)
+    print(
+        redact_emails(
+            msgspec.json.encode(
+                shown
+                | {"steps": [{**step, "path": one.path} for step, one in zip(steps, explanation.steps, strict=True)]}
+            ).decode()
+        )
+    )
+
+
+def _print_curl(number: int, explanation: Explanation, impact: ImpactSettings) -> None:
+    outcome = explanation.outcome
+    if not isinstance(outcome, Send):
+        print(f"# event {number}: {_name(outcome)} {outcome.reason}: {redact_emails(outcome.detail)}")
+        return
+    credentials = (
+        ["-u", f"{outcome.config.account_sid}:$IMPACT_AUTH_TOKEN"] if isinstance(outcome.request, Conversion) else []
+    )
+    words = ["curl", "-X", "POST", *map(_quoted, credentials)]
+    words += [
+        word
+        for header in (f"Content-Type: {FORM_TYPE}", "Accept: application/json")
+        for word in ("-H", shlex.quote(header))
+    ]
+    words += ["--data", shlex.quote(urlencode(outcome.request.form)), shlex.quote(_url(outcome, impact))]
+    print(" ".join(words))
+
+
+def _quoted(word: str) -> str:
+    """Quote for the shell, but let the variable with the token be filled in."""
+    return f'"{word}"' if "$" in word else shlex.quote(word)
+
+
+def _name(outcome: Send | Skip | Reject) -> str:
+    return type(outcome).__name__.lower()
+
+
+def _url(outcome: Send, impact: ImpactSettings) -> str:
+    if isinstance(outcome.request, Conversion):
+        return f"{impact.api_url.rstrip('/')}/Advertisers/{outcome.config.account_sid}/Conversions"
+    return f"{impact.tracking_url.rstrip('/')}/PageLoad"

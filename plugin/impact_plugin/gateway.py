@@ -1,0 +1,116 @@
+"""Pass-through: every request that is not ours goes to the stock transformer and its answer back, as they are."""
+
+from collections.abc import AsyncIterator, Iterable
+from time import perf_counter
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+from yarl import URL
+
+from impact_plugin.telemetry import PassedThrough, Telemetry
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that belong to one connection. https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1"""
+
+SECONDS: Final = 600.0
+"""rudder-server's own limit for a transformation."""
+
+
+class UpstreamUnreachableError(Exception):
+    """The stock transformer did not take the request."""
+
+
+class Gateway:
+    """Streams to the upstream. Bodies are neither inflated nor kept, but for those read already to tell them apart."""
+
+    def __init__(self, upstream: str, telemetry: Telemetry) -> None:
+        self._base = upstream.rstrip("/")
+        self._telemetry = telemetry
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=SECONDS, sock_connect=5),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def features(self) -> bytes | None:
+        """The upstream's own /features; None when it cannot be had."""
+        try:
+            async with self._client.get(f"{self._base}/features", timeout=aiohttp.ClientTimeout(total=5)) as response:
+                return await response.read() if response.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None
+
+    async def forward(self, request: web.Request, body: bytes | None) -> web.StreamResponse:
+        """Send the request on and stream the answer back; raises :class:`UpstreamUnreachableError`."""
+        started = perf_counter()
+        data: bytes | AsyncIterator[bytes] | None = body
+        if body is None and request.can_read_body:
+            data = request.content.iter_any()
+        try:
+            response = await self._client.request(
+                request.method,
+                URL(self._base + request.raw_path, encoded=True),
+                headers=self._request_headers(request, whole=body is not None),
+                data=data,
+                allow_redirects=False,
+                skip_auto_headers=(hdrs.USER_AGENT, hdrs.CONTENT_TYPE, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING),
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._telemetry.emit(PassedThrough(0, perf_counter() - started))
+            raise UpstreamUnreachableError(type(error).__name__) from error
+        async with response:
+            self._telemetry.emit(PassedThrough(response.status, perf_counter() - started))
+            return await _stream_back(request, response)
+
+    @property
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the gateway is used outside of its context")
+        return self._session
+
+    def _request_headers(self, request: web.Request, *, whole: bool) -> CIMultiDict[str]:
+        """The router's headers; a body that was read whole has been inflated on the way in."""
+        dropped = {"host", "content-length", "content-encoding"} if whole else {"host"}
+        return _end_to_end(request.headers.items(), request.headers.get(hdrs.CONNECTION, ""), dropped)
+
+
+def _end_to_end(headers: Iterable[tuple[str, str]], connection: str, dropped: set[str]) -> CIMultiDict[str]:
+    """The headers that are not about one connection."""
+    named = {name.strip().lower() for name in connection.split(",")}
+    kept = ((name, value) for name, value in headers if name.lower() not in HOP_BY_HOP | named | dropped)
+    return CIMultiDict(kept)
+
+
+async def _stream_back(request: web.Request, response: aiohttp.ClientResponse) -> web.StreamResponse:
+    headers = _end_to_end(response.headers.items(), response.headers.get(hdrs.CONNECTION, ""), set())
+    answer = web.StreamResponse(status=response.status, reason=response.reason, headers=headers)
+    await answer.prepare(request)
+    async for chunk in response.content.iter_any():
+        await answer.write(chunk)
+    await answer.write_eof()
+    return answer

@@ -1,0 +1,63 @@
+"""What operators and their machines ask: /health, /ready, /version, /metrics."""
+
+import os
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from impact_plugin import __version__
+from impact_plugin.telemetry import CONTENT_TYPE, Telemetry
+
+
+class Readiness:
+    """Whether the service should get traffic, and if not, why not."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self.draining = False
+
+    def problems(self) -> list[str]:
+        """Everything that speaks against traffic now; empty when ready."""
+        found = ["the service is stopping"] if self.draining else []
+        if not os.access(self._state_dir, os.W_OK | os.X_OK):
+            found.append(f"the state folder {self._state_dir} is not writable")
+        return found
+
+
+class Operations:
+    """Handlers for both ports."""
+
+    def __init__(self, readiness: Readiness, telemetry: Telemetry) -> None:
+        self._readiness = readiness
+        self._telemetry = telemetry
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """Alive: the process answers. The body is the stock transformer's."""
+        return _json({"service": "UP", "version": __version__})
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """200 when traffic is welcome, else 503 with the reasons."""
+        problems = self._readiness.problems()
+        return _json({"ready": not problems, "problems": problems}, status=503 if problems else 200)
+
+    async def version(self, _request: web.Request) -> web.Response:
+        """The package's version."""
+        return _json({"name": "impact-plugin", "version": __version__})
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Prometheus' text format."""
+        return web.Response(body=self._telemetry.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    def operator_app(self) -> web.Application:
+        """The application of the operator's port."""
+        app = web.Application()
+        app.router.add_get("/metrics", self.metrics)
+        app.router.add_get("/health", self.health)
+        app.router.add_get("/ready", self.ready)
+        app.router.add_get("/version", self.version)
+        return app
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")

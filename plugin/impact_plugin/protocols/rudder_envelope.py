@@ -1,0 +1,194 @@
+"""What RudderStack's processor and router protocols have in common: reading batches, and the parts of a reply.
+
+https://github.com/rudderlabs/rudder-server/blob/master/processor/types/types.go
+"""
+
+from typing import Final
+
+import msgspec
+
+from impact_plugin.batch import Done, Job
+from impact_plugin.destinations import Destinations
+from impact_plugin.errors import EnvelopeError
+from impact_plugin.wire import Endpoint
+from impact_transformers import REASONS, KnownEvent, Reason, Reject, Send, Skip
+
+API_VERSION: Final = {"apiVersion": "2"}
+"""rudder-server panics when a 200 lacks this header or has another value."""
+
+COMPACTED: Final = "json+compactedv1"
+FILTERED: Final = 298
+NO_METADATA: Final = msgspec.Raw(b"{}")
+EMPTY: Final = msgspec.Raw(b"{}")
+
+STAT_CATEGORIES: Final[dict[str, dict[str, str]]] = {
+    "configuration": {"errorCategory": "dataValidation", "errorType": "configuration"},
+    "instrumentation": {"errorCategory": "dataValidation", "errorType": "instrumentation"},
+    "unsupported": {"errorCategory": "platform", "errorType": "unsupported"},
+    "fault": {"errorCategory": "transformation"},
+}
+
+
+class TypedItem(msgspec.Struct, frozen=True):
+    """One element of a batch whose event is well-formed."""
+
+    message: KnownEvent
+    metadata: msgspec.Raw
+    destination: msgspec.Raw = EMPTY
+
+
+class RawItem(msgspec.Struct, frozen=True):
+    """One element of a batch, its event not decoded yet."""
+
+    message: msgspec.Raw = EMPTY
+    metadata: msgspec.Raw = NO_METADATA
+    destination: msgspec.Raw = EMPTY
+
+
+class Ids(msgspec.Struct, frozen=True, rename="camel"):
+    """What we read of a job's metadata, and only when needed."""
+
+    destination_id: str | None = None
+    workspace_id: str | None = None
+
+
+class Body(msgspec.Struct, frozen=True):
+    """The body formats of a request object; exactly one is filled."""
+
+    JSON: msgspec.Raw
+    JSON_ARRAY: msgspec.Raw
+    XML: msgspec.Raw
+    FORM: dict[str, str]
+
+
+class RequestObject(msgspec.Struct, frozen=True, rename={"endpoint_path": "endpointPath", "user_id": "userId"}):
+    """What the router is to send. https://github.com/rudderlabs/rudder-server/blob/master/utils/types/types.go"""
+
+    endpoint: str
+    endpoint_path: str
+    headers: msgspec.Raw
+    body: Body
+    version: str = "1"
+    type: str = "REST"
+    method: str = "POST"
+    params: msgspec.Raw = EMPTY
+    files: msgspec.Raw = EMPTY
+    user_id: str = ""
+
+
+def request_object(send: Send, endpoint: Endpoint) -> RequestObject:
+    """The request as the router's delivery understands it."""
+    request = send.request
+    body = Body(EMPTY, EMPTY, EMPTY, request.form)
+    return RequestObject(endpoint.url, request.endpoint_path, endpoint.headers_json, body)
+
+
+class TypedBatch(msgspec.Struct, frozen=True):
+    """Items in an object; ``destinations`` by id when the body is compacted."""
+
+    input: list[TypedItem]
+    destinations: dict[str, msgspec.Raw] | None = None
+
+
+class RawBatch(msgspec.Struct, frozen=True):
+    """As :class:`TypedBatch`, its events not decoded yet."""
+
+    input: list[RawItem]
+    destinations: dict[str, msgspec.Raw] | None = None
+
+
+class BatchReader:
+    """Reads batches: with typed events where all are well-formed, else event by event so that one spoils none."""
+
+    def __init__(
+        self, typed: type[TypedBatch] | type[list[TypedItem]], raw: type[RawBatch] | type[list[RawItem]]
+    ) -> None:
+        self._typed = msgspec.json.Decoder(typed)
+        self._raw = msgspec.json.Decoder(raw)
+
+    def read(self, body: bytes, destinations: Destinations) -> list[Job]:
+        """Decode the jobs; raises :class:`EnvelopeError` when the body as a whole is not of the protocol."""
+        try:
+            jobs = _jobs_of(self._typed.decode(body))
+        except msgspec.DecodeError:
+            return self.read_raw(body)
+        return self.read_raw(body) if _reads_message(destinations, jobs) else jobs
+
+    def read_raw(self, body: bytes) -> list[Job]:
+        """Decode the jobs and leave their events as bytes."""
+        try:
+            return _jobs_of(self._raw.decode(body))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise undecodable(error) from error
+
+
+def _jobs_of(batch: TypedBatch | RawBatch | list[TypedItem] | list[RawItem]) -> list[Job]:
+    """Join the items with their destinations; in a compacted body those stand apart, under their ids."""
+    if isinstance(batch, list):
+        return [Job(item.message, item.metadata, item.destination) for item in batch]
+    apart = batch.destinations
+    if apart is None:
+        return [Job(item.message, item.metadata, item.destination) for item in batch.input]
+    if len(apart) == 1:
+        (only,) = apart.values()
+        return [Job(item.message, item.metadata, only) for item in batch.input]
+    return [
+        Job(item.message, item.metadata, apart.get(_ids(item.metadata).destination_id or "", EMPTY))
+        for item in batch.input
+    ]
+
+
+def _reads_message(destinations: Destinations, jobs: list[Job]) -> bool:
+    """Whether a destination of the batch needs the events decoded in full."""
+    return any(
+        known.destination is not None and known.destination.reads_message
+        for known in (destinations.get(job.destination) for job in jobs)
+    )
+
+
+def _ids(metadata: msgspec.Raw) -> Ids:
+    try:
+        return msgspec.json.decode(metadata, type=Ids)
+    except msgspec.DecodeError:
+        return Ids()
+
+
+def stat_tags(done: Done, feature: str) -> dict[str, str]:
+    """The router's labels for a failure, in the vocabulary of the stock transformer."""
+    category = REASONS[_reason(done)].category
+    ids = _ids(done.job.metadata)
+    found = {"destinationId": ids.destination_id or done.destination.id}
+    found["workspaceId"] = ids.workspace_id or done.destination.workspace_id
+    return {
+        **STAT_CATEGORIES.get(category, {}),
+        "destType": "IMPACT",
+        "module": "destination",
+        "implementation": "native",
+        "feature": feature,
+        **{name: value for name, value in found.items() if value},
+    }
+
+
+def _reason(done: Done) -> Reason:
+    assert not isinstance(done.outcome, Send)  # noqa: S101 - only failures have tags
+    return done.outcome.reason
+
+
+def error_text(outcome: Skip | Reject) -> str:
+    """The sentence an operator reads in the router's live events and logs."""
+    if isinstance(outcome, Skip):
+        return f"{outcome.detail} ({outcome.reason})"
+    where = f"{outcome.parameter} from {outcome.path}: " if outcome.parameter and outcome.path else ""
+    return f"{where}{outcome.detail} ({outcome.reason}). {outcome.fix}"
+
+
+def status_of(outcome: Skip | Reject) -> int:
+    """298 for what is filtered; 400 for the event's own fault; 500 for ours, so that the router tries again."""
+    if isinstance(outcome, Skip):
+        return FILTERED
+    return 500 if outcome.reason is Reason.TRANSFORM_FAULT else 400
+
+
+def undecodable(error: Exception) -> EnvelopeError:
+    """The fault for a body that is not of the protocol."""
+    return EnvelopeError(f"undecodable_body: {error}")

@@ -1,0 +1,199 @@
+"""``POST /v{0,1}/destinations/impact/proxy``: deliver one request for the router and tell it what became of the jobs.
+
+Only what is permanent aborts a job (400). Everything that may yet succeed is answered 429 with the true cause in the
+text: the router retries that without limit, while it gives up on a 5xx after three hours.
+https://github.com/rudderlabs/rudder-server/blob/master/router/transformer/transformer.go
+"""
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any, Final
+from urllib.parse import unquote, urlencode, urlsplit
+
+import msgspec
+
+from impact_plugin.delivery.client import DeliveryClient
+from impact_plugin.delivery.policy import Cause, Verdict, judge
+from impact_plugin.settings import Settings
+from impact_plugin.telemetry import Delivered, Telemetry
+from impact_plugin.wire import FORM_TYPE
+from impact_transformers import hash_email, holds_email
+
+STATUS: Final = {"delivered": 200, "retry": 429, "rejected": 400}
+MARGIN_SECONDS: Final = 0.5
+"""We answer this long before the router's own deadline."""
+
+LEAST_SECONDS: Final = 0.1
+
+
+class ProxyBody(msgspec.Struct, frozen=True):
+    """The body formats; ours are forms."""
+
+    FORM: dict[str, Any] | None = None
+    JSON: dict[str, Any] | None = None
+    JSON_ARRAY: dict[str, Any] | None = None
+    XML: dict[str, Any] | None = None
+    GZIP: dict[str, Any] | None = None
+
+
+class ProxyRequest(msgspec.Struct, frozen=True, rename="camel"):
+    """What the router wants delivered; ``metadata`` is a list (v1) or one object (v0)."""
+
+    endpoint: str
+    metadata: msgspec.Raw
+    body: ProxyBody = ProxyBody()
+    headers: dict[str, str] | None = None
+    params: dict[str, Any] | None = None
+    method: str = "POST"
+
+
+class _Attempt(msgspec.Struct, frozen=True, rename="camel"):
+    attempt_num: int = 0
+    destination_id: str = ""
+    workspace_id: str = ""
+
+
+class JobReply(msgspec.Struct, frozen=True, rename="camel"):
+    """One job's fate; ``error`` carries impact.com's answer also when all is well, as the router expects."""
+
+    status_code: int
+    metadata: msgspec.Raw
+    error: str
+
+
+class Output(msgspec.Struct, frozen=True, rename="camel"):
+    """v1: the fate of every job."""
+
+    status: int
+    message: str
+    response: list[JobReply]
+    stat_tags: dict[str, str]
+    auth_error_category: str = ""
+
+
+class OutputV0(msgspec.Struct, frozen=True, rename="camel"):
+    """v0: one fate for all; the HTTP status is it."""
+
+    status: int
+    message: str
+    destination_response: str
+    stat_tags: dict[str, str]
+    auth_error_category: str = ""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The body of a reply."""
+
+    output: Output | OutputV0
+
+
+_decoder: Final = msgspec.json.Decoder(ProxyRequest)
+_encoder: Final = msgspec.json.Encoder()
+_attempts: Final = msgspec.json.Decoder(list[_Attempt])
+_raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Proxy:
+    """Delivers for the router, straight away and within its deadline."""
+
+    def __init__(self, settings: Settings, client: DeliveryClient, telemetry: Telemetry) -> None:
+        self._api = urlsplit(settings.impact.api_url)
+        self._tracking = urlsplit(settings.impact.tracking_url)
+        self._timeout = settings.delivery.timeout_seconds
+        self._client = client
+        self._telemetry = telemetry
+
+    async def answer(self, raw: bytes, timeout_ms: str | None, *, version: str) -> tuple[int, bytes]:
+        """The HTTP status and body for one call; raises :class:`msgspec.DecodeError` for a body not of the protocol."""
+        started = perf_counter()
+        request = _decoder.decode(raw)
+        listed = request.metadata if version == "v1" else msgspec.Raw(b"[" + bytes(request.metadata) + b"]")
+        jobs, attempts = _raws.decode(listed), _attempts.decode(listed)
+        verdict = await self._deliver(
+            request, self._seconds(timeout_ms), max((one.attempt_num for one in attempts), default=0)
+        )
+        label = "conversions" if request.endpoint.endswith("/Conversions") else "pageload"
+        self._telemetry.emit(Delivered(label, verdict.result, verdict.cause, perf_counter() - started))
+        status = STATUS[verdict.result]
+        tags = {} if verdict.result == "delivered" else _tags(verdict, attempts)
+        if version == "v1":
+            replies = [JobReply(status, job, verdict.text) for job in jobs]
+            return 200, _encoder.encode(Reply(Output(status, verdict.text, replies, tags)))
+        return status, _encoder.encode(Reply(OutputV0(status, verdict.text, verdict.text, tags)))
+
+    def _seconds(self, timeout_ms: str | None) -> float:
+        """How long the delivery may take: the router's deadline less a margin for our own answer."""
+        try:
+            asked = float(timeout_ms) / 1000 if timeout_ms else self._timeout
+        except ValueError:
+            asked = self._timeout
+        return max(min(asked - MARGIN_SECONDS, asked * 0.9), LEAST_SECONDS) if asked > 0 else LEAST_SECONDS
+
+    async def _deliver(self, request: ProxyRequest, seconds: float, attempt: int) -> Verdict:
+        tracking = self._is_tracking(request.endpoint)
+        if tracking is None or request.method.upper() != "POST" or request.params:
+            return _refuse(Cause.ENDPOINT_NOT_ALLOWED, "only the configured addresses of impact.com may be called")
+        form = request.body.FORM
+        others = (request.body.JSON, request.body.JSON_ARRAY, request.body.XML, request.body.GZIP)
+        if not form or any(others):
+            return _refuse(Cause.UNSUPPORTED_BODY, "the request must carry one form")
+        if not all(isinstance(value, str) for value in form.values()):
+            return _refuse(Cause.UNSUPPORTED_BODY, "form values must be text: a number may be corrupted already")
+        clean = _without_clear_email(form)
+        exposed = next((name for name, value in clean.items() if holds_email(value)), None)
+        if exposed is not None:
+            return _refuse(Cause.EMAIL_IN_PARAMETER, f"{exposed} would carry an e-mail address in clear")
+        headers = _headers(request.headers or {}, with_credentials=not tracking)
+        answer = await self._client.post(request.endpoint, headers, urlencode(clean).encode(), seconds=seconds)
+        return judge(answer, attempt=attempt)
+
+    def _is_tracking(self, endpoint: str) -> bool | None:
+        """Whether the endpoint is on the tracking host; None when it is on neither of the configured ones."""
+        url = urlsplit(endpoint)
+        if ".." in unquote(url.path) or url.query or url.fragment:
+            return None
+        for base, suffix, tracking in ((self._tracking, "/PageLoad", True), (self._api, "/Advertisers/", False)):
+            same = (url.scheme, url.netloc) == (base.scheme, base.netloc)
+            path = base.path.rstrip("/") + suffix
+            if same and (url.path == path or (not tracking and url.path.startswith(path))):
+                return tracking
+        return None
+
+
+def _refuse(cause: Cause, text: str) -> Verdict:
+    return Verdict("rejected", cause, f"{cause}: {text}")
+
+
+def _without_clear_email(form: Mapping[str, str]) -> dict[str, str]:
+    """The form with CustomerEmail hashed: jobs transformed by others may still hold it in clear."""
+    clean = dict(form)
+    address = clean.get("CustomerEmail")
+    if address is not None:
+        clean.pop("CustomerEmail")
+        hashed = hash_email(address)
+        clean |= {"CustomerEmail": hashed} if hashed else {}
+    return clean
+
+
+def _headers(given: Mapping[str, str], *, with_credentials: bool) -> dict[str, str]:
+    """Our own headers, and the router's credentials where they are due; nothing else travels on."""
+    headers = {"Content-Type": FORM_TYPE, "Accept": "application/json", "User-Agent": "impact-plugin"}
+    if with_credentials:
+        headers |= {name: value for name, value in given.items() if name.lower() == "authorization"}
+    return headers
+
+
+def _tags(verdict: Verdict, attempts: list[_Attempt]) -> dict[str, str]:
+    first = attempts[0] if attempts else _Attempt()
+    tags = {
+        "destType": "IMPACT",
+        "module": "destination",
+        "implementation": "native",
+        "feature": "dataDelivery",
+        "errorCategory": "network",
+        "errorType": "aborted" if verdict.result == "rejected" else "throttled",
+        "meta": str(verdict.cause),
+        "destinationId": first.destination_id,
+        "workspaceId": first.workspace_id,
+    }
+    return {name: value for name, value in tags.items() if value}

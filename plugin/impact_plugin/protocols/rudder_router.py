@@ -1,0 +1,95 @@
+"""``POST /routerTransform``: a router worker's jobs in, every job in exactly one entry out.
+
+https://github.com/rudderlabs/rudder-server/blob/master/router/transformer/transformer.go
+"""
+
+from typing import Final
+
+import msgspec
+
+from impact_plugin.batch import Desk, Done, Watch, transform_batch
+from impact_plugin.protocols.rudder_envelope import (
+    BatchReader,
+    RawBatch,
+    RequestObject,
+    TypedBatch,
+    error_text,
+    request_object,
+    stat_tags,
+    status_of,
+    undecodable,
+)
+from impact_plugin.wire import Endpoints
+from impact_transformers import Send
+
+UNAVAILABLE: Final = 429
+"""Retried by the router without limit: the status for jobs that nobody here can take now."""
+
+
+class _Addressed(msgspec.Struct, frozen=True, rename="camel"):
+    dest_type: str = ""
+
+
+class Success(msgspec.Struct, frozen=True, rename="camel"):
+    """A job with the request that the router is to send. ``destination`` comes back: delivery throttles by it."""
+
+    batched_request: RequestObject
+    metadata: tuple[msgspec.Raw]
+    destination: msgspec.Raw
+    status_code: int = 200
+    batched: bool = False
+
+
+class Failure(msgspec.Struct, frozen=True, rename="camel"):
+    """A job that was filtered (298), failed (400) or is to come again (429, 500)."""
+
+    metadata: tuple[msgspec.Raw]
+    destination: msgspec.Raw
+    status_code: int
+    error: str
+    stat_tags: dict[str, str]
+    batched: bool = False
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The body of a reply."""
+
+    output: list[Success | Failure]
+
+
+_reader: Final = BatchReader(TypedBatch, RawBatch)
+_addressed: Final = msgspec.json.Decoder(_Addressed)
+_encoder: Final = msgspec.json.Encoder()
+
+
+def destination_type(body: bytes) -> str:
+    """The type the jobs are for, in lower case; it stands after ``input``, which is skipped without decoding it."""
+    try:
+        return _addressed.decode(body).dest_type.lower()
+    except msgspec.DecodeError as error:
+        raise undecodable(error) from error
+
+
+async def answer(body: bytes, desk: Desk) -> bytes:
+    """Transform the jobs and encode the reply, an entry for every job; raises :class:`EnvelopeError`."""
+    watch = Watch("router", body, desk.telemetry)
+    done = await transform_batch(_reader.read(body, desk.destinations), desk, watch.tally)
+    return watch.report(_encoder.encode(Reply([_entry(one, desk.endpoints) for one in done])))
+
+
+def answer_unavailable(body: bytes, reason: str) -> bytes:
+    """Answer for jobs that are not ours while there is nobody to pass them to: each is to come again later."""
+    tags = {"errorCategory": "platform", "errorType": "retryable", "module": "destination", "feature": "router"}
+    output: list[Success | Failure] = [
+        Failure((job.metadata,), job.destination, UNAVAILABLE, reason, tags) for job in _reader.read_raw(body)
+    ]
+    return _encoder.encode(Reply(output))
+
+
+def _entry(done: Done, endpoints: Endpoints) -> Success | Failure:
+    outcome, job = done.outcome, done.job
+    if isinstance(outcome, Send):
+        endpoint = endpoints.of(outcome.request, outcome.config)
+        return Success(request_object(outcome, endpoint), (job.metadata,), job.destination)
+    tags = stat_tags(done, "router")
+    return Failure((job.metadata,), job.destination, status_of(outcome), error_text(outcome), tags)

@@ -1,0 +1,155 @@
+"""The router's port: which request is whose, and how a request is answered that cannot be worked on.
+
+A wrong answer here is worse than none: a 4xx aborts a batch for good, and a 404 the batches of other destinations too,
+so every trouble of ours is a 503 that tells the router to come again.
+https://github.com/rudderlabs/rudder-server/blob/master/processor/internal/transformer/destination_transformer/destination_transformer.go
+"""
+
+import re
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import msgspec
+from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError, TransferEncodingError
+
+from impact_plugin.batch import Desk
+from impact_plugin.errors import EnvelopeError
+from impact_plugin.features import Features
+from impact_plugin.gateway import Gateway, UpstreamUnreachableError
+from impact_plugin.ops import Operations, Readiness
+from impact_plugin.protocols import rudder_processor, rudder_router
+from impact_plugin.protocols.rudder_envelope import API_VERSION, COMPACTED
+from impact_plugin.protocols.rudder_proxy import Proxy
+from impact_plugin.settings import Settings
+from impact_plugin.telemetry import RequestFault, RequestRefused, Telemetry
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+JSON: Final = "application/json"
+NOT_OURS: Final = "not ours, and no upstream transformer is configured (setting rudder.upstream)"
+_SLASHES: Final = re.compile(r"/{2,}")
+
+
+class RouterApp:
+    """Dispatches by method and path, whatever slashes and letter case the router's URL setting leads to."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        desk: Desk,
+        proxy: Proxy,
+        features: Features,
+        gateway: Gateway | None,
+        operations: Operations,
+        readiness: Readiness,
+    ) -> None:
+        self._desk = desk
+        self._proxy = proxy
+        self._features = features
+        self._gateway = gateway
+        self._readiness = readiness
+        self._telemetry: Telemetry = desk.telemetry
+        self._types = {name.lower() for name in settings.rudder.destination_types}
+        self._max_body = settings.server.max_body_mb * 1024 * 1024
+        self._routes = self._make_routes(operations)
+
+    def application(self) -> web.Application:
+        """The aiohttp application."""
+        app = web.Application(client_max_size=self._max_body)
+        app.router.add_route("*", "/{tail:.*}", self.handle)
+        return app
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer any request."""
+        path = _SLASHES.sub("/", request.path).rstrip("/") or "/"
+        route = (request.method, path.lower())
+        handler = self._routes.get(route)
+        if handler is None:
+            return await self._guarded(request, self._pass_on, "other")
+        return await self._guarded(request, handler, path.lower())
+
+    def _make_routes(self, operations: Operations) -> dict[tuple[str, str], Handler]:
+        routes: dict[tuple[str, str], Handler] = {
+            ("GET", "/features"): self._serve_features,
+            ("GET", "/health"): operations.health,
+            ("GET", "/ready"): operations.ready,
+            ("GET", "/version"): operations.version,
+            ("POST", "/routertransform"): self._transform_for_router,
+        }
+        for name in self._types:
+            routes["POST", f"/v0/destinations/{name}"] = self._transform_for_processor
+            routes["POST", f"/v0/destinations/{name}/proxy"] = self._deliver_v0
+            routes["POST", f"/v1/destinations/{name}/proxy"] = self._deliver_v1
+        return routes
+
+    async def _guarded(self, request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
+        """Turn every fault into an answer that makes the router keep its events."""
+        try:
+            return await handler(request)
+        except web.HTTPRequestEntityTooLarge:
+            return self._refuse(route, "body_too_large", "raise server.max_body_mb or let the router send less at once")
+        except (EnvelopeError, msgspec.DecodeError) as error:
+            return self._refuse(route, "undecodable_body", str(error))
+        except (ContentEncodingError, TransferEncodingError, zlib.error, web.RequestPayloadError) as error:
+            return self._refuse(route, "unreadable_body", type(error).__name__)
+        except UpstreamUnreachableError as error:
+            return self._refuse(route, "upstream_unreachable", str(error))
+        except Exception as error:  # noqa: BLE001 - the border of one request: the router must get an answer it can live with
+            self._telemetry.emit(RequestFault(route, type(error).__name__, error))
+            return _come_again("internal_error", "a defect of impact-plugin; see its log")
+
+    def _refuse(self, route: str, reason: str, detail: str) -> web.Response:
+        self._telemetry.emit(RequestRefused(route, 503, reason, detail))
+        return _come_again(reason, detail)
+
+    async def _serve_features(self, _request: web.Request) -> web.Response:
+        return web.Response(body=await self._features.reply(), content_type=JSON)
+
+    async def _transform_for_processor(self, request: web.Request) -> web.Response:
+        if self._readiness.draining:
+            return self._refuse("processor", "stopping", "the service is stopping")
+        compacted = COMPACTED in request.headers.get("X-Content-Format", "").lower()
+        body = await rudder_processor.answer(await request.read(), self._desk, compacted=compacted)
+        return web.Response(body=body, headers=API_VERSION, content_type=JSON)
+
+    async def _transform_for_router(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        if rudder_router.destination_type(body) in self._types:
+            reply = await rudder_router.answer(body, self._desk)
+        elif self._gateway is not None:
+            try:
+                return await self._gateway.forward(request, body)
+            except UpstreamUnreachableError as error:
+                reply = rudder_router.answer_unavailable(body, f"the upstream transformer is unreachable: {error}")
+        else:
+            reply = rudder_router.answer_unavailable(body, NOT_OURS)
+        return web.Response(body=reply, headers=API_VERSION, content_type=JSON)
+
+    async def _deliver_v0(self, request: web.Request) -> web.Response:
+        return await self._deliver(request, "v0")
+
+    async def _deliver_v1(self, request: web.Request) -> web.Response:
+        return await self._deliver(request, "v1")
+
+    async def _deliver(self, request: web.Request, version: str) -> web.Response:
+        status, body = await self._proxy.answer(
+            await request.read(), request.headers.get("RdProxy-Timeout"), version=version
+        )
+        return web.Response(body=body, status=status, headers=API_VERSION, content_type=JSON)
+
+    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        if self._gateway is None:
+            return self._refuse("other", "not_ours", f"{request.method} is {NOT_OURS}")
+        return await self._gateway.forward(request, None)
+
+
+def _come_again(reason: str, detail: str) -> web.Response:
+    """The answer on which rudder-server's processor waits and sends the batch again, however long it takes."""
+    return web.Response(
+        status=503,
+        headers={"X-Rudder-Should-Retry": "true", "X-Rudder-Error-Reason": reason},
+        body=msgspec.json.encode({"error": f"{reason}: {detail}"}),
+        content_type=JSON,
+    )

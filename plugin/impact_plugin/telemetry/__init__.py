@@ -1,0 +1,43 @@
+"""One internal event per fact; the log line and the metric both derive from it."""
+
+from impact_plugin.telemetry.events import (
+    BatchTransformed,
+    Delivered,
+    PassedThrough,
+    RequestFault,
+    RequestRefused,
+    ServiceStarted,
+    ServiceStopping,
+    TelemetryEvent,
+    TransformFault,
+)
+from impact_plugin.telemetry.logging import configure_logging, log
+from impact_plugin.telemetry.metrics import CONTENT_TYPE, Metrics
+
+__all__ = [
+    "CONTENT_TYPE",
+    "BatchTransformed",
+    "Delivered",
+    "Metrics",
+    "PassedThrough",
+    "RequestFault",
+    "RequestRefused",
+    "ServiceStarted",
+    "ServiceStopping",
+    "Telemetry",
+    "TelemetryEvent",
+    "TransformFault",
+    "configure_logging",
+]
+
+
+class Telemetry:
+    """Where the service reports facts."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+
+    def emit(self, event: TelemetryEvent) -> None:
+        """Count and log one fact."""
+        self.metrics.count(event)
+        log(event)

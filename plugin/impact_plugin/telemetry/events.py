@@ -1,0 +1,83 @@
+"""Everything the service reports, one Struct a fact. The docstring of each is its entry in the documentation."""
+
+from collections import Counter
+from typing import Literal, TypeAlias
+
+import msgspec
+
+
+class ServiceStarted(msgspec.Struct, frozen=True, tag=True):
+    """The service listens."""
+
+    url: str
+    operator_url: str
+    version: str
+
+
+class ServiceStopping(msgspec.Struct, frozen=True, tag=True):
+    """The service no longer takes requests and finishes those under way."""
+
+    grace_seconds: float
+
+
+class BatchTransformed(msgspec.Struct, frozen=True, tag=True):
+    """A batch was transformed. One line a batch, never one an event."""
+
+    protocol: Literal["processor", "router"]
+    events: int
+    outcomes: Counter[tuple[str, str, str]]
+    seconds: float
+    bytes_in: int
+    bytes_out: int
+
+
+class TransformFault(msgspec.Struct, frozen=True, tag=True):
+    """A defect of ours met an event; the event is rejected with the reason ``transform_fault``."""
+
+    error: str
+    exception: BaseException
+
+
+class RequestRefused(msgspec.Struct, frozen=True, tag=True):
+    """A request could not be worked on and was answered so that the router keeps its events."""
+
+    route: str
+    status: int
+    reason: str
+    detail: str
+
+
+class RequestFault(msgspec.Struct, frozen=True, tag=True):
+    """A defect of ours met a request; it was answered 503 and the router keeps its events."""
+
+    route: str
+    error: str
+    exception: BaseException
+
+
+class Delivered(msgspec.Struct, frozen=True, tag=True):
+    """One request was delivered for the router, or not; the cause tells."""
+
+    endpoint_path: str
+    result: Literal["delivered", "retry", "rejected"]
+    cause: str
+    seconds: float
+
+
+class PassedThrough(msgspec.Struct, frozen=True, tag=True):
+    """A request that is not ours went to the stock transformer; status 0 means that it could not be reached."""
+
+    status: int
+    seconds: float
+
+
+TelemetryEvent: TypeAlias = (
+    ServiceStarted
+    | ServiceStopping
+    | BatchTransformed
+    | TransformFault
+    | RequestRefused
+    | RequestFault
+    | Delivered
+    | PassedThrough
+)

@@ -1,0 +1,88 @@
+"""Log lines: one JSON object a line on standard error, redacted by type and by processor."""
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+import structlog
+
+from impact_plugin.settings import LogSettings
+from impact_plugin.telemetry.events import Delivered, PassedThrough, TelemetryEvent
+from impact_transformers.normalize import redact_emails
+from impact_transformers.secret import MASK, Secret
+
+SECRET_KEYS: Final = frozenset({"authorization", "apikey", "api_key", "authtoken", "auth_token", "token", "secret"})
+LEVELS: Final[dict[str, str]] = {
+    "BatchTransformed": "info",
+    "TransformFault": "error",
+    "RequestFault": "error",
+    "RequestRefused": "warning",
+    "ServiceStarted": "info",
+    "ServiceStopping": "info",
+}
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Set structlog up for this process."""
+    renderer: Any = structlog.processors.JSONRenderer()
+    if settings.format == "console":
+        renderer = structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _where_it_broke,
+            redact,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def log(event: TelemetryEvent) -> None:
+    """Write the line for this event; deliveries and passed requests are metrics only."""
+    if isinstance(event, Delivered | PassedThrough):
+        return
+    name = type(event).__name__
+    fields = {field: _plain(getattr(event, field)) for field in event.__struct_fields__}
+    getattr(structlog.get_logger(), LEVELS[name])(_snake(name), **fields)
+
+
+def redact(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask what is secret by its name or type, and e-mail addresses wherever they stand."""
+    for key, value in line.items():
+        line[key] = MASK if key.lower() in SECRET_KEYS else _redacted(value)
+    return line
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return MASK
+    if isinstance(value, str):
+        return redact_emails(value)
+    if isinstance(value, dict):
+        return {key: MASK if str(key).lower() in SECRET_KEYS else _redacted(entry) for key, entry in value.items()}
+    return [_redacted(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _where_it_broke(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace an exception by the places of our code it passed: its message may quote the event."""
+    error = line.pop("exception", None)
+    if isinstance(error, BaseException):
+        frames = structlog.tracebacks.extract(type(error), error, error.__traceback__).stacks[0].frames
+        line["at"] = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
+    return line
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Counter):
+        return {"/".join(part for part in key if part): number for key, number in sorted(value.items())}
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
