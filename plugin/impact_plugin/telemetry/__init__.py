@@ -1,6 +1,7 @@
 """One internal event per fact; the log line and the metric both derive from it."""
 
 from impact_plugin.telemetry.events import (
+    TELEMETRY_EVENTS,
     BatchTransformed,
     Delivered,
     PassedThrough,
@@ -12,10 +13,12 @@ from impact_plugin.telemetry.events import (
     TransformFault,
 )
 from impact_plugin.telemetry.logging import configure_logging, log
-from impact_plugin.telemetry.metrics import CONTENT_TYPE, Metrics
+from impact_plugin.telemetry.metrics import CONTENT_TYPE, METRICS, Metrics
 
 __all__ = [
     "CONTENT_TYPE",
+    "METRICS",
+    "TELEMETRY_EVENTS",
     "BatchTransformed",
     "Delivered",
     "Metrics",

@@ -1,7 +1,7 @@
 """Everything the service reports, one Struct a fact. The docstring of each is its entry in the documentation."""
 
 from collections import Counter
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -81,3 +81,6 @@ TelemetryEvent: TypeAlias = (
     | Delivered
     | PassedThrough
 )
+
+TELEMETRY_EVENTS: Final[tuple[type[TelemetryEvent], ...]] = get_args(TelemetryEvent)
+"""All of them, for the documentation."""

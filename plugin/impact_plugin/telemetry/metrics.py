@@ -1,7 +1,8 @@
 """The metrics, in a registry of our own; labels are bounded by the enumerations they come from."""
 
-from typing import Final
+from typing import Final, Literal
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from impact_plugin.telemetry.events import (
@@ -16,7 +17,68 @@ from impact_plugin.telemetry.events import (
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
+
+class MetricFacts(msgspec.Struct, frozen=True):
+    """One metric: name, type, labels, meaning, and the upper bounds of a histogram's buckets."""
+
+    name: str
+    kind: Literal["counter", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+EVENTS: Final = MetricFacts(
+    "impact_plugin_events",
+    "counter",
+    ("call", "outcome", "reason"),
+    "Events by call, outcome (the endpoint path of a request, skip or reject) and reason.",
+)
+BATCH_EVENTS: Final = MetricFacts(
+    "impact_plugin_batch_events", "histogram", ("protocol",), "Events in a batch.", (1, 5, 10, 20, 50, 100, 200, 500)
+)
+BATCH_SECONDS: Final = MetricFacts(
+    "impact_plugin_batch_seconds", "histogram", ("protocol",), "Time to transform a batch, in seconds.", _SECONDS
+)
+FAULTS: Final = MetricFacts(
+    "impact_plugin_faults", "counter", ("where",), "Defects of ours that an event or a request met."
+)
+REFUSED: Final = MetricFacts(
+    "impact_plugin_refused_requests", "counter", ("reason",), "Requests answered so that the router keeps its events."
+)
+DELIVERIES: Final = MetricFacts(
+    "impact_plugin_deliveries",
+    "counter",
+    ("endpoint_path", "result", "cause"),
+    "Requests sent for the router, by endpoint path, result and cause.",
+)
+DELIVERY_SECONDS: Final = MetricFacts(
+    "impact_plugin_delivery_seconds",
+    "histogram",
+    ("endpoint_path",),
+    "Time until impact.com answered, in seconds.",
+    _SECONDS,
+)
+PASSED_THROUGH: Final = MetricFacts(
+    "impact_plugin_passed_through",
+    "counter",
+    ("status",),
+    "Requests passed to the stock transformer, by the class of its answer.",
+)
+
+METRICS: Final = (
+    EVENTS,
+    BATCH_EVENTS,
+    BATCH_SECONDS,
+    FAULTS,
+    REFUSED,
+    DELIVERIES,
+    DELIVERY_SECONDS,
+    PASSED_THROUGH,
+)
+"""All of them, for the documentation."""
 
 
 class Metrics:
@@ -24,74 +86,35 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.events = Counter(
-            "impact_plugin_events",
-            "Events by call, outcome (the endpoint path of a request, skip or reject) and reason.",
-            ("call", "outcome", "reason"),
-            registry=self.registry,
-        )
-        self.batch_events = Histogram(
-            "impact_plugin_batch_events",
-            "Events in a batch.",
-            ("protocol",),
-            buckets=(1, 5, 10, 20, 50, 100, 200, 500),
-            registry=self.registry,
-        )
-        self.batch_seconds = Histogram(
-            "impact_plugin_batch_seconds",
-            "Time to transform a batch.",
-            ("protocol",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.faults = Counter(
-            "impact_plugin_faults", "Defects of ours that an event or request met.", ("where",), registry=self.registry
-        )
-        self.refused = Counter(
-            "impact_plugin_refused_requests",
-            "Requests answered so that the router keeps its events.",
-            ("reason",),
-            registry=self.registry,
-        )
-        self.deliveries = Counter(
-            "impact_plugin_deliveries",
-            "Requests sent for the router, by endpoint path, result and cause.",
-            ("endpoint_path", "result", "cause"),
-            registry=self.registry,
-        )
-        self.delivery_seconds = Histogram(
-            "impact_plugin_delivery_seconds",
-            "Time until impact.com answered.",
-            ("endpoint_path",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.passed = Counter(
-            "impact_plugin_passed_through",
-            "Requests passed to the stock transformer, by the class of its answer.",
-            ("status",),
-            registry=self.registry,
-        )
+        self._counters = {facts: self._counter(facts) for facts in METRICS if facts.kind == "counter"}
+        self._histograms = {facts: self._histogram(facts) for facts in METRICS if facts.kind == "histogram"}
+
+    def _counter(self, facts: MetricFacts) -> Counter:
+        return Counter(facts.name, facts.help, facts.labels, registry=self.registry)
+
+    def _histogram(self, facts: MetricFacts) -> Histogram:
+        return Histogram(facts.name, facts.help, facts.labels, buckets=facts.buckets, registry=self.registry)
 
     def count(self, event: TelemetryEvent) -> None:
         """Move the metrics that this event moves."""
         match event:
             case BatchTransformed():
-                self.batch_events.labels(event.protocol).observe(event.events)
-                self.batch_seconds.labels(event.protocol).observe(event.seconds)
+                self._histograms[BATCH_EVENTS].labels(event.protocol).observe(event.events)
+                self._histograms[BATCH_SECONDS].labels(event.protocol).observe(event.seconds)
                 for labels, number in event.outcomes.items():
-                    self.events.labels(*labels).inc(number)
+                    self._counters[EVENTS].labels(*labels).inc(number)
             case TransformFault():
-                self.faults.labels("event").inc()
+                self._counters[FAULTS].labels("event").inc()
             case RequestFault():
-                self.faults.labels("request").inc()
+                self._counters[FAULTS].labels("request").inc()
             case RequestRefused():
-                self.refused.labels(event.reason).inc()
+                self._counters[REFUSED].labels(event.reason).inc()
             case Delivered():
-                self.deliveries.labels(event.endpoint_path, event.result, event.cause).inc()
-                self.delivery_seconds.labels(event.endpoint_path).observe(event.seconds)
+                self._counters[DELIVERIES].labels(event.endpoint_path, event.result, event.cause).inc()
+                self._histograms[DELIVERY_SECONDS].labels(event.endpoint_path).observe(event.seconds)
             case PassedThrough():
-                self.passed.labels(f"{event.status // 100}xx" if event.status else "unreachable").inc()
+                status = f"{event.status // 100}xx" if event.status else "unreachable"
+                self._counters[PASSED_THROUGH].labels(status).inc()
             case _:
                 pass
 

@@ -1,0 +1,57 @@
+# make run: try it; make test: test it. Both set everything up in .venv; nothing else needs to be installed but Python.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run serve test check format types imports docs docs-check package bench lock clean ci
+
+help: ## Show what there is.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml requirements/dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "impact-plugin needs Python 3.11 or newer; set PYTHON=")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $(READY)
+
+run: $(READY) ## Send a recorded day of a shop through the service to a stand-in for impact.com, then keep serving.
+	@$(BIN)/python tools/run_day.py
+
+serve: $(READY) ## Serve RudderStack on 127.0.0.1:9090.
+	@$(BIN)/impact-plugin serve
+
+test: $(READY) ## Run all tests.
+	$(BIN)/python -m pytest
+
+check: $(READY) ## Linters, types, import contracts, docs.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/make_docs.py --check
+
+format: $(READY) ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## Regenerate docs/reference from the code.
+	$(BIN)/python tools/make_docs.py
+
+package: $(READY) ## Build the wheel, check what is in it, install it alone and run the golden suite there.
+	$(BIN)/python tools/check_package.py
+
+bench: $(READY) ## Measure, as ratios to a floor of the same run.
+	$(BIN)/python benchmarks/transform.py
+	$(BIN)/python benchmarks/http.py
+	$(BIN)/python benchmarks/memory.py
+
+lock: $(READY) ## Resolve the dependencies anew.
+	$(BIN)/python tools/lock.py
+
+ci: test check package ## Everything that must hold.
+
+clean: ## Remove what the build made.
+	rm -rf $(VENV) build dist var .mypy_cache .pytest_cache .ruff_cache .hypothesis

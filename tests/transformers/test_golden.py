@@ -1,0 +1,199 @@
+"""Whole events through the whole core: one folder of ``tests/golden`` a case, written by hand from the vendors' pages.
+
+Imports the two installed packages and nothing else, so the same file proves a built wheel.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from impact_plugin.manifest import load_manifest
+from impact_transformers import (
+    REASONS,
+    AnyDestination,
+    ConfigurationError,
+    Explanation,
+    Outcome,
+    Reason,
+    Reject,
+    Send,
+    UndecodableEventError,
+    compile_destination,
+    decode_event,
+    decode_object,
+    explain,
+    fields,
+    transform,
+)
+
+GOLDEN: Final = Path(__file__).resolve().parents[1] / "golden"
+CASES: Final = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
+VARIABLES: Final = {"IMPACT_VAR_CAMPAIGN": "4242", "IMPACT_VAR_TOKEN": "token-from-the-environment"}
+ELSEWHERE: Final = {Reason.TRANSFORM_FAULT}
+"""Reasons that the service around the core gives, tested with it."""
+
+TABLES: Final = {"page_load": fields.PAGE_LOAD, "conversion": fields.CONVERSION, "item": fields.ITEM}
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One golden folder, read."""
+
+    name: str
+    event: bytes
+    config: dict[str, Any]
+    expected: dict[str, Any]
+
+
+@cache
+def read_case(name: str) -> Case:
+    """Read the three files of a case."""
+    folder = GOLDEN / name
+    return Case(
+        name,
+        (folder / "event.json").read_bytes(),
+        json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        json.loads((folder / "expected.json").read_text(encoding="utf-8")),
+    )
+
+
+def destination_of(case: Case) -> AnyDestination:
+    """Compile the destination of a case as the service does."""
+    return compile_destination(case.config, load_manifest().configuration, VARIABLES)
+
+
+def outcome_of(case: Case) -> Outcome:
+    """Do with a case what the service does with an event."""
+    try:
+        destination = destination_of(case)
+    except ConfigurationError as error:
+        return Reject(Reason.CONFIGURATION, str(error))
+    try:
+        event = decode_event(case.event)
+    except UndecodableEventError as error:
+        return Reject(Reason.UNDECODABLE_EVENT, str(error))
+    return transform(event, destination, decode_object(case.event) if destination.reads_message else None)
+
+
+def as_expected(outcome: Outcome) -> dict[str, Any]:
+    """Write an outcome in the form of ``expected.json``."""
+    if isinstance(outcome, Send):
+        return {"outcome": "send", "endpoint_path": outcome.request.endpoint_path, "form": dict(outcome.request.form)}
+    return {"outcome": type(outcome).__name__.lower(), "reason": outcome.reason.value}
+
+
+@cache
+def explanations() -> dict[str, Explanation]:
+    """Explain every case that gets as far as the tables."""
+    found = {}
+    for name in CASES:
+        case = read_case(name)
+        try:
+            message = decode_object(case.event)
+            found[name] = explain(decode_event(case.event), destination_of(case), message)
+        except (ConfigurationError, UndecodableEventError):
+            continue
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name: str) -> None:
+    """The event of the case becomes exactly the request, or the refusal, that the case expects."""
+    case = read_case(name)
+
+    assert case.expected == as_expected(outcome_of(case))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_values_are_text(name: str) -> None:
+    """No parameter is a JSON number: rudder-server prints those as floats, 1000000 as 1e+06."""
+    form = read_case(name).expected.get("form", {})
+
+    assert [] == [key for key, value in form.items() if not isinstance(value, str) or not value]
+
+
+@pytest.mark.parametrize("name", sorted(explanations()))
+def test_golden_explanation_agrees(name: str) -> None:
+    """``explain`` reports the very outcome, and each parameter sent is one of its steps with the value sent."""
+    found = explanations()[name]
+    shown = {step.parameter: step.value for step in found.steps if step.value is not None}
+
+    assert read_case(name).expected == as_expected(found.outcome)
+    if isinstance(found.outcome, Send):
+        assert dict(found.outcome.request.form) == shown
+
+
+def winning_sources() -> set[tuple[str, str, str]]:
+    """List (table, parameter, path) for each path that gave a golden case its value."""
+    won = set()
+    for name, found in explanations().items():
+        if not isinstance(found.outcome, Send):
+            continue
+        conversion = found.outcome.request.endpoint_path == "conversions"
+        consent_paths = read_case(name).config.get("consentPaths", [])
+        for step in found.steps:
+            if step.path is None or step.value is None:
+                continue
+            item = step.parameter.startswith("Item")
+            parameter = step.parameter.rstrip("0123456789") if item else step.parameter
+            table = "item" if item else "conversion" if conversion else "page_load"
+            won.add((table, parameter, "destination.consentPaths" if step.path in consent_paths else step.path))
+    return won
+
+
+def test_every_source_of_every_row_wins_somewhere() -> None:
+    """Each path of each mapping row is the one that gives the value in at least one golden case."""
+    listed = {(name, row.param, path) for name, table in TABLES.items() for row in table.rows for path in row.sources}
+
+    assert [] == sorted(listed - winning_sources())
+
+
+def test_every_row_is_filled_somewhere() -> None:
+    """Each parameter of the tables is sent in at least one golden case, also those without paths of their own."""
+    sent = {
+        (kind, name.rstrip("0123456789") if name.startswith("Item") else name)
+        for case in map(read_case, CASES)
+        for kind in [case.expected.get("endpoint_path")]
+        for name in case.expected.get("form", {})
+    }
+    endpoint = {"page_load": "pageload", "conversion": "conversions", "item": "conversions"}
+    listed = {(endpoint[name], row.param) for name, table in TABLES.items() for row in table.rows}
+
+    assert [] == sorted(listed - sent)
+
+
+def test_every_reason_has_a_case() -> None:
+    """Each reason for a skip or a reject is the outcome of at least one golden case."""
+    met = {read_case(name).expected.get("reason") for name in CASES}
+
+    assert [] == sorted(reason for reason in Reason if reason not in ELSEWHERE and reason.value not in met)
+
+
+def test_every_reason_is_explained() -> None:
+    """Each reason has its meaning and a fix for the docs."""
+    assert set(Reason) == set(REASONS)
+    assert [] == [reason for reason, facts in REASONS.items() if not facts.meaning or not facts.fix]
+
+
+def test_every_switch_is_flipped() -> None:
+    """Each key of the manifest, each alias and each of a key's values is used otherwise than by default."""
+    configs = [read_case(name).config for name in CASES]
+    missing = []
+    for key in load_manifest().configuration:
+        given = [config[name] for config in configs for name in (key.key, *key.aliases) if name in config]
+        missing += [f"{name} is in no case" for name in key.aliases if not any(name in config for config in configs)]
+        missing += [f"{key.key} is never {v}" for v in key.values if v != key.default and v not in given]
+        if len({json.dumps(value) for value in (*given, key.default)}) < 2 or (key.required and len(given) < 2):
+            missing.append(f"{key.key} is never flipped")
+
+    assert [] == missing
+
+
+def test_every_case_has_its_three_files_and_no_others() -> None:
+    """A golden folder is event, config and expectation, nothing else."""
+    files = {"config.json", "event.json", "expected.json"}
+
+    assert [] == [name for name in CASES if files != {file.name for file in (GOLDEN / name).iterdir()}]

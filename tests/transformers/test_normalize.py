@@ -1,0 +1,397 @@
+"""Each rule by which a value becomes the text of a form field, as a table of what goes in and what comes out."""
+
+import hashlib
+import math
+import time
+from decimal import Decimal
+from typing import Any, Final
+
+import pytest
+
+from impact_transformers import Reason, normalize
+from impact_transformers.outcome import RefusalError
+
+SHA1: Final = hashlib.sha1(b"buyer@example.com", usedforsecurity=False).hexdigest()
+SHA256: Final = hashlib.sha256(b"buyer@example.com").hexdigest()
+NO_LEAVES: Final[tuple[Any, ...]] = (None, [], {}, ["x"], {"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("  x ", "x"),
+        ("", None),
+        (" \t\n", None),
+        (True, "true"),
+        (False, "false"),
+        (0, "0"),
+        (9217374917471, "9217374917471"),
+        (12.0, "12"),
+        (12.5, "12.5"),
+        (1e6, "1000000"),
+        (1e22, "10000000000000000000000"),
+        (0.000001, "0.000001"),
+        *((value, None) for value in NO_LEAVES),
+    ],
+)
+def test_as_text(value: Any, expected: str | None) -> None:
+    """Leaves become text in full, never with an exponent; everything else is no text."""
+    assert expected == normalize.as_text(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("buyer@example.com", SHA1),
+        (" Buyer@EXAMPLE.com\n", SHA1),
+        (SHA1, SHA1),
+        (SHA1.upper(), SHA1),
+        (SHA256, SHA256),
+        (f" {SHA256} ", SHA256),
+        (SHA1[:-1], None),
+        ("no address", None),
+        ("", None),
+        (7, None),
+        (True, None),
+        *((value, None) for value in NO_LEAVES),
+    ],
+)
+def test_email(value: Any, expected: str | None) -> None:
+    """Addresses are stripped, lower-cased and hashed with SHA-1; hashes pass; the rest is left out."""
+    assert expected == normalize.email(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("buyer@example.com", True),
+        ("mail to <buyer@example.com>!", True),
+        ("buyer%40example.com", True),
+        ("buyer%2540example.com", True),
+        ("buyer%252540example.com", True),
+        ("https://x.example.com/?m=first.last+tag@sub.example.com", True),
+        ("o'buyer'@example.com", True),
+        ("жена@пример.рф", True),
+        ("buyer@localhost", False),
+        ("@example.com", False),
+        ("50% off @home", False),
+        ("https://user:pass@", False),
+        ("", False),
+        ("100%", False),
+    ],
+)
+def test_holds_email(text: str, expected: bool) -> None:
+    """An address is found in clear and percent-encoded, also with quotes in it and in other scripts."""
+    assert expected == normalize.holds_email(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://x.example.com/?m=buyer@example.com&q=1", "https://x.example.com/?m=redacted&q=1"),
+        ("https://x.example.com/?m=buyer%40example.com", "https://x.example.com/?m=redacted"),
+        ("https://x.example.com/?m=buyer%2540example.com#top", "https://x.example.com/?m=redacted#top"),
+        ("https://x.example.com/?q=100%25", "https://x.example.com/?q=100%25"),
+        ("https://x.example.com/?m=a%25%34%30example.com", "https://x.example.com/"),
+        ("nothing here", "nothing here"),
+    ],
+)
+def test_redact_emails(text: str, expected: str) -> None:
+    """Addresses are replaced and the rest stays; where one cannot be replaced alone, the query goes."""
+    assert expected == normalize.redact_emails(text)
+
+
+@pytest.mark.parametrize("text", ["%" + "a" * 32_000, "@" + "a" * 32_000, "a" * 32_000 + "@b", "a%40" * 8_000])
+def test_looking_for_emails_takes_time_in_proportion(text: str) -> None:
+    """A long text made to be slow costs milliseconds: one event must not stall all the others."""
+    started = time.perf_counter()
+    normalize.holds_email(text)
+    normalize.redact_emails(text)
+
+    assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("https://shop.example.com/?a=b#c", "https://shop.example.com/?a=b#c"),
+        (" https://shop.example.com/ ", "https://shop.example.com/"),
+        ("HTTPS://shop.example.com/", "HTTPS://shop.example.com/"),
+        ("shopapp://open", "shopapp://open"),
+        ("/relative", None),
+        ("shop.example.com", None),
+        ("", None),
+        (7, None),
+        *((value, None) for value in NO_LEAVES),
+    ],
+)
+def test_url(value: Any, expected: str | None) -> None:
+    """Absolute URLs of any scheme pass; anything else is no URL."""
+    assert expected == normalize.url(value)
+
+
+def test_url_with_a_space_is_not_sent_as_it_is() -> None:
+    """A URL holds no white space (RFC 3986): it is encoded or left out, because impact.com refuses it."""
+    assert " " not in (normalize.url("https://shop.example.com/?q=red shoes") or "")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("8.8.4.4", "8.8.4.4"),
+        (" 8.8.4.4 ", "8.8.4.4"),
+        ("172.15.0.1", "172.15.0.1"),
+        ("172.32.0.1", "172.32.0.1"),
+        ("2001:4860:4860::8888", "2001:4860:4860::8888"),
+        ("::ffff:8.8.4.4", "8.8.4.4"),
+        ("10.0.0.1", None),
+        ("127.0.0.1", None),
+        ("169.254.1.1", None),
+        ("172.16.0.1", None),
+        ("172.31.255.255", None),
+        ("192.168.0.1", None),
+        ("0.0.0.0", None),
+        ("224.0.0.1", None),
+        ("255.255.255.255", None),
+        ("::1", None),
+        ("::", None),
+        ("fe80::1%eth0", None),
+        ("fd00::1", None),
+        ("ff02::1", None),
+        ("::ffff:10.0.0.1", None),
+        ("8.8.4", None),
+        ("8.8.4.256", None),
+        ("8.8.4.4, 10.0.0.1", None),
+        ("[ip]", None),
+        ("a:b", None),
+        (134744072, None),
+        *((value, None) for value in NO_LEAVES),
+    ],
+)
+def test_ip_address(value: Any, expected: str | None) -> None:
+    """Public addresses pass; those of proxies, servers and the local network do not."""
+    assert expected == normalize.ip_address(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2026-03-01T12:00:00.000Z", "2026-03-01T12:00:00.000Z"),
+        (" 2026-03-01T12:00:00+02:00 ", "2026-03-01T12:00:00+02:00"),
+        ("2026-03-01 12:00:00+02:00", "2026-03-01T12:00:00+02:00"),
+        ("2026-03-01T12:00:00", "2026-03-01T12:00:00Z"),
+        ("2026-03-01", "2026-03-01T00:00:00Z"),
+        (1772366400, "2026-03-01T12:00:00.000Z"),
+        (1772366400123, "2026-03-01T12:00:00.123Z"),
+        (1772366400.5, "2026-03-01T12:00:00.500Z"),
+        ("yesterday", None),
+        ("0001-01-01T00:00:00Z", None),
+        ("1999-12-31T23:59:59Z", None),
+        ("2200-01-01T00:00:00Z", None),
+        (0, None),
+        (-1, None),
+        (10**30, None),
+        (10**400, None),
+        (True, None),
+        ("", None),
+        *((value, None) for value in NO_LEAVES),
+    ],
+)
+def test_date(value: Any, expected: str | None) -> None:
+    """Times become ISO-8601 with an offset; what is no time of this century or the next is of no use."""
+    assert expected == normalize.date(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("EUR", "EUR"), (" usd ", "USD"), ("", None), *((value, None) for value in NO_LEAVES)]
+)
+def test_currency(value: Any, expected: str | None) -> None:
+    """ISO-4217 codes are capitalised; nothing stays nothing."""
+    assert expected == normalize.currency(value)
+
+
+@pytest.mark.parametrize("value", ["EURO", "€", "XXX", "BTC", "US$", 978, True])
+def test_currency_refused(value: Any) -> None:
+    """Anything else is refused, not left out: money in an unknown currency is not money."""
+    with pytest.raises(RefusalError) as caught:
+        normalize.currency(value)
+
+    assert Reason.INVALID_CURRENCY == caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *((value, "true") for value in (True, 1, 1.0, "1", "TRUE", "yes", "granted", "allow", " opt_in ")),
+        *((value, "false") for value in (False, 0, "0", "False", "no", "DENIED", "deny", "opt_out")),
+        *((value, None) for value in ("", "maybe", 2, *NO_LEAVES)),
+    ],
+)
+def test_truth(value: Any, expected: str | None) -> None:
+    """The spellings of consent platforms become true or false; anything else tells nothing."""
+    assert expected == normalize.truth(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(True, "NEW"), (False, "EXISTING"), ("Returning", "Returning"), (7, "7"), *((value, None) for value in NO_LEAVES)],
+)
+def test_customer_status(value: Any, expected: str | None) -> None:
+    """True is NEW and false EXISTING; a status of the shop's own passes."""
+    assert expected == normalize.customer_status(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1, "1"),
+        (2.0, "2"),
+        ("3", "3"),
+        (" 4.00 ", "4"),
+        ("1,000", "1000"),
+        *((value, None) for value in (0, -1, 1.5, "1.5", "two", 10**9, 1e300, True, "", *NO_LEAVES)),
+    ],
+)
+def test_quantity(value: Any, expected: str | None) -> None:
+    """Whole pieces from one up; half a piece or none is no quantity."""
+    assert expected == normalize.quantity(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("12.5", Decimal("12.5")),
+        (" +12 ", Decimal(12)),
+        ("1,234.50", Decimal("1234.50")),
+        ("1,234,567", Decimal(1234567)),
+        (0.1, Decimal("0.1")),
+        (Decimal(3), Decimal(3)),
+        *((v, None) for v in ("12,5", "1,23", "1e3", "$5", "5 EUR", "", ".5", "NaN", "Infinity", "0x10", "1_000")),
+        *((v, None) for v in (True, math.inf, math.nan, *NO_LEAVES)),
+    ],
+)
+def test_decimal(value: Any, expected: Decimal | None) -> None:
+    """Numbers and plain or grouped text are read exactly; text that could mean two things is not."""
+    assert expected == normalize.decimal(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (19, "19.00"),
+        (19.9, "19.90"),
+        ("19.9", "19.90"),
+        (0, "0.00"),
+        (0.1 + 0.2, "0.30"),
+        (2.675, "2.68"),
+        ("2.675", "2.68"),
+        (1.005, "1.01"),
+        (-5, "-5.00"),
+        (1000000, "1000000.00"),
+        (1e6, "1000000.00"),
+        (99999999999999, "99999999999999.00"),
+        (Decimal("22.5"), "22.50"),
+        (True, None),
+        ("abc", None),
+        *((value, None) for value in NO_LEAVES),
+    ],
+)
+def test_money(value: Any, expected: str | None) -> None:
+    """Amounts have two decimals, rounded half up as written, without exponent or grouping."""
+    assert expected == normalize.money_of(14)(value)
+
+
+@pytest.mark.parametrize("value", [10**14, 1e14, "100000000000000", -(10**14), 1e300, 10**400])
+def test_money_refused(value: Any) -> None:
+    """An amount with more digits than impact.com takes is refused, whatever its JSON type."""
+    with pytest.raises(RefusalError) as caught:
+        normalize.money_of(14)(value)
+
+    assert Reason.INVALID_VALUE == caught.value.reason
+
+
+@pytest.mark.parametrize("value", [99_999_999.995, "99999999.995"])
+def test_money_rounded_up_keeps_to_its_digits(value: Any) -> None:
+    """Rounding must not add a digit: nothing with nine digits is sent where eight are allowed."""
+    try:
+        text = normalize.money_of(8)(value)
+    except RefusalError:
+        text = None
+
+    assert text is None or len(text.partition(".")[0]) <= 8
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(5, "5.00"), (0, "0.00"), (-0.0, "0.00"), ("-0.001", "0.00"), (-5, None), ("-0.01", None), (None, None)],
+)
+def test_positive_money(value: Any, expected: str | None) -> None:
+    """A negative amount is of no use; a negative zero is zero."""
+    assert expected == normalize.positive_money_of(14)(value)
+
+
+@pytest.mark.parametrize(
+    ("overlong", "expected"), [("cut", "abc"), ("keep", "abc def"), ("refuse", Reason.TOO_LONG)]
+)
+def test_text_too_long(overlong: normalize.Overlong, expected: str) -> None:
+    """Longer text is cut without a trailing space, kept, or refused, as its row says."""
+    try:
+        found: str | None = normalize.text_of(4, overlong)(" abc def ")
+    except RefusalError as refusal:
+        found = refusal.reason
+
+    assert expected == found
+
+
+@pytest.mark.parametrize("value", [True, False, "", *NO_LEAVES])
+def test_identifier_of_nothing(value: Any) -> None:
+    """Truth values, empty text, objects and lists are no ids."""
+    assert normalize.identifier_of(64, "refuse")(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "dropped", "hashed"),
+    [
+        ("u-1", "u-1", "u-1"),
+        (7, "7", "7"),
+        ("Buyer@example.com", None, SHA1),
+        ("buyer%40example.com", None, SHA1),
+        (True, None, None),
+        (None, None, None),
+    ],
+)
+def test_visitor_id(value: Any, dropped: str | None, hashed: str | None) -> None:
+    """An e-mail used as an id is left out, or hashed where the operator chose that; other ids pass."""
+    assert dropped == normalize.visitor_id_of(70, hash_emails=False)(value)
+    assert hashed == normalize.visitor_id_of(70, hash_emails=True)(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("6D92078A-8246-4BA4-AE5B-76104861E7DC", "6D92078A-8246-4BA4-AE5B-76104861E7DC"),
+        ("00000000-0000-0000-0000-000000000000", None),
+        ("0", None),
+        (0, None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_advertising_id(value: Any, expected: str | None) -> None:
+    """The all-zero id of limited ad tracking is no id."""
+    assert expected == normalize.advertising_id_of(255)(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("Mozilla/5.0 (X11)", "Mozilla/5.0 (X11)"),
+        ("x" * 400, "x" * 400),
+        ("Bot (admin@example.com)", "Bot (redacted)"),
+        ("?a%25%34%30example.com", None),
+        (None, None),
+    ],
+)
+def test_readable(value: Any, expected: str | None) -> None:
+    """Free text keeps its length, loses addresses, and is left out, not empty, when nothing remains."""
+    assert expected == normalize.readable_of(255)(value)

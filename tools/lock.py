@@ -1,0 +1,26 @@
+"""Resolve the dependencies of pyproject.toml into requirements/*.lock: exact versions with hashes, no addresses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+LOCKS = {
+    "requirements/runtime.lock": ["pyproject.toml"],
+    "requirements/dev.lock": ["pyproject.toml", "--group", "dev"],
+}
+
+
+def main() -> None:
+    """Write each lock anew."""
+    for lock, inputs in LOCKS.items():
+        command = [sys.executable, "-m", "uv", "pip", "compile", *inputs, "--output-file", lock]
+        options = ["--generate-hashes", "--universal", "--python-version", "3.11", "--upgrade", "--quiet"]
+        note = ["--custom-compile-command", "make lock", "--no-emit-index-url", "--no-emit-find-links"]
+        subprocess.run([*command, *options, *note], cwd=ROOT, check=True)
+        print(f"wrote {lock}")
+
+
+if __name__ == "__main__":
+    main()
