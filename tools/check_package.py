@@ -53,7 +53,7 @@ def _check_contents(wheel: Path) -> None:
 
 
 def _clean_environment(work: Path, wheel: Path) -> str:
-    """A virtual environment with the locked run-time dependencies, the wheel, and pytest; nothing of the source tree."""
+    """An environment with the locked run-time dependencies, the wheel and pytest; nothing of the source tree."""
     venv.create(work / "venv", with_pip=True)
     python = str(work / "venv" / "bin" / "python")
     tools = work / "tools.lock"

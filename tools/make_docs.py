@@ -18,7 +18,7 @@ from impact_plugin.delivery.policy import CAUSES
 from impact_plugin.manifest import load_manifest
 from impact_plugin.settings import DESCRIPTIONS, ENVIRONMENT_PREFIX, Settings
 from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
-from impact_transformers import REASONS, ConfigKey
+from impact_transformers import NOTICES, REASONS, ConfigKey
 from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD, Row, Table
 from impact_transformers.sources import NAMED
 
@@ -89,7 +89,11 @@ def _facts(key: ConfigKey) -> list[str]:
 def configuration_table() -> str:
     """The keys as a table."""
     rows = [
-        (f"`{key.key}`" + (" *" if key.required else ""), f"`{_json(key.default)}`" if key.default is not None else "", key.description)
+        (
+            f"`{key.key}`" + (" *" if key.required else ""),
+            f"`{_json(key.default)}`" if key.default is not None else "",
+            key.description,
+        )
         for key in load_manifest().configuration
     ]
     return _table(("key (* required)", "default", "what it is"), rows)
@@ -108,7 +112,10 @@ def parameters() -> str:
 
 
 def _parameter_table(table: Table) -> str:
-    rows = [(f"`{row.param}`", "<br>".join(f"`{path}`" for path in row.sources) or "(none)", _rule(row), row.why) for row in table.rows]
+    rows = [
+        (f"`{row.param}`", "<br>".join(f"`{path}`" for path in row.sources) or "(none)", _rule(row), row.why)
+        for row in table.rows
+    ]
     return _table(("parameter", "from", "rule", "why"), rows)
 
 
@@ -121,12 +128,19 @@ def _rule(row: Row) -> str:
 
 def reasons() -> str:
     """Reasons of skips and rejects, then causes of deliveries."""
-    lines = ["# Reasons", "", "Every event that is not sent has exactly one reason, in the reply, the log and the metrics.", ""]
+    lines = [
+        "# Reasons",
+        "",
+        "Every event that is not sent has exactly one reason, in the reply, the log and the metrics.",
+        "",
+    ]
     for reason, facts in REASONS.items():
         kind = "skipped (298)" if facts.category == "filtered" else "rejected (400)"
         kind = "rejected (500)" if facts.category == "fault" else kind
         lines += [f"## {reason}", "", f"{facts.meaning} The event is {kind}.", "", f"Fix: {facts.fix}", ""]
-    lines += ["# Causes", "", "Every delivery through the proxy ends with one cause.", ""]
+    lines += ["# Notices", "", "Requests that are sent all the same, but counted.", ""]
+    lines += [f"- `{notice}`: {meaning}" for notice, meaning in NOTICES.items()]
+    lines += ["", "# Causes", "", "Every delivery through the proxy ends with one cause.", ""]
     lines += [f"- `{cause}`: {meaning}" for cause, meaning in CAUSES.items()]
     return "\n".join(lines)
 

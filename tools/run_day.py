@@ -21,12 +21,12 @@ from statistics import quantiles
 from typing import Any, Final
 
 import aiohttp
-from make_day import DESTINATION_CONFIG, read_day
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from impact_plugin.testing import JobResult, StrictRudder
+from make_day import DESTINATION_CONFIG, read_day
 
 ROOT: Final = Path(__file__).parents[1]
 SUB_JOB: Final = 400

@@ -12,6 +12,7 @@ from impact_plugin import __version__
 from impact_plugin.batch import Desk
 from impact_plugin.delivery.client import DeliveryClient
 from impact_plugin.destinations import Destinations
+from impact_plugin.errors import SettingsError
 from impact_plugin.features import Features
 from impact_plugin.gateway import Gateway
 from impact_plugin.manifest import load_manifest
@@ -42,7 +43,7 @@ async def run_service(settings: Settings, environment: Mapping[str, str]) -> Asy
     """Listen until the block ends, then finish what is under way within the grace period."""
     load_manifest()
     state_dir = Path(settings.state.dir)
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(state_dir)
     telemetry, readiness = Telemetry(), Readiness(state_dir)
     operations = Operations(readiness, telemetry)
     async with AsyncExitStack() as stack:
@@ -59,6 +60,13 @@ async def run_service(settings: Settings, environment: Mapping[str, str]) -> Asy
         finally:
             readiness.draining = True
             telemetry.emit(ServiceStopping(grace))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"state.dir: {folder} cannot be made: {error.strerror}") from error
 
 
 async def _make_router_app(
@@ -90,6 +98,9 @@ async def _listen(stack: AsyncExitStack, app: web.Application, host: str, port: 
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, host, port, backlog=BACKLOG)
-    await site.start()
+    try:
+        await site.start()
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     bound = runner.addresses[0][1]
     return f"http://{f'[{host}]' if ':' in host else host}:{bound}"

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -47,8 +47,11 @@ class Done(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-Tally: TypeAlias = Counter[tuple[str, str, str]]
-"""How many events by (call, outcome, reason); for a request the outcome is its endpoint path."""
+class Counts(msgspec.Struct, frozen=True):
+    """How many events by (call, outcome, reason), where a request's outcome is its endpoint path; and the notices."""
+
+    outcomes: Counter[tuple[str, str, str]]
+    notices: Counter[str]
 
 
 class Desk(msgspec.Struct, frozen=True):
@@ -67,18 +70,19 @@ class Watch:
         self._bytes_in = len(body)
         self._telemetry = telemetry
         self._started = perf_counter()
-        self.tally: Tally = Counter()
+        self.counts = Counts(Counter(), Counter())
 
     def report(self, reply: bytes) -> bytes:
         """Emit the one telemetry event of this batch."""
         seconds = perf_counter() - self._started
+        outcomes, notices = self.counts.outcomes, self.counts.notices
         self._telemetry.emit(
-            BatchTransformed(self._protocol, self.tally.total(), self.tally, seconds, self._bytes_in, len(reply))
+            BatchTransformed(self._protocol, outcomes.total(), outcomes, notices, seconds, self._bytes_in, len(reply))
         )
         return reply
 
 
-async def transform_batch(jobs: Sequence[Job], desk: Desk, tally: Tally) -> list[Done]:
+async def transform_batch(jobs: Sequence[Job], desk: Desk, counts: Counts) -> list[Done]:
     """Give every job its outcome, in order; a fault in one is that one's alone."""
     done: list[Done] = []
     for number, job in enumerate(jobs, 1):
@@ -86,9 +90,11 @@ async def transform_batch(jobs: Sequence[Job], desk: Desk, tally: Tally) -> list
         event, outcome = _transform_one(job, known, desk.telemetry)
         done.append(Done(job, known, outcome))
         if isinstance(outcome, Send):
-            tally[type(event).__name__, outcome.request.endpoint_path, ""] += 1
+            counts.outcomes[type(event).__name__, outcome.request.endpoint_path, ""] += 1
+            for notice in outcome.notices:
+                counts.notices[notice] += 1
         else:
-            tally[_call(event), type(outcome).__name__.lower(), outcome.reason] += 1
+            counts.outcomes[_call(event), type(outcome).__name__.lower(), outcome.reason] += 1
         if number % YIELD_EVERY == 0:
             await asyncio.sleep(0)
     return done

@@ -8,6 +8,7 @@ import msgspec
 
 from impact_plugin.manifest import load_manifest
 from impact_transformers import AnyDestination, ConfigurationError, compile_destination
+from impact_transformers.events import UNREADABLE
 
 CAPACITY: Final = 1024
 """How many compiled destinations are kept; the least recently used goes first and is compiled again when needed."""
@@ -59,7 +60,7 @@ class Destinations:
     def _compile(self, raw: bytes) -> KnownDestination:
         try:
             envelope = msgspec.json.decode(raw, type=_Envelope)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return KnownDestination("", "", None, f"the destination object cannot be read: {error}")
         found, workspace = envelope.id or "", envelope.workspace_id or ""
         if not isinstance(envelope.config, dict):

@@ -42,7 +42,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     """Decode and check a manifest; raises :class:`ManifestError` naming the mistake."""
     try:
         manifest = msgspec.json.decode(raw, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ManifestError(f"manifest.json: {error}") from error
     if manifest.version != __version__:
         raise ManifestError(f"manifest.json: version is {manifest.version}, the package's is {__version__}")

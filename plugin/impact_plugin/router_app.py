@@ -24,6 +24,7 @@ from impact_plugin.protocols.rudder_envelope import API_VERSION, COMPACTED
 from impact_plugin.protocols.rudder_proxy import Proxy
 from impact_plugin.settings import Settings
 from impact_plugin.telemetry import RequestFault, RequestRefused, Telemetry
+from impact_transformers.events import UNREADABLE
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -90,7 +91,7 @@ class RouterApp:
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:
             return self._refuse(route, "body_too_large", "raise server.max_body_mb or let the router send less at once")
-        except (EnvelopeError, msgspec.DecodeError) as error:
+        except (EnvelopeError, *UNREADABLE) as error:
             return self._refuse(route, "undecodable_body", str(error))
         except (ContentEncodingError, TransferEncodingError, zlib.error, web.RequestPayloadError) as error:
             return self._refuse(route, "unreadable_body", type(error).__name__)

@@ -25,12 +25,13 @@ from impact_transformers.events import (
 from impact_transformers.explain import Explanation, explain
 from impact_transformers.normalize import email as hash_email
 from impact_transformers.normalize import holds_email
-from impact_transformers.outcome import REASONS, Outcome, Reason, ReasonFacts, Reject, Send, Skip
+from impact_transformers.outcome import NOTICES, REASONS, Notice, Outcome, Reason, ReasonFacts, Reject, Send, Skip
 from impact_transformers.requests import Conversion, PageLoad, Request
 from impact_transformers.secret import Secret
 from impact_transformers.transform import transform
 
 __all__ = [
+    "NOTICES",
     "REASONS",
     "AnyDestination",
     "AnyEvent",
@@ -44,6 +45,7 @@ __all__ = [
     "Explanation",
     "Identify",
     "KnownEvent",
+    "Notice",
     "Outcome",
     "Page",
     "PageLoad",

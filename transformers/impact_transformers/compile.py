@@ -5,9 +5,7 @@ table for each event would cost more than decoding the event. :func:`trace` walk
 what was tried; a property test keeps the two equal.
 """
 
-import linecache
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -49,8 +47,6 @@ class Compiled(msgspec.Struct, frozen=True):
         return any(source.access is not None and source.access.wide for source in self.sources)
 
 
-_numbers: Final = count(1)
-
 _EVENT_LOCALS: Final = (
     "context = event.context or NO_CONTEXT",
     "properties = event.properties or EMPTY",
@@ -86,9 +82,7 @@ def compile_fill(rows: Sequence[Compiled], *, item: bool = False) -> Fill:
         lines += _indent([f"if {guard}:", *_indent(body)] if guard and body else body)
     lines.append("    return None")
     text = "\n".join(lines) + "\n"
-    name = f"<impact_transformers mapping {next(_numbers)}>"
-    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    exec(compile(text, name, "exec"), namespace)  # noqa: S102 - generated from our own tables and checked paths
+    exec(compile(text, "<impact_transformers mapping>", "exec"), namespace)  # noqa: S102 - generated from our own tables and checked paths
     fill: Fill = namespace["fill"]
     return fill
 
@@ -194,7 +188,7 @@ def locate(refusal: RefusalError, steps: Sequence[Step]) -> RefusalError:
     """The refusal with the parameter and path at which :func:`trace` met it."""
     for step in steps:
         for one in step.tries:
-            if one.refused is not None:
+            if one.refused is not None or (step.parameter == refusal.parameter and one.result is not None):
                 return refusal.at(step.parameter, one.path)
     return refusal
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from impact_transformers.currencies import CURRENCIES
 from impact_transformers.paths import PathError, parse_path
 from impact_transformers.secret import Secret
 
@@ -25,6 +26,14 @@ VARIABLE_PREFIX: Final = "IMPACT_VAR_"
 TEMPLATE: Final = re.compile(
     r"\{\{\s*(?:event\.|message\.)?(?P<path>[^|{}]+?)\s*(?:\|\|\s*(?P<default>.*?)\s*)?\}\}", re.DOTALL
 )
+
+ALIASES: Final = {"Oid": "OrderId", "Currency": "CurrencyCode"}
+"""Second spellings of a parameter; sending both would be sending one thing twice.
+
+https://integrations.impact.com/impact-brand/reference/the-conversion-object
+"""
+
+_PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\{i\}[A-Za-z0-9_]*)?")
 
 SOURCE_TYPES: Final = frozenset(
     (
@@ -189,7 +198,7 @@ def parse_configuration(config: Mapping[str, Any], schema: Iterable[ConfigKey]) 
     for key in schema:
         raw = _look_up(config, key)
         try:
-            value = _READERS[key.type](key, _same_for_all_sources(raw)) if raw is not None else None
+            value = None if raw is None else _READERS[key.type](key, _same_for_all_sources(key, raw))
         except ConfigurationError as error:
             problems.extend(error.problems)
             continue
@@ -198,10 +207,15 @@ def parse_configuration(config: Mapping[str, Any], schema: Iterable[ConfigKey]) 
                 problems.append(Problem(key.key, f"is required: {key.description}"))
             value = key.default
         values[key.key] = value
+    problems += _currency_problems(values.get("defaultCurrency"))
     if problems:
         raise ConfigurationError(problems)
     values["apiKey"] = Secret(values["apiKey"])
     return msgspec.convert({k: v for k, v in values.items() if v is not None}, DestinationConfig)
+
+
+def _currency_problems(code: str | None) -> list[Problem]:
+    return [] if not code or code in CURRENCIES else [Problem("defaultCurrency", f"{code} is not an ISO-4217 code")]
 
 
 def unknown_keys(config: Mapping[str, Any], schema: Iterable[ConfigKey]) -> list[str]:
@@ -218,13 +232,13 @@ def _look_up(config: Mapping[str, Any], key: ConfigKey) -> Any:
     return None
 
 
-def _same_for_all_sources(value: Any) -> Any:
+def _same_for_all_sources(key: ConfigKey, value: Any) -> Any:
     """Take a value out of ``{"web": ..., "cloud": ...}``, the form of RudderStack's own database."""
     if not isinstance(value, dict) or not value or not set(value) <= SOURCE_TYPES:
         return value
     entries = list(value.values())
     if any(entry != entries[0] for entry in entries):
-        raise ConfigurationError([Problem("/".join(value), "one destination needs one value, not one a source type")])
+        raise ConfigurationError([Problem(key.key, "has different values by source type; a destination needs one")])
     return entries[0]
 
 
@@ -256,15 +270,15 @@ def _read_names(key: ConfigKey, value: Any) -> tuple[str, ...]:
     rows = [value] if isinstance(value, str) else value
     if not isinstance(rows, list):
         raise ConfigurationError([Problem(key.key, "must be a list of event names")])
-    names = []
+    names, problems = [], []
     for index, row in enumerate(rows):
-        name = row.get("eventName", "") if isinstance(row, dict) else row
-        if name is None:
-            continue
-        if not isinstance(name, str):
-            raise ConfigurationError([Problem(f"{key.key}[{index}]", f"must be text, not {_type_name(name)}")])
-        if name.strip():
+        name = row.get("eventName") if isinstance(row, dict) else row
+        if name is not None and not isinstance(name, str):
+            problems.append(Problem(f"{key.key}[{index}]", f"must be text, not {_type_name(name)}"))
+        elif name and name.strip():
             names.append(name.strip())
+    if problems:
+        raise ConfigurationError(problems)
     return tuple(dict.fromkeys(names))
 
 
@@ -284,8 +298,10 @@ def _read_mapping(key: ConfigKey, value: Any) -> list[dict[str, str]]:
         source, parameter = (str(row.get(side) or "").strip() for side in ("from", "to"))
         if bool(source) != bool(parameter):
             problems.append(Problem(f"{key.key}[{index}]", "needs both from and to"))
+        elif source and (not _PARAMETER.fullmatch(parameter) or ("{i}" in parameter and key.key != "productsMapping")):
+            problems.append(Problem(f"{key.key}[{index}].to", f"{parameter!r} cannot be the name of a parameter"))
         elif source:
-            mapped.append({"source": source, "parameter": parameter})
+            mapped.append({"source": source, "parameter": ALIASES.get(parameter, parameter)})
     if problems:
         raise ConfigurationError(problems)
     _check_paths(key.key, [row["source"] for row in mapped])
@@ -296,33 +312,45 @@ def _read_sources(key: ConfigKey, value: Any) -> dict[str, tuple[str, ...]]:
     """``{"OrderId": ["properties.cart.id"]}``: paths that replace a parameter's own; an empty list switches it off."""
     if not isinstance(value, dict):
         raise ConfigurationError([Problem(key.key, 'must be an object such as {"OrderId": ["properties.cart.id"]}')])
+    problems: list[Problem] = []
     sources = {}
     for parameter, paths in value.items():
         listed = [paths] if isinstance(paths, str) else paths
-        if not isinstance(listed, list) or not all(isinstance(path, str) for path in listed):
-            raise ConfigurationError([Problem(f"{key.key}.{parameter}", "must be a list of paths")])
-        _check_paths(f"{key.key}.{parameter}", listed)
-        sources[parameter] = tuple(listed)
+        where = f"{key.key}.{parameter}"
+        if isinstance(listed, list) and all(isinstance(path, str) for path in listed):
+            problems += _path_problems(where, listed)
+            sources[parameter] = tuple(listed)
+        else:
+            problems.append(Problem(where, "must be a list of paths"))
+    if problems:
+        raise ConfigurationError(problems)
     return sources
 
 
 def _read_event_types(key: ConfigKey, value: Any) -> list[dict[str, Any]]:
     """``{"Signed Up": {"code": "SIGNUP", "kind": "lead"}}``, ``{"Signed Up": "4711"}``, or rows with ``eventName``."""
-    if isinstance(value, list):
-        value = {str(row.get("eventName", "")): row for row in value if isinstance(row, dict)}
-    if not isinstance(value, dict):
-        raise ConfigurationError([Problem(key.key, "must be an object of event names")])
     entries, problems = [], []
-    for name, entry in value.items():
-        row = entry if isinstance(entry, dict) else {"id": entry}
-        problem = _event_type_problem(row)
+    for where, name, row in _event_type_rows(key, value):
+        problem = _event_type_problem(row) if name else "needs the event's name (eventName)"
         if problem:
-            problems.append(Problem(f"{key.key}.{name}", problem))
-        elif name.strip():
-            entries.append(_event_type(name.strip(), row))
+            problems.append(Problem(where, problem))
+        else:
+            entries.append(_event_type(name, row))
     if problems:
         raise ConfigurationError(problems)
     return entries
+
+
+def _event_type_rows(key: ConfigKey, value: Any) -> list[tuple[str, str, dict[str, Any]]]:
+    """Place, event name and entry of each row, from an object by name or a list of rows."""
+    if isinstance(value, dict):
+        named = [(f"{key.key}.{name}", name, entry) for name, entry in value.items()]
+    elif isinstance(value, list):
+        rows = [row if isinstance(row, dict) else {} for row in value]
+        named = [(f"{key.key}[{index}]", str(row.get("eventName") or ""), row) for index, row in enumerate(rows)]
+    else:
+        raise ConfigurationError([Problem(key.key, "must be an object of event names")])
+    return [(where, name.strip(), row if isinstance(row, dict) else {"id": row}) for where, name, row in named]
 
 
 def _event_type_problem(row: Mapping[str, Any]) -> str | None:
@@ -349,14 +377,21 @@ def _event_type(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_paths(where: str, paths: Iterable[str]) -> None:
+    problems = _path_problems(where, paths)
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _path_problems(where: str, paths: Iterable[str]) -> list[Problem]:
     problems = []
     for path in paths:
+        if path.startswith(("@", "destination.")):
+            continue
         try:
             parse_path(path)
         except PathError as error:
             problems.append(Problem(where, str(error)))
-    if problems:
-        raise ConfigurationError(problems)
+    return problems
 
 
 def _type_name(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,10 +12,9 @@ from impact_transformers.normalize import as_text
 from impact_transformers.outcome import Reason, RefusalError
 from impact_transformers.requests import ATTRIBUTION_KEYS, ORDER_AMOUNTS, Conversion
 
+EVENT_IDENTIFIERS: Final = ("EventTypeId", "ActionTrackerId", "EventTypeCode")
+LONGEST_CODE: Final = 64
 ORDER_ID_PREFIX: Final = "ip-"
-_MONEY: Final = re.compile(
-    r"Amount|Money\d|OrderSubTotal.*|OrderSubtotal|OrderDiscount|OrderShipping|OrderTax|ItemPrice.*|ItemSubTotal.*"
-)
 
 
 def assemble_conversion(
@@ -25,10 +23,7 @@ def assemble_conversion(
     """Fill the form; raises :class:`RefusalError` for whatever impact.com would refuse or count twice."""
     form: dict[str, str] = {}
     destination.conversion.fill(event, message, form, "")
-    if kind.id:
-        form["EventTypeId"] = kind.id
-    else:
-        form["EventTypeCode"] = kind.code or kind.name
+    _add_event_type(kind, form)
     if "OrderId" not in form:
         form["OrderId"] = _derived_order_id(event, kind, destination)
     if "EventDate" not in form:
@@ -36,6 +31,23 @@ def assemble_conversion(
     _add_value(event, destination, message, form)
     _check(form)
     return Conversion(form)
+
+
+def _add_event_type(kind: EventType, form: dict[str, str]) -> None:
+    """Name the event type exactly once; what the operator mapped goes before what the event type says."""
+    mapped = [name for name in EVENT_IDENTIFIERS if name in form]
+    for name in mapped[1:]:
+        del form[name]
+    if mapped:
+        return
+    if kind.id:
+        form["EventTypeId"] = kind.id
+        return
+    code = kind.code or kind.name
+    if len(code) > LONGEST_CODE:
+        detail = f"the event's name has {len(code)} characters, a code at most {LONGEST_CODE}; give it an id or code"
+        raise RefusalError(Reason.TOO_LONG, detail, parameter="EventTypeCode", path="event")
+    form["EventTypeCode"] = code
 
 
 def _derived_order_id(event: Track, kind: EventType, destination: Destination) -> str:
@@ -85,7 +97,10 @@ def _items(products: list[Any], destination: Destination) -> dict[str, str] | No
             items.setdefault("ItemQuantity" + index, "1")
         if "ItemSku" + index not in items or "ItemQuantity" + index not in items:
             return None
-        if "ItemPrice" + index not in items and "ItemSubTotal" + index not in items:
+        has_price, has_subtotal = "ItemPrice" + index in items, "ItemSubTotal" + index in items
+        if has_price and has_subtotal:
+            raise _conflict("ItemSubTotal" + index, "ItemPrice and ItemSubTotal report the same money twice")
+        if not has_price and not has_subtotal:
             return None
     return items
 
@@ -99,17 +114,11 @@ def _check(form: Mapping[str, str]) -> None:
             path="anonymousId",
         )
     if "ItemSku1" in form:
-        _check_items(form)
+        for name in ORDER_AMOUNTS:
+            if name in form:
+                raise _conflict(name, f"{name} and items report the same money twice")
     elif "OrderDiscount" in form and any(name in form for name in ORDER_AMOUNTS):
         raise _conflict("OrderDiscount", "an order amount is net of the discount already")
-
-
-def _check_items(form: Mapping[str, str]) -> None:
-    if "ItemSubTotal1" in form and "ItemPrice1" in form:
-        raise _conflict("ItemSubTotal1", "ItemPrice and ItemSubTotal report the same money twice")
-    for name in ORDER_AMOUNTS:
-        if name in form:
-            raise _conflict(name, f"{name} and items report the same money twice")
 
 
 def _conflict(parameter: str, detail: str) -> RefusalError:

@@ -11,9 +11,11 @@ from impact_transformers.compile import Compiled, Fill, compile_fill, source_of
 from impact_transformers.configuration import (
     TEMPLATE,
     ConfigKey,
+    ConfigurationError,
     DestinationConfig,
     EventType,
     Mapped,
+    Problem,
     fill_templates,
     fill_variables,
     find_templates,
@@ -21,7 +23,8 @@ from impact_transformers.configuration import (
 )
 from impact_transformers.fields import Row, rule_of
 from impact_transformers.normalize import as_text, truth
-from impact_transformers.paths import dig, parse_path
+from impact_transformers.paths import PathError, dig, parse_path
+from impact_transformers.sources import NAMED
 
 ORDER_COMPLETED: Final = "Order Completed"
 APPLICATION_INSTALLED: Final = "Application Installed"
@@ -79,6 +82,7 @@ class DynamicDestination:
     def __init__(self, config: Mapping[str, Any], templates: Sequence[str], schema: Iterable[ConfigKey]) -> None:
         self._config = config
         self._templates = tuple(dict.fromkeys(templates))
+        _check_templates(self._templates)
         self._schema = tuple(schema)
         self._compiled = lru_cache(maxsize=RESOLVED_TEMPLATES)(self._compile)
 
@@ -105,11 +109,35 @@ def compile_destination(
     return _compile_config(parse_configuration(filled, schema))
 
 
+def _check_templates(templates: Iterable[str]) -> None:
+    for template in templates:
+        match = TEMPLATE.fullmatch(template.strip())
+        try:
+            parse_path(match["path"] if match else "")
+        except PathError as error:
+            raise ConfigurationError([Problem(template, str(error))]) from error
+
+
 def _resolve(template: str, message: Mapping[str, Any]) -> str:
     match = TEMPLATE.fullmatch(template.strip())
     assert match is not None  # noqa: S101 - find_templates matched it
     found = as_text(dig(message, parse_path(match["path"])))
     return found if found is not None else (match["default"] or "").strip("\"'")
+
+
+def _check_sources(config: DestinationConfig, constants: Mapping[str, str]) -> None:
+    """Refuse sources that do not exist: their names become part of generated code, so nothing else may."""
+    rows = (*config.rudder_to_impact_property, *config.products_mapping)
+    listed = [(f"parameterSources.{name}", path) for name, paths in config.parameter_sources.items() for path in paths]
+    listed += [("mapping", row.source) for row in rows] + [("consentPaths", path) for path in config.consent_paths]
+    known = {*(f"@{name}" for name in NAMED), *(f"destination.{name}" for name in constants)}
+    problems = [
+        Problem(where, f"{path!r} is no source; see the reference of parameters")
+        for where, path in listed
+        if path.startswith(("@", "destination.")) and path not in known
+    ]
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _compile_config(config: DestinationConfig) -> Destination:
@@ -119,6 +147,7 @@ def _compile_config(config: DestinationConfig) -> Destination:
         "defaultCurrency": config.default_currency,
         "defaultCategory": config.default_category,
     }
+    _check_sources(config, constants)
     compiler = _Compiler(config, constants)
     order_rows = compiler.rows(fields.CONVERSION.rows, config.rudder_to_impact_property)
     page_names = fields.PAGE_LOAD.names()
@@ -161,6 +190,8 @@ class _Compiler:
         if row.sources == ("destination.consentPaths",) and own is None:
             paths = self._config.consent_paths
         sources = tuple(source_of(path, self._constants, item=item) for path in (*before, *paths))
+        if row.when == "device" and (before or own):
+            row = msgspec.structs.replace(row, when="always")
         return Compiled(row, sources, rule_of(row, hash_emails=self._config.email_as_customer_id == "hash"))
 
 

@@ -146,6 +146,10 @@ _decoder: Final[msgspec.json.Decoder[KnownEvent]] = msgspec.json.Decoder(KnownEv
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not JSON, not UTF-8, or nested without end."""
+
+
 class UndecodableEventError(ValueError):
     """The bytes are not one JSON object; the message says what they are instead."""
 
@@ -154,7 +158,7 @@ def decode_event(raw: bytes | bytearray | memoryview | msgspec.Raw) -> AnyEvent:
     """Decode one JSON event in any of the dialects; raises :class:`UndecodableEventError` for non-objects only."""
     try:
         return _decoder.decode(raw)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return decode_leniently(decode_object(raw))
 
 
@@ -162,7 +166,7 @@ def decode_object(raw: bytes | bytearray | memoryview | msgspec.Raw) -> dict[str
     """Decode one JSON object without types; raises :class:`UndecodableEventError` for anything else."""
     try:
         message = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+    except UNREADABLE as error:
         raise UndecodableEventError(f"the event is not readable JSON: {error}") from error
     if not isinstance(message, dict):
         raise UndecodableEventError(f"the event is a JSON {type(message).__name__}, not an object")

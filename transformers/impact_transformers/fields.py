@@ -18,6 +18,7 @@ RuleName: TypeAlias = Literal[
     "date",
     "email",
     "identifier",
+    "integer",
     "ip_address",
     "money",
     "positive_money",
@@ -77,9 +78,19 @@ _FAMILIES: Final[tuple[tuple[re.Pattern[str], RuleName, int], ...]] = (
     (re.compile(r"ItemMoney\{i\}_[1-3]"), "money", 14),
     (re.compile(r"ItemDate\{i\}_([1-9]|10)"), "date", 0),
     (re.compile(r"ItemSubTotal\{i\}|ItemDiscount\{i\}|ItemTotalDiscount\{i\}|ItemDiscountRate\{i\}"), "money", 14),
-    (re.compile(r"Amount|OrderSubTotalPostDiscount|OrderSubTotalPreDiscount|OrderSubtotal|OrderRebate"), "money", 14),
+    (
+        re.compile(
+            r"Amount|OrderSubTotalPostDiscount|OrderSubTotalPreDiscount|OrderSubtotal|OrderRebate|OrderDiscountRate"
+        ),
+        "money",
+        14,
+    ),
     (re.compile(r"ItemMpn\{i\}|DispositionCode"), "text", 64),
-    (re.compile(r"CustomClickId|CallerId|MediaId|MediaPartnerId|EventCode"), "identifier", 128),
+    (re.compile(r"MediaId|MediaPartnerId|EventTypeId|ActionTrackerId"), "integer", 10),
+    (re.compile(r"CustomClickId|CallerId|EventCode"), "identifier", 128),
+    (re.compile(r"EventTypeCode"), "identifier", 64),
+    (re.compile(r"PaymentType"), "text", 32),
+    (re.compile(r"CountryCode"), "text", 2),
     (re.compile(r"TrackingConsent|GiftPurchase"), "truth", 0),
     (re.compile(r"UniqueUrl"), "url", 0),
 )
@@ -119,6 +130,7 @@ def rule_of(row: Row, *, hash_emails: bool = False) -> Rule:
         "identifier": normalize.identifier_of(row.max, row.overlong),
         "visitor_id": normalize.visitor_id_of(row.max, hash_emails=hash_emails),
         "advertising_id": normalize.advertising_id_of(row.max),
+        "integer": normalize.integer_of(row.digits),
         "readable": normalize.readable_of(row.max),
         "money": normalize.money_of(row.digits),
         "positive_money": normalize.positive_money_of(row.digits),

@@ -10,7 +10,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote
@@ -21,10 +21,13 @@ from impact_transformers.outcome import Reason, RefusalError
 Rule: TypeAlias = Callable[[Any], str | None]
 Overlong: TypeAlias = Literal["cut", "refuse", "keep"]
 
-EMAIL: Final = re.compile(r"[^\s@/:;,?&=<>()\"'\\]+@[^\s@/:;,?&=<>()\"'\\]+\.[A-Za-z]{2,}")
-ENCODED_EMAIL: Final = re.compile(
-    r"[^\s@/:;,?&=<>()\"'\\%]+(?:@|%(?:25)*40)[^\s@/:;,?&=<>()\"'\\%]+\.[A-Za-z]{2,}", re.IGNORECASE
-)
+_NO_PART: Final = r"\s@/:;,?&=<>()\"\\%"
+"""Characters that end an address, as a class: what may stand around one in a URL or a sentence."""
+
+_DOMAIN: Final = rf"[^{_NO_PART}]+\.[^\W\d_]{{2,}}"
+_EMAIL: Final = re.compile(rf"(?<=[^{_NO_PART}])@{_DOMAIN}")
+_ENCODED_EMAIL: Final = re.compile(rf"(?:@|%(?:25)*40){_DOMAIN}", re.IGNORECASE)
+_LOCAL_PART: Final = re.compile(rf"(?:[^{_NO_PART}]|%)*\Z")
 _HASHED: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PLAIN_NUMBER: Final = re.compile(r"[+-]?\d{1,20}(?:\.\d{1,20})?")
 _GROUPED_NUMBER: Final = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d{1,20})?")
@@ -38,6 +41,8 @@ _CENT: Final = Decimal("0.01")
 _FIRST_YEAR: Final = 2000
 _LAST_YEAR: Final = 2200
 _MILLISECONDS: Final = 100_000_000_000
+_OLD: Final = timedelta(days=88)
+_LONGEST_LOCAL_PART: Final = 256
 REDACTED: Final = "redacted"
 
 
@@ -47,21 +52,33 @@ def holds_email(text: str) -> bool:
         return False
     seen = text
     for _ in range(3):
-        if EMAIL.search(seen):
+        if _EMAIL.search(seen):
             return True
         decoded = unquote(seen)
         if decoded == seen:
             return False
         seen = decoded
-    return EMAIL.search(seen) is not None
+    return _EMAIL.search(seen) is not None
 
 
 def redact_emails(text: str) -> str:
     """The text with every address, encoded or not, replaced by ``redacted``."""
     if "@" not in text and "%" not in text:
         return text
-    redacted = ENCODED_EMAIL.sub(REDACTED, text)
-    return redacted if not holds_email(redacted) else redacted.split("?", 1)[0].split("#", 1)[0]
+    pieces: list[str] = []
+    end = 0
+    for found in _ENCODED_EMAIL.finditer(text):
+        before = text[end : found.start()]
+        local = _LOCAL_PART.search(before[-_LONGEST_LOCAL_PART:])
+        length = len(local.group()) if local else 0
+        if length:
+            pieces += [before[: len(before) - length], REDACTED]
+            end = found.end()
+    redacted = "".join([*pieces, text[end:]])
+    # What is encoded so oddly that it was not found goes with the whole query; what remains then is not worth keeping.
+    if holds_email(redacted):
+        redacted = redacted.split("?", 1)[0].split("#", 1)[0]
+    return "" if holds_email(redacted) else redacted
 
 
 def as_text(value: Any) -> str | None:
@@ -98,7 +115,9 @@ def url(value: Any) -> str | None:
     if " " in text:
         text = text.replace(" ", "%20")
     # Nearly every URL is a web page's; the pattern is for the deep links of apps.
-    return redact_emails(text) if text.startswith(("https://", "http://")) or _URL.fullmatch(text) else None
+    if text.startswith(("https://", "http://")) or _URL.fullmatch(text):
+        return redact_emails(text) or None
+    return None
 
 
 def ip_address(value: Any) -> str | None:
@@ -143,6 +162,17 @@ def date(value: Any) -> str | None:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def is_old(happened: str, received: str) -> bool:
+    """Whether an event was received over 88 days after it happened; both in the form that :func:`date` gives.
+
+    https://help.impact.com/en/support/solutions/articles/48001232601
+    """
+    usable = date(received)
+    if usable is None:
+        return False
+    return datetime.fromisoformat(usable) - datetime.fromisoformat(happened) > _OLD
+
+
 def currency(value: Any) -> str | None:
     """An ISO-4217 code in capitals; refuses anything else, because money in an unknown currency is not money."""
     text = as_text(value)
@@ -150,7 +180,7 @@ def currency(value: Any) -> str | None:
         return None
     code = text.upper()
     if code not in CURRENCIES:
-        raise RefusalError(Reason.INVALID_CURRENCY, f"{text[:16]!r} is not an ISO-4217 currency code")
+        raise RefusalError(Reason.INVALID_CURRENCY, f"{redact_emails(text)[:16]!r} is not an ISO-4217 currency code")
     return code
 
 
@@ -189,9 +219,9 @@ def decimal(value: Any) -> Decimal | None:
         if _PLAIN_NUMBER.fullmatch(text):
             return Decimal(text)
         return Decimal(text.replace(",", "")) if _GROUPED_NUMBER.fullmatch(text) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return Decimal(repr(value)) if math.isfinite(value) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    return Decimal(repr(value)) if isinstance(value, float) and math.isfinite(value) else None
 
 
 def money_of(digits: int) -> Rule:
@@ -210,9 +240,10 @@ def money_of(digits: int) -> Rule:
         number = decimal(value)
         if number is None:
             return None
-        if abs(number) >= limit:
+        rounded = number.quantize(_CENT, ROUND_HALF_UP) if abs(number) < limit else number
+        if abs(rounded) >= limit:
             raise RefusalError(Reason.INVALID_VALUE, f"the amount has more than {digits} digits before the point")
-        return str(number.quantize(_CENT, ROUND_HALF_UP))
+        return str(rounded)
 
     return money
 
@@ -273,12 +304,22 @@ def advertising_id_of(limit: int) -> Rule:
     return advertising_id
 
 
+def integer_of(digits: int) -> Rule:
+    """A whole number of at most ``digits`` digits; of no use otherwise."""
+
+    def integer(value: Any) -> str | None:
+        text = None if isinstance(value, bool) else as_text(value)
+        return text if text and len(text) <= digits and text.isascii() and text.isdigit() else None
+
+    return integer
+
+
 def readable_of(limit: int) -> Rule:
     """Free text from a device, such as a user agent, in full length and with e-mail addresses taken out."""
     text = text_of(limit, "keep")
 
     def readable(value: Any) -> str | None:
         found = text(value)
-        return None if found is None else redact_emails(found)
+        return None if found is None else redact_emails(found) or None
 
     return readable

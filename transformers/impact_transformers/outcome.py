@@ -132,7 +132,7 @@ REASONS: Final[dict[Reason, ReasonFacts]] = {
     ),
     Reason.AMOUNT_CONFLICT: ReasonFacts(
         "configuration",
-        "Two parameters would report the same money twice (ItemPrice with ItemSubTotal, or an order amount with items).",
+        "Two parameters would report the same money twice: ItemPrice and ItemSubTotal, or items and an amount.",
         "Map only one of the two; switch a default off with an empty list under parameterSources.",
     ),
     Reason.TRANSFORM_FAULT: ReasonFacts(
@@ -143,11 +143,27 @@ REASONS: Final[dict[Reason, ReasonFacts]] = {
 }
 
 
+class Notice(StrEnum):
+    """What an operator should know about a request that is sent all the same."""
+
+    EVENT_DATE_MISSING = "event_date_missing"
+    OLD_EVENT = "old_event"
+    ITEMS_INCOMPLETE = "items_incomplete"
+
+
+NOTICES: Final[dict[Notice, str]] = {
+    Notice.EVENT_DATE_MISSING: "The event holds no usable time; EventDate is NOW.",
+    Notice.OLD_EVENT: "The event was received over 88 days after it happened; impact.com ignores such rows in files.",
+    Notice.ITEMS_INCOMPLETE: "A product lacks sku, price or a whole quantity; the order's amount stands for the items.",
+}
+
+
 class Send(msgspec.Struct, frozen=True):
     """The event deserves this one request; ``config`` tells whose account it is for."""
 
     request: Request
     config: DestinationConfig
+    notices: tuple[Notice, ...] = ()
 
 
 class Skip(msgspec.Struct, frozen=True):

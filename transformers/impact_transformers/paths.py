@@ -41,6 +41,8 @@ class Access(msgspec.Struct, frozen=True):
 def parse_path(path: str) -> tuple[str | int, ...]:
     """Split a path into keys and indices; raises :class:`PathError`."""
     text = path.strip().removeprefix("$.")
+    if text.startswith("@"):
+        raise PathError(f"{path!r} is not a named source; see the reference of parameters for their names")
     found = _SEGMENT.findall(text)
     if not found or "".join(found) != text.replace(".", ""):
         raise PathError(f"{path!r} is not a path such as properties.order_id")
@@ -52,7 +54,7 @@ def dig(value: Any, keys: tuple[str | int, ...]) -> Any:
     for key in keys:
         if isinstance(value, Mapping):
             value = value.get(str(key))
-        elif isinstance(value, list) and str(key).isdigit():
+        elif isinstance(value, list) and str(key).isascii() and str(key).isdigit():
             value = value[int(key)] if int(key) < len(value) else None
         else:
             return None
@@ -106,8 +108,10 @@ def _dict_access(local: str, keys: tuple[str | int, ...]) -> Access:
     first, *rest = keys
     if not rest:
         return Access(f"{local}.get({str(first)!r})", root=local)
-    if len(rest) == 1 and str(first).isidentifier() and isinstance(rest[0], str):
-        return Access(f"{local}_{first}.get({rest[0]!r})", root=local, hoisted=str(first))
+    name = str(first)
+    # Python reads identifiers in a normal form, so only plain letters may become part of a local's name.
+    if len(rest) == 1 and name.isascii() and name.isidentifier() and isinstance(rest[0], str) and not rest[0].isdigit():
+        return Access(f"{local}_{name}.get({rest[0]!r})", root=local, hoisted=name)
     return Access(f"dig({local}, {keys!r})", root=local)
 
 

@@ -8,10 +8,10 @@ from impact_transformers.configuration import ConfigurationError, EventType
 from impact_transformers.conversion import assemble_conversion
 from impact_transformers.destination import AnyDestination, Destination, consent_of
 from impact_transformers.events import AnyEvent, Identify, KnownEvent, Page, Screen, Track, Unsupported
-from impact_transformers.normalize import as_text, holds_email
-from impact_transformers.outcome import Outcome, Reason, RefusalError, Reject, Send, Skip
+from impact_transformers.normalize import as_text, holds_email, is_old
+from impact_transformers.outcome import Notice, Outcome, Reason, RefusalError, Reject, Send, Skip
 from impact_transformers.page_load import assemble_page_load
-from impact_transformers.requests import Request
+from impact_transformers.requests import Conversion, Request
 from impact_transformers.trail import Step
 
 
@@ -34,10 +34,10 @@ def transform(event: AnyEvent, destination: AnyDestination, message: Mapping[str
         request = _assemble(event, kind, static, message)
         _refuse_emails(request.form)
     except RefusalError as refusal:
-        if refusal.parameter is None:
-            return locate(refusal, list(trace_event(event, kind, static, message))).as_reject()
+        if refusal.path is None:
+            refusal = locate(refusal, list(trace_event(event, kind, static, message)))
         return refusal.as_reject()
-    return Send(request, static.config)
+    return Send(request, static.config, _notices(event, request))
 
 
 def conversion_kind(event: KnownEvent, destination: Destination) -> EventType | None:
@@ -63,6 +63,19 @@ def trace_event(
             yield from trace(destination.item.rows, product, None, str(number), item=True)
     yield from trace(destination.with_items.rows, event, message)
     yield from trace(destination.without_items.rows, event, message)
+
+
+def _notices(event: KnownEvent, request: Request) -> tuple[Notice, ...]:
+    found: tuple[Notice, ...] = ()
+    date = request.form["EventDate"]
+    if date == "NOW":
+        found = (Notice.EVENT_DATE_MISSING,)
+    elif isinstance(event.received_at, str) and date[:7] != event.received_at[:7] and is_old(date, event.received_at):
+        # Events of the month they were received in, nearly all, are spared the arithmetic.
+        found = (Notice.OLD_EVENT,)
+    if isinstance(request, Conversion) and (event.properties or {}).get("products") and "ItemSku1" not in request.form:
+        found += (Notice.ITEMS_INCOMPLETE,)
+    return found
 
 
 def _unsupported(event: Unsupported) -> Outcome:
@@ -114,5 +127,5 @@ def _refuse_emails(form: Mapping[str, str]) -> None:
     for name, value in form.items():
         if ("@" in value or "%" in value) and holds_email(value):
             raise RefusalError(
-                Reason.EMAIL_IN_PARAMETER, f"{name} would carry an e-mail address in clear", parameter=name, path=""
+                Reason.EMAIL_IN_PARAMETER, f"{name} would carry an e-mail address in clear", parameter=name
             )

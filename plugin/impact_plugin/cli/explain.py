@@ -22,6 +22,7 @@ from impact_plugin.manifest import load_manifest
 from impact_plugin.settings import ImpactSettings, load_settings
 from impact_plugin.wire import FORM_TYPE
 from impact_transformers import (
+    NOTICES,
     AnyDestination,
     ConfigurationError,
     Conversion,
@@ -202,6 +203,8 @@ def _print_table(number: int, explanation: Explanation, impact: ImpactSettings) 
         console.print(
             Text(f"event {number}: {_name(outcome)} {outcome.reason}: {redact_emails(outcome.detail)}", style=style)
         )
+    for notice in outcome.notices if isinstance(outcome, Send) else ():
+        console.print(Text(f"  notice {notice}: {NOTICES[notice]}", style="yellow"))
     if isinstance(outcome, Reject):
         place = f"{outcome.parameter} from {outcome.path or 'the mapping'}  " if outcome.parameter else ""
         console.print(Text(f"  {place}fix: {outcome.fix}"))
@@ -230,6 +233,7 @@ def _print_json(number: int, explanation: Explanation, impact: ImpactSettings) -
             "method": "POST",
             "url": _url(outcome, impact),
             "form": request.form,
+            "notices": outcome.notices,
         }
     else:
         shown |= {"reason": outcome.reason, "detail": redact_emails(outcome.detail)}

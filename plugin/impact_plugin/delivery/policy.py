@@ -44,7 +44,7 @@ CAUSES: Final[dict[Cause, str]] = {
     Cause.OK: "impact.com took the request.",
     Cause.BODY_ERROR: "The status said success and the body an error; the job is aborted with impact.com's words.",
     Cause.REFUSED: "impact.com refused a parameter (400, 413, 422); the job is aborted with its field errors.",
-    Cause.CREDENTIALS: "401, 403, 404 or 405: the account's SID, token or scopes are wrong; the job is kept and tried again.",
+    Cause.CREDENTIALS: "401, 403, 404 or 405: the account's SID, token or scopes are wrong; the job is kept.",
     Cause.UNCLEAR: "402, which the vendor does not explain; tried five times, then aborted.",
     Cause.TRANSIENT: "408, 425 or a 5xx; tried again with the same OrderId.",
     Cause.QUOTA: "429; tried again.",
@@ -53,7 +53,7 @@ CAUSES: Final[dict[Cause, str]] = {
     Cause.NOT_SENT: "No connection; nothing was sent, tried again.",
     Cause.AMBIGUOUS: "The connection ended after the request was written; tried again with the same OrderId.",
     Cause.ENDPOINT_NOT_ALLOWED: "The router asked for an address that is not impact.com's; aborted, nothing was sent.",
-    Cause.EMAIL_IN_PARAMETER: "A parameter other than CustomerEmail held an address in clear; aborted, nothing was sent.",
+    Cause.EMAIL_IN_PARAMETER: "A parameter other than CustomerEmail held an address in clear; aborted, not sent.",
     Cause.UNSUPPORTED_BODY: "The request is not one form of text values; aborted, nothing was sent.",
 }
 """What each cause means, for the documentation."""

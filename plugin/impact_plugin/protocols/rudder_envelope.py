@@ -12,6 +12,8 @@ from impact_plugin.destinations import Destinations
 from impact_plugin.errors import EnvelopeError
 from impact_plugin.wire import Endpoint
 from impact_transformers import REASONS, KnownEvent, Reason, Reject, Send, Skip
+from impact_transformers.events import UNREADABLE
+from impact_transformers.normalize import redact_emails
 
 API_VERSION: Final = {"apiVersion": "2"}
 """rudder-server panics when a 200 lacks this header or has another value."""
@@ -110,7 +112,7 @@ class BatchReader:
         """Decode the jobs; raises :class:`EnvelopeError` when the body as a whole is not of the protocol."""
         try:
             jobs = _jobs_of(self._typed.decode(body))
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return self.read_raw(body)
         return self.read_raw(body) if _reads_message(destinations, jobs) else jobs
 
@@ -118,7 +120,7 @@ class BatchReader:
         """Decode the jobs and leave their events as bytes."""
         try:
             return _jobs_of(self._raw.decode(body))
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise undecodable(error) from error
 
 
@@ -149,7 +151,7 @@ def _reads_message(destinations: Destinations, jobs: list[Job]) -> bool:
 def _ids(metadata: msgspec.Raw) -> Ids:
     try:
         return msgspec.json.decode(metadata, type=Ids)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return Ids()
 
 
@@ -176,10 +178,11 @@ def _reason(done: Done) -> Reason:
 
 def error_text(outcome: Skip | Reject) -> str:
     """The sentence an operator reads in the router's live events and logs."""
+    detail = redact_emails(outcome.detail)
     if isinstance(outcome, Skip):
-        return f"{outcome.detail} ({outcome.reason})"
+        return f"{detail} ({outcome.reason})"
     where = f"{outcome.parameter} from {outcome.path}: " if outcome.parameter and outcome.path else ""
-    return f"{where}{outcome.detail} ({outcome.reason}). {outcome.fix}"
+    return f"{where}{detail} ({outcome.reason}). {outcome.fix}"
 
 
 def status_of(outcome: Skip | Reject) -> int:

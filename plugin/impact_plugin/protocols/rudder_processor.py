@@ -50,7 +50,7 @@ async def answer(body: bytes, desk: Desk, *, compacted: bool) -> bytes:
     """Transform a batch and encode the reply, an entry for every event; raises :class:`EnvelopeError`."""
     watch = Watch("processor", body, desk.telemetry)
     jobs = (_compacted if compacted else _plain).read(body, desk.destinations)
-    done = await transform_batch(jobs, desk, watch.tally)
+    done = await transform_batch(jobs, desk, watch.counts)
     return watch.report(_encoder.encode([_entry(one, desk.endpoints) for one in done]))
 
 

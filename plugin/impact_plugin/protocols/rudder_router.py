@@ -21,6 +21,7 @@ from impact_plugin.protocols.rudder_envelope import (
 )
 from impact_plugin.wire import Endpoints
 from impact_transformers import Send
+from impact_transformers.events import UNREADABLE
 
 UNAVAILABLE: Final = 429
 """Retried by the router without limit: the status for jobs that nobody here can take now."""
@@ -66,14 +67,14 @@ def destination_type(body: bytes) -> str:
     """The type the jobs are for, in lower case; it stands after ``input``, which is skipped without decoding it."""
     try:
         return _addressed.decode(body).dest_type.lower()
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise undecodable(error) from error
 
 
 async def answer(body: bytes, desk: Desk) -> bytes:
     """Transform the jobs and encode the reply, an entry for every job; raises :class:`EnvelopeError`."""
     watch = Watch("router", body, desk.telemetry)
-    done = await transform_batch(_reader.read(body, desk.destinations), desk, watch.tally)
+    done = await transform_batch(_reader.read(body, desk.destinations), desk, watch.counts)
     return watch.report(_encoder.encode(Reply([_entry(one, desk.endpoints) for one in done])))
 
 

@@ -26,6 +26,7 @@ class BatchTransformed(msgspec.Struct, frozen=True, tag=True):
     protocol: Literal["processor", "router"]
     events: int
     outcomes: Counter[tuple[str, str, str]]
+    notices: Counter[str]
     seconds: float
     bytes_in: int
     bytes_out: int

@@ -80,8 +80,12 @@ def _where_it_broke(_logger: Any, _method: str, line: MutableMapping[str, Any]) 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Counter):
-        return {"/".join(part for part in key if part): number for key, number in sorted(value.items())}
+        return {_joined(key): number for key, number in sorted(value.items())}
     return round(value, 6) if isinstance(value, float) else value
+
+
+def _joined(key: str | tuple[str, ...]) -> str:
+    return key if isinstance(key, str) else "/".join(part for part in key if part)
 
 
 def _snake(name: str) -> str:

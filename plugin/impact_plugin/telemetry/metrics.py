@@ -36,6 +36,9 @@ EVENTS: Final = MetricFacts(
     ("call", "outcome", "reason"),
     "Events by call, outcome (the endpoint path of a request, skip or reject) and reason.",
 )
+NOTICES: Final = MetricFacts(
+    "impact_plugin_notices", "counter", ("notice",), "Requests made of events that an operator should know about."
+)
 BATCH_EVENTS: Final = MetricFacts(
     "impact_plugin_batch_events", "histogram", ("protocol",), "Events in a batch.", (1, 5, 10, 20, 50, 100, 200, 500)
 )
@@ -70,6 +73,7 @@ PASSED_THROUGH: Final = MetricFacts(
 
 METRICS: Final = (
     EVENTS,
+    NOTICES,
     BATCH_EVENTS,
     BATCH_SECONDS,
     FAULTS,
@@ -103,6 +107,8 @@ class Metrics:
                 self._histograms[BATCH_SECONDS].labels(event.protocol).observe(event.seconds)
                 for labels, number in event.outcomes.items():
                     self._counters[EVENTS].labels(*labels).inc(number)
+                for notice, number in event.notices.items():
+                    self._counters[NOTICES].labels(notice).inc(number)
             case TransformFault():
                 self._counters[FAULTS].labels("event").inc()
             case RequestFault():

@@ -2,8 +2,8 @@
 
 >>> from impact_plugin.testing import FakeImpact, StrictRudder
 
-:class:`FakeImpact` validates, answers, remembers and misbehaves as scripted; :class:`StrictRudder` sends what the router
-sends and refuses loudly what would crash it or lose its events.
+:class:`FakeImpact` validates, answers, remembers and misbehaves as scripted; :class:`StrictRudder` sends what the
+router sends and refuses loudly what would crash it or lose its events.
 """
 
 from impact_plugin.testing.fake_impact import Call, FakeImpact
