@@ -106,8 +106,8 @@ def parameters() -> str:
     for title, table in (("Page Load", PAGE_LOAD), ("Conversion", CONVERSION), ("Item of a Conversion", ITEM)):
         lines += [f"## {title}", "", f"Source: {table.source}", "", _parameter_table(table), ""]
     lines += ["## Named sources", ""]
-    for name, function in sorted(NAMED.items()):
-        lines += [f"- `@{name}`: {(function.__doc__ or '').strip().splitlines()[0]}"]
+    for name, source in sorted(NAMED.items()):
+        lines += [f"- `@{name}`: {(source.function.__doc__ or '').strip().splitlines()[0]}"]
     return "\n".join(lines)
 
 

@@ -24,26 +24,45 @@ from impact_transformers import (
     transform,
 )
 
-YIELD_EVERY: Final = 50
-"""Events between two turns of the event loop: a large batch must not delay a small one, or /health, by much."""
+LOOK_EVERY: Final = 32
+"""Events between two looks at the clock."""
+
+TURN_SECONDS: Final = 0.005
+"""How long a batch may keep the event loop: a large batch must not delay a small one, or /health, by much."""
 
 
-class Job(msgspec.Struct, frozen=True):
-    """One event of a batch. ``message`` is decoded already, or raw where it must be read whole or piece by piece.
+EMPTY: Final = msgspec.Raw(b"{}")
 
-    ``metadata`` is echoed as it came, byte for byte.
-    """
 
-    message: AnyEvent | msgspec.Raw
+class TypedJob(msgspec.Struct, frozen=True, gc=False):
+    """One event of a batch, decoded with it. ``metadata`` is echoed as it came, byte for byte."""
+
+    message: KnownEvent
     metadata: msgspec.Raw
+    destination: msgspec.Raw = EMPTY
+
+
+class RawJob(msgspec.Struct, frozen=True, gc=False):
+    """One event of a batch, to be decoded by itself: it is not well-formed, or is to be read whole."""
+
+    message: msgspec.Raw = EMPTY
+    metadata: msgspec.Raw = EMPTY
+    destination: msgspec.Raw = EMPTY
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """The events of one request; ``destination`` is the one of all of them, where it stands apart."""
+
+    jobs: Sequence[TypedJob | RawJob]
+    destination: msgspec.Raw | None = None
+
+
+class Done(msgspec.Struct, frozen=True, gc=False):
+    """One event of a batch with its outcome. ``destination`` is as the router wrote it."""
+
+    job: TypedJob | RawJob
     destination: msgspec.Raw
-
-
-class Done(msgspec.Struct, frozen=True):
-    """One event of a batch with its outcome."""
-
-    job: Job
-    destination: KnownDestination
+    known: KnownDestination
     outcome: Outcome
 
 
@@ -82,33 +101,42 @@ class Watch:
         return reply
 
 
-async def transform_batch(jobs: Sequence[Job], desk: Desk, counts: Counts) -> list[Done]:
+async def transform_batch(batch: Batch, desk: Desk, counts: Counts) -> list[Done]:
     """Give every job its outcome, in order; a fault in one is that one's alone."""
     done: list[Done] = []
-    for number, job in enumerate(jobs, 1):
-        known = desk.destinations.get(job.destination)
+    outcomes = counts.outcomes
+    shared = batch.destination
+    raw = EMPTY if shared is None else shared
+    known = desk.destinations.get(raw)
+    turn = perf_counter()
+    for number, job in enumerate(batch.jobs, 1):
+        if shared is None:
+            raw = job.destination
+            known = desk.destinations.get(raw)
         event, outcome = _transform_one(job, known, desk.telemetry)
-        done.append(Done(job, known, outcome))
+        done.append(Done(job, raw, known, outcome))
         if isinstance(outcome, Send):
-            counts.outcomes[type(event).__name__, outcome.request.endpoint_path, ""] += 1
-            for notice in outcome.notices:
-                counts.notices[notice] += 1
+            outcomes[type(event).__name__, outcome.request.endpoint_path, ""] += 1
+            if outcome.notices:
+                counts.notices.update(outcome.notices)
         else:
-            counts.outcomes[_call(event), type(outcome).__name__.lower(), outcome.reason] += 1
-        if number % YIELD_EVERY == 0:
+            outcomes[_call(event), type(outcome).__name__.lower(), outcome.reason] += 1
+        if number % LOOK_EVERY == 0 and perf_counter() - turn > TURN_SECONDS:
             await asyncio.sleep(0)
+            turn = perf_counter()
     return done
 
 
-def _transform_one(job: Job, known: KnownDestination, telemetry: Telemetry) -> tuple[AnyEvent | None, Outcome]:
+def _transform_one(
+    job: TypedJob | RawJob, known: KnownDestination, telemetry: Telemetry
+) -> tuple[AnyEvent | None, Outcome]:
     event: AnyEvent | None = None
+    message: dict[str, Any] | None = None
     try:
-        message: dict[str, Any] | None = None
-        if isinstance(job.message, msgspec.Raw):
-            event = decode_event(job.message)
-            message = decode_object(job.message)
-        else:
+        if isinstance(job, TypedJob):
             event = job.message
+        else:
+            event, message = decode_event(job.message), decode_object(job.message)
         if known.destination is None:
             return event, Reject(Reason.CONFIGURATION, known.problem or "")
         return event, transform(event, known.destination, message)

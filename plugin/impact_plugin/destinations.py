@@ -30,6 +30,11 @@ class KnownDestination(msgspec.Struct, frozen=True):
     destination: AnyDestination | None
     problem: str | None = None
 
+    @property
+    def reads_message(self) -> bool:
+        """Whether events must be decoded in full for it."""
+        return self.destination is not None and self.destination.reads_message
+
 
 class Destinations:
     """Compiles destinations on first sight; bounded, and keyed by the exact bytes the router sent."""

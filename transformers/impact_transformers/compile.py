@@ -5,7 +5,10 @@ table for each event would cost more than decoding the event. :func:`trace` walk
 what was tried; a property test keeps the two equal.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from types import CodeType
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -47,18 +50,21 @@ class Compiled(msgspec.Struct, frozen=True):
         return any(source.access is not None and source.access.wide for source in self.sources)
 
 
+_BLANK_IS_NOTHING: Final = frozenset({"date", "email", "ip_address", "readable", "url", "visitor_id"})
+"""Rules for which no blank value (empty text, zero, false) is of use: it need not be handed to them."""
+
 _EVENT_LOCALS: Final = (
-    "context = event.context or NO_CONTEXT",
-    "properties = event.properties or EMPTY",
-    "traits = event.traits or EMPTY",
-    "context_traits = context.traits or EMPTY",
-    *(f"{part} = context.{part} or NO_{part.upper()}" for part in PARTS),
+    ("context", "event.context or NO_CONTEXT"),
+    ("properties", "event.properties or EMPTY"),
+    ("traits", "event.traits or EMPTY"),
+    ("context_traits", "context.traits or EMPTY"),
+    *((part, f"context.{part} or NO_{part.upper()}") for part in PARTS),
 )
 _NAMESPACE: Final = {
     "EMPTY": {},
     "NO_CONTEXT": events.NO_CONTEXT,
     **{f"NO_{part.upper()}": getattr(events, f"NO_{part.upper()}") for part in PARTS},
-    **{f"named_{name}": function for name, function in sources.NAMED.items()},
+    **{f"named_{name}": source.function for name, source in sources.NAMED.items()},
     "dig": dig,
 }
 
@@ -68,7 +74,8 @@ def source_of(path: str, constants: Mapping[str, str], *, item: bool = False) ->
     if path.startswith("destination."):
         return Source(path, constant=constants.get(path.removeprefix("destination."), ""))
     if path.startswith("@"):
-        return Source(path, access=Access(f"named_{path[1:]}(event)"))
+        arguments = ", ".join(sources.NAMED[path[1:]].arguments)
+        return Source(path, access=Access(f"named_{path[1:]}({arguments})"))
     return Source(path, access=item_access(path) if item else event_access(path))
 
 
@@ -96,9 +103,19 @@ def _locals(rows: Sequence[Compiled], *, item: bool) -> list[str]:
         if source.access is not None and source.access.hoisted is not None
     )
     return [
-        *(() if item else _EVENT_LOCALS),
+        *(() if item else _event_locals(rows)),
         *(f"{root}_{key} = object_at({root}, {key!r})" for root, key in hoists),
     ]
+
+
+def _event_locals(rows: Sequence[Compiled]) -> list[str]:
+    """Those of the event's parts that a row reads; ``device`` also decides whether its rows apply."""
+    accesses = [source.access for row in rows for source in row.sources if source.access is not None]
+    text = " ".join([*(access.expression for access in accesses), *(access.root for access in accesses)])
+    used = {name for name, _ in _EVENT_LOCALS if re.search(rf"\b{name}\b", text)}
+    if any(row.row.when == "device" for row in rows):
+        used.add("device")
+    return [f"{name} = {expression}" for name, expression in _EVENT_LOCALS if name in used | {"context"}]
 
 
 def _by_guard(rows: Sequence[Compiled]) -> list[tuple[str, list[tuple[int, Compiled]]]]:
@@ -114,7 +131,7 @@ def _guard(row: Compiled) -> str:
     if row.row.when == "device":
         return "device is not NO_DEVICE"
     roots = {source.access.root if source.access else "" for source in row.sources}
-    return "traits or context_traits" if roots <= {"traits", "context_traits"} else ""
+    return " or ".join(sorted(roots)) if roots <= {"traits", "context_traits"} else ""
 
 
 def _indent(lines: Sequence[str]) -> list[str]:
@@ -137,12 +154,13 @@ def _row_lines(row: Compiled, number: int, namespace: dict[str, Any]) -> list[st
         value = _first(row.rule(source.constant) for source in row.sources)
         return [] if value is None else [f"form[{target}] = {value!r}"]
     namespace[f"rule_{number}"] = row.rule
+    useless = "not value" if row.row.rule in _BLANK_IS_NOTHING else "value is None"
     lines: list[str] = []
     indent = ""
     for source in row.sources:
         expression = repr(source.constant) if source.access is None else source.access.expression
         lines.append(f"{indent}value = {expression}")
-        lines.append(f"{indent}text = None if value is None else rule_{number}(value)")
+        lines.append(f"{indent}text = None if {useless} else rule_{number}(value)")
         lines.append(f"{indent}if text is not None:")
         lines.append(f"{indent}    form[{target}] = text")
         lines.append(f"{indent}else:")
@@ -154,7 +172,9 @@ def _first(values: Any) -> str | None:
     return next((value for value in values if value is not None), None)
 
 
-def trace(rows: Sequence[Compiled], subject: Any, message: Any, index: str = "", *, item: bool = False) -> list[Step]:
+def trace(
+    rows: Sequence[Compiled], subject: Any, message: Any, index: str = "", *, item: bool = False
+) -> Iterator[Step]:
     """Do what the compiled function does, and say for each row what was tried and what won.
 
     A refusal ends its row and is noted on the step; the caller decides what it means for the event.
@@ -164,7 +184,9 @@ def trace(rows: Sequence[Compiled], subject: Any, message: Any, index: str = "",
         name, expression = line.split(" = ")
         scope[name] = _evaluate(expression, scope)
     has_device = scope.get("device") is not events.NO_DEVICE
-    return [_trace_row(row, scope, index) for row in rows if row.row.when != "device" or has_device]
+    for row in rows:
+        if row.row.when != "device" or has_device:
+            yield _trace_row(row, scope, index)
 
 
 def _trace_row(row: Compiled, scope: dict[str, Any], index: str) -> Step:
@@ -184,14 +206,19 @@ def _trace_row(row: Compiled, scope: dict[str, Any], index: str) -> Step:
     return Step(name, row.row.rule, tuple(tries), _first(one.result for one in tries))
 
 
-def locate(refusal: RefusalError, steps: Sequence[Step]) -> RefusalError:
+def locate(refusal: RefusalError, steps: Iterable[Step]) -> RefusalError:
     """The refusal with the parameter and path at which :func:`trace` met it."""
     for step in steps:
         for one in step.tries:
-            if one.refused is not None or (step.parameter == refusal.parameter and one.result is not None):
+            if one.refused is not None:
                 return refusal.at(step.parameter, one.path)
     return refusal
 
 
 def _evaluate(expression: str, scope: dict[str, Any]) -> Any:
-    return eval(expression, scope)  # noqa: S307 - the very expression the compiled function runs
+    return eval(_code(expression), scope)  # noqa: S307 - the very expression the compiled function runs
+
+
+@lru_cache(maxsize=4096)
+def _code(expression: str) -> CodeType:
+    return compile(expression, "<impact_transformers path>", "eval")

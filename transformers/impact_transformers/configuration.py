@@ -302,9 +302,9 @@ def _read_mapping(key: ConfigKey, value: Any) -> list[dict[str, str]]:
             problems.append(Problem(f"{key.key}[{index}].to", f"{parameter!r} cannot be the name of a parameter"))
         elif source:
             mapped.append({"source": source, "parameter": ALIASES.get(parameter, parameter)})
+    problems += _path_problems(key.key, [row["source"] for row in mapped])
     if problems:
         raise ConfigurationError(problems)
-    _check_paths(key.key, [row["source"] for row in mapped])
     return mapped
 
 

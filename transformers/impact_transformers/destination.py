@@ -43,7 +43,11 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """One static destination, compiled. ``reads_message`` tells that some path needs the generic event."""
+    """One static destination, compiled.
+
+    ``reads_message`` tells that some path needs the generic event; ``lets_all_pass`` that nothing is switched off, so
+    that no event need be looked at for it.
+    """
 
     config: DestinationConfig
     routes: dict[str, EventType]
@@ -53,6 +57,7 @@ class Destination(msgspec.Struct, frozen=True):
     without_items: Plan
     item: Plan
     reads_message: bool
+    lets_all_pass: bool
 
     def for_event(self, message: Mapping[str, Any] | None) -> "Destination":
         """Itself: the same for every event."""
@@ -161,7 +166,14 @@ def _compile_config(config: DestinationConfig) -> Destination:
     }
     wide = any(row.wide for plan in plans.values() for row in plan.rows)
     gated = config.consent_gate != "off"
-    return Destination(config, _routes(config), reads_message=wide or gated, **plans)
+    enabled = config.enable_page_events and config.enable_screen_events and config.enable_identify_events
+    return Destination(
+        config,
+        _routes(config),
+        reads_message=wide or gated,
+        lets_all_pass=enabled and not gated and config.unmapped_track == "page_load",
+        **plans,
+    )
 
 
 def _plan(rows: Sequence[Compiled], *, item: bool = False) -> Plan:

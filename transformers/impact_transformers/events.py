@@ -4,6 +4,9 @@ One set of Structs serves RudderStack (``request_ip``), Jitsu (``requestIp``) an
 typed decoder; anything odd (an object where a string belongs, ``"type": "TRACK"``) takes
 :func:`decode_leniently`, which leaves out what cannot be read and keeps the rest, because an order with a strange
 ``context.device`` is still an order. Source: https://segment.com/docs/connections/spec/common/
+
+None of the Structs takes part in garbage collection: decoded JSON has no cycles, and the collector's walks over a large
+batch would cost as much as the decoding.
 """
 
 from collections.abc import Mapping
@@ -74,7 +77,7 @@ NO_LIBRARY: Final = Library()
 NO_REFERRER: Final = Referrer()
 
 
-class Context(msgspec.Struct, frozen=True, rename="camel"):
+class Context(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """``context``: where and on what the event happened."""
 
     ip: Scalar = None
@@ -91,7 +94,7 @@ class Context(msgspec.Struct, frozen=True, rename="camel"):
 NO_CONTEXT: Final = Context()
 
 
-class Event(msgspec.Struct, frozen=True, rename="camel", tag_field="type"):
+class Event(msgspec.Struct, frozen=True, gc=False, rename="camel", tag_field="type"):
     """What all calls have in common. ``properties`` and ``traits`` stay as decoded JSON: shops add their own keys."""
 
     message_id: Scalar = None
@@ -109,25 +112,25 @@ class Event(msgspec.Struct, frozen=True, rename="camel", tag_field="type"):
     channel: Scalar = None
 
 
-class Track(Event, frozen=True, rename="camel", tag="track"):
+class Track(Event, frozen=True, gc=False, rename="camel", tag="track"):
     """Something the visitor did. https://segment.com/docs/connections/spec/track/"""
 
     event: Scalar = None
 
 
-class Page(Event, frozen=True, rename="camel", tag="page"):
+class Page(Event, frozen=True, gc=False, rename="camel", tag="page"):
     """A page was seen. https://segment.com/docs/connections/spec/page/"""
 
     name: Scalar = None
 
 
-class Screen(Event, frozen=True, rename="camel", tag="screen"):
+class Screen(Event, frozen=True, gc=False, rename="camel", tag="screen"):
     """A screen of an app was seen. https://segment.com/docs/connections/spec/screen/"""
 
     name: Scalar = None
 
 
-class Identify(Event, frozen=True, rename="camel", tag="identify"):
+class Identify(Event, frozen=True, gc=False, rename="camel", tag="identify"):
     """Who the visitor is. https://segment.com/docs/connections/spec/identify/"""
 
 

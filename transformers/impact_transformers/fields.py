@@ -118,6 +118,7 @@ _PLAIN: Final[dict[str, Rule]] = {
     "email": normalize.email,
     "ip_address": normalize.ip_address,
     "quantity": normalize.quantity,
+    "readable": normalize.readable,
     "truth": normalize.truth,
     "url": normalize.url,
 }
@@ -131,7 +132,6 @@ def rule_of(row: Row, *, hash_emails: bool = False) -> Rule:
         "visitor_id": normalize.visitor_id_of(row.max, hash_emails=hash_emails),
         "advertising_id": normalize.advertising_id_of(row.max),
         "integer": normalize.integer_of(row.digits),
-        "readable": normalize.readable_of(row.max),
         "money": normalize.money_of(row.digits),
         "positive_money": normalize.positive_money_of(row.digits),
     }

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote
 
@@ -115,27 +116,27 @@ def url(value: Any) -> str | None:
     if " " in text:
         text = text.replace(" ", "%20")
     # Nearly every URL is a web page's; the pattern is for the deep links of apps.
-    if text.startswith(("https://", "http://")) or _URL.fullmatch(text):
-        return redact_emails(text) or None
-    return None
+    if not text.startswith(("https://", "http://")) and not _URL.fullmatch(text):
+        return None
+    return redact_emails(text) or None if "@" in text or "%" in text else text
 
 
 def ip_address(value: Any) -> str | None:
     """A public address; a private one belongs to a proxy or a server, never to the visitor."""
-    if not isinstance(value, str):
-        return None
-    text = value.strip()
+    return _public_address(value.strip()) if isinstance(value, str) else None
+
+
+# A visitor sends many events in a row, and reading an address takes longer than most rules together.
+@lru_cache(maxsize=4096)
+def _public_address(text: str) -> str | None:
     if _PUBLIC_IPV4.fullmatch(text):
         return text
-    if ":" not in text:
-        return None
     try:
-        address = ipaddress.ip_address(text.split("%", 1)[0])
+        address = ipaddress.IPv6Address(text.split("%", 1)[0])
     except ValueError:
         return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    if mapped is not None:
-        return ip_address(str(mapped))
+    if address.ipv4_mapped is not None:
+        return ip_address(str(address.ipv4_mapped))
     hidden = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
     return None if hidden or text.lower().startswith(("fc", "fd")) else str(address)
 
@@ -148,9 +149,9 @@ def date(value: Any) -> str | None:
             moment = datetime.fromisoformat(text)
             if not _FIRST_YEAR <= moment.year < _LAST_YEAR:
                 return None
-            if moment.tzinfo is None:
-                return moment.isoformat() + "Z"
-            return text if text[10:11] == "T" else moment.isoformat()
+            if text[10:11] == "T" and moment.tzinfo is not None:
+                return text
+            return moment.isoformat() + ("Z" if moment.tzinfo is None else "")
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         seconds = value / 1000 if value > _MILLISECONDS else value
@@ -199,7 +200,7 @@ def customer_status(value: Any) -> str | None:
     """
     if isinstance(value, bool):
         return "NEW" if value else "EXISTING"
-    return as_text(value)
+    return _status_text(value)
 
 
 def quantity(value: Any) -> str | None:
@@ -260,12 +261,17 @@ def positive_money_of(digits: int) -> Rule:
 
 
 def text_of(limit: int, overlong: Overlong) -> Rule:
-    """Text of at most ``limit`` characters; longer text is cut, refused or kept as ``overlong`` says."""
+    """Text of at most ``limit`` characters; longer text is cut, refused or kept as ``overlong`` says.
+
+    Refuses text that holds an e-mail address: those belong into CustomerEmail only, as a digest.
+    """
 
     def text(value: Any) -> str | None:
         found = value.strip() if type(value) is str else as_text(value)
         if not found:
             return None
+        if ("@" in found or "%" in found) and holds_email(found):
+            raise RefusalError(Reason.EMAIL_IN_PARAMETER, "holds an e-mail address in clear")
         if len(found) <= limit or overlong == "keep":
             return found
         if overlong == "cut":
@@ -278,7 +284,11 @@ def text_of(limit: int, overlong: Overlong) -> Rule:
 def identifier_of(limit: int, overlong: Overlong) -> Rule:
     """As :func:`text_of`, for ids: true and false are no ids."""
     text = text_of(limit, overlong)
-    return lambda value: None if isinstance(value, bool) else text(value)
+
+    def identifier(value: Any) -> str | None:
+        return None if isinstance(value, bool) else text(value)
+
+    return identifier
 
 
 def visitor_id_of(limit: int, *, hash_emails: bool) -> Rule:
@@ -286,9 +296,13 @@ def visitor_id_of(limit: int, *, hash_emails: bool) -> Rule:
     identifier = identifier_of(limit, "refuse")
 
     def visitor_id(value: Any) -> str | None:
-        if isinstance(value, str) and holds_email(value):
-            return email(unquote(value)) if hash_emails else None
-        return identifier(value)
+        if type(value) is str:
+            found = value.strip()
+            if "@" not in found and "%" not in found and 0 < len(found) <= limit:
+                return found
+            if holds_email(found):
+                return email(unquote(found)) if hash_emails else None
+        return identifier(value) if value else None
 
     return visitor_id
 
@@ -314,12 +328,14 @@ def integer_of(digits: int) -> Rule:
     return integer
 
 
-def readable_of(limit: int) -> Rule:
+def readable(value: Any) -> str | None:
     """Free text from a device, such as a user agent, in full length and with e-mail addresses taken out."""
-    text = text_of(limit, "keep")
+    if not isinstance(value, str):
+        return None
+    found = value.strip()
+    if "@" in found or "%" in found:
+        found = redact_emails(found)
+    return found or None
 
-    def readable(value: Any) -> str | None:
-        found = text(value)
-        return None if found is None else redact_emails(found) or None
 
-    return readable
+_status_text: Final = text_of(255, "cut")

@@ -158,7 +158,7 @@ NOTICES: Final[dict[Notice, str]] = {
 }
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """The event deserves this one request; ``config`` tells whose account it is for."""
 
     request: Request

@@ -8,7 +8,7 @@ from impact_transformers.configuration import ConfigurationError, EventType
 from impact_transformers.conversion import assemble_conversion
 from impact_transformers.destination import AnyDestination, Destination, consent_of
 from impact_transformers.events import AnyEvent, Identify, KnownEvent, Page, Screen, Track, Unsupported
-from impact_transformers.normalize import as_text, holds_email, is_old
+from impact_transformers.normalize import as_text, is_old
 from impact_transformers.outcome import Notice, Outcome, Reason, RefusalError, Reject, Send, Skip
 from impact_transformers.page_load import assemble_page_load
 from impact_transformers.requests import Conversion, Request
@@ -26,16 +26,18 @@ def transform(event: AnyEvent, destination: AnyDestination, message: Mapping[str
         static = destination.for_event(message)
     except ConfigurationError as error:
         return Reject(Reason.CONFIGURATION, str(error))
-    kind = conversion_kind(event, static)
-    skip = _gate(event, kind, static, message)
+    kind = conversion_kind(event, static) if isinstance(event, Track) else None
+    skip = None if static.lets_all_pass else _gate(event, kind, static, message)
     if skip is not None:
         return skip
     try:
-        request = _assemble(event, kind, static, message)
-        _refuse_emails(request.form)
+        if kind is not None and isinstance(event, Track):
+            request: Request = assemble_conversion(event, kind, static, message)
+        else:
+            request = assemble_page_load(event, static, message)
     except RefusalError as refusal:
-        if refusal.path is None:
-            refusal = locate(refusal, list(trace_event(event, kind, static, message)))
+        if refusal.parameter is None:
+            refusal = locate(refusal, trace_event(event, kind, static, message))
         return refusal.as_reject()
     return Send(request, static.config, _notices(event, request))
 
@@ -66,14 +68,15 @@ def trace_event(
 
 
 def _notices(event: KnownEvent, request: Request) -> tuple[Notice, ...]:
+    """What to tell about the request."""
     found: tuple[Notice, ...] = ()
-    date = request.form["EventDate"]
+    date, received = request.form["EventDate"], event.received_at
     if date == "NOW":
         found = (Notice.EVENT_DATE_MISSING,)
-    elif isinstance(event.received_at, str) and date[:7] != event.received_at[:7] and is_old(date, event.received_at):
-        # Events of the month they were received in, nearly all, are spared the arithmetic.
+    # Events of the month they were received in, nearly all, are spared the arithmetic.
+    elif type(received) is str and not received.startswith(date[:7]) and is_old(date, received):
         found = (Notice.OLD_EVENT,)
-    if isinstance(request, Conversion) and (event.properties or {}).get("products") and "ItemSku1" not in request.form:
+    if type(request) is Conversion and (event.properties or {}).get("products") and "ItemSku1" not in request.form:
         found += (Notice.ITEMS_INCOMPLETE,)
     return found
 
@@ -109,23 +112,3 @@ def _gate(
 def _named(event: Track, destination: Destination) -> bool:
     """Whether ``eventTypes`` asks for a Page Load for this event by name."""
     return (as_text(event.event) or "").casefold() in destination.routes
-
-
-def _assemble(
-    event: KnownEvent, kind: EventType | None, destination: Destination, message: Mapping[str, Any] | None
-) -> Request:
-    if kind is None or not isinstance(event, Track):
-        return assemble_page_load(event, destination, message)
-    return assemble_conversion(event, kind, destination, message)
-
-
-def _refuse_emails(form: Mapping[str, str]) -> None:
-    """No address leaves in clear, wherever a mapping may have put it; CustomerEmail is a digest by now."""
-    joined = "\n".join(form.values())
-    if "@" not in joined and "%" not in joined:
-        return
-    for name, value in form.items():
-        if ("@" in value or "%" in value) and holds_email(value):
-            raise RefusalError(
-                Reason.EMAIL_IN_PARAMETER, f"{name} would carry an e-mail address in clear", parameter=name
-            )

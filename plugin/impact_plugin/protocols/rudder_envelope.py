@@ -6,12 +6,13 @@ https://github.com/rudderlabs/rudder-server/blob/master/processor/types/types.go
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from impact_plugin.batch import Done, Job
+from impact_plugin.batch import EMPTY, Batch, Done, RawJob, TypedJob
 from impact_plugin.destinations import Destinations
 from impact_plugin.errors import EnvelopeError
 from impact_plugin.wire import Endpoint
-from impact_transformers import REASONS, KnownEvent, Reason, Reject, Send, Skip
+from impact_transformers import REASONS, Reason, Reject, Send, Skip
 from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import redact_emails
 
@@ -20,8 +21,6 @@ API_VERSION: Final = {"apiVersion": "2"}
 
 COMPACTED: Final = "json+compactedv1"
 FILTERED: Final = 298
-NO_METADATA: Final = msgspec.Raw(b"{}")
-EMPTY: Final = msgspec.Raw(b"{}")
 
 STAT_CATEGORIES: Final[dict[str, dict[str, str]]] = {
     "configuration": {"errorCategory": "dataValidation", "errorType": "configuration"},
@@ -31,22 +30,6 @@ STAT_CATEGORIES: Final[dict[str, dict[str, str]]] = {
 }
 
 
-class TypedItem(msgspec.Struct, frozen=True):
-    """One element of a batch whose event is well-formed."""
-
-    message: KnownEvent
-    metadata: msgspec.Raw
-    destination: msgspec.Raw = EMPTY
-
-
-class RawItem(msgspec.Struct, frozen=True):
-    """One element of a batch, its event not decoded yet."""
-
-    message: msgspec.Raw = EMPTY
-    metadata: msgspec.Raw = NO_METADATA
-    destination: msgspec.Raw = EMPTY
-
-
 class Ids(msgspec.Struct, frozen=True, rename="camel"):
     """What we read of a job's metadata, and only when needed."""
 
@@ -54,7 +37,7 @@ class Ids(msgspec.Struct, frozen=True, rename="camel"):
     workspace_id: str | None = None
 
 
-class Body(msgspec.Struct, frozen=True):
+class Body(msgspec.Struct, frozen=True, gc=False):
     """The body formats of a request object; exactly one is filled."""
 
     JSON: msgspec.Raw
@@ -63,7 +46,9 @@ class Body(msgspec.Struct, frozen=True):
     FORM: dict[str, str]
 
 
-class RequestObject(msgspec.Struct, frozen=True, rename={"endpoint_path": "endpointPath", "user_id": "userId"}):
+class RequestObject(
+    msgspec.Struct, frozen=True, gc=False, rename={"endpoint_path": "endpointPath", "user_id": "userId"}
+):
     """What the router is to send. https://github.com/rudderlabs/rudder-server/blob/master/utils/types/types.go"""
 
     endpoint: str
@@ -86,16 +71,16 @@ def request_object(send: Send, endpoint: Endpoint) -> RequestObject:
 
 
 class TypedBatch(msgspec.Struct, frozen=True):
-    """Items in an object; ``destinations`` by id when the body is compacted."""
+    """Jobs in an object; ``destinations`` by id when the body is compacted."""
 
-    input: list[TypedItem]
+    input: list[TypedJob]
     destinations: dict[str, msgspec.Raw] | None = None
 
 
 class RawBatch(msgspec.Struct, frozen=True):
     """As :class:`TypedBatch`, its events not decoded yet."""
 
-    input: list[RawItem]
+    input: list[RawJob]
     destinations: dict[str, msgspec.Raw] | None = None
 
 
@@ -103,49 +88,49 @@ class BatchReader:
     """Reads batches: with typed events where all are well-formed, else event by event so that one spoils none."""
 
     def __init__(
-        self, typed: type[TypedBatch] | type[list[TypedItem]], raw: type[RawBatch] | type[list[RawItem]]
+        self, typed: type[TypedBatch] | type[list[TypedJob]], raw: type[RawBatch] | type[list[RawJob]]
     ) -> None:
         self._typed = msgspec.json.Decoder(typed)
         self._raw = msgspec.json.Decoder(raw)
 
-    def read(self, body: bytes, destinations: Destinations) -> list[Job]:
+    def read(self, body: bytes, destinations: Destinations) -> Batch:
         """Decode the jobs; raises :class:`EnvelopeError` when the body as a whole is not of the protocol."""
         try:
-            jobs = _jobs_of(self._typed.decode(body))
+            batch = _batch_of(self._typed.decode(body))
         except UNREADABLE:
             return self.read_raw(body)
-        return self.read_raw(body) if _reads_message(destinations, jobs) else jobs
+        return self.read_raw(body) if _reads_message(destinations, batch) else batch
 
-    def read_raw(self, body: bytes) -> list[Job]:
+    def read_raw(self, body: bytes) -> Batch:
         """Decode the jobs and leave their events as bytes."""
         try:
-            return _jobs_of(self._raw.decode(body))
+            return _batch_of(self._raw.decode(body))
         except UNREADABLE as error:
             raise undecodable(error) from error
 
 
-def _jobs_of(batch: TypedBatch | RawBatch | list[TypedItem] | list[RawItem]) -> list[Job]:
-    """Join the items with their destinations; in a compacted body those stand apart, under their ids."""
-    if isinstance(batch, list):
-        return [Job(item.message, item.metadata, item.destination) for item in batch]
-    apart = batch.destinations
+def _batch_of(body: TypedBatch | RawBatch | list[TypedJob] | list[RawJob]) -> Batch:
+    """The jobs with their destinations; in a compacted body those stand apart, under their ids."""
+    if isinstance(body, list):
+        return Batch(body)
+    apart = body.destinations
     if apart is None:
-        return [Job(item.message, item.metadata, item.destination) for item in batch.input]
+        return Batch(body.input)
     if len(apart) == 1:
         (only,) = apart.values()
-        return [Job(item.message, item.metadata, only) for item in batch.input]
-    return [
-        Job(item.message, item.metadata, apart.get(_ids(item.metadata).destination_id or "", EMPTY))
-        for item in batch.input
-    ]
+        return Batch(body.input, only)
+    jobs: list[TypedJob | RawJob] = []
+    for job in body.input:
+        raw = apart.get(_ids(job.metadata).destination_id or "", EMPTY)
+        jobs.append(replace(job, destination=raw))
+    return Batch(jobs)
 
 
-def _reads_message(destinations: Destinations, jobs: list[Job]) -> bool:
+def _reads_message(destinations: Destinations, batch: Batch) -> bool:
     """Whether a destination of the batch needs the events decoded in full."""
-    return any(
-        known.destination is not None and known.destination.reads_message
-        for known in (destinations.get(job.destination) for job in jobs)
-    )
+    if batch.destination is not None:
+        return destinations.get(batch.destination).reads_message
+    return any(destinations.get(job.destination).reads_message for job in batch.jobs)
 
 
 def _ids(metadata: msgspec.Raw) -> Ids:
@@ -159,8 +144,8 @@ def stat_tags(done: Done, feature: str) -> dict[str, str]:
     """The router's labels for a failure, in the vocabulary of the stock transformer."""
     category = REASONS[_reason(done)].category
     ids = _ids(done.job.metadata)
-    found = {"destinationId": ids.destination_id or done.destination.id}
-    found["workspaceId"] = ids.workspace_id or done.destination.workspace_id
+    found = {"destinationId": ids.destination_id or done.known.id}
+    found["workspaceId"] = ids.workspace_id or done.known.workspace_id
     return {
         **STAT_CATEGORIES.get(category, {}),
         "destType": "IMPACT",

@@ -7,14 +7,12 @@ from typing import Final
 
 import msgspec
 
-from impact_plugin.batch import Desk, Done, Watch, transform_batch
+from impact_plugin.batch import Desk, Done, RawJob, TypedJob, Watch, transform_batch
 from impact_plugin.protocols.rudder_envelope import (
     BatchReader,
     RawBatch,
-    RawItem,
     RequestObject,
     TypedBatch,
-    TypedItem,
     error_text,
     request_object,
     stat_tags,
@@ -24,7 +22,7 @@ from impact_plugin.wire import Endpoints
 from impact_transformers import Send
 
 
-class Success(msgspec.Struct, frozen=True, rename="camel"):
+class Success(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """An event the router is to deliver."""
 
     output: RequestObject
@@ -41,7 +39,7 @@ class Failure(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     stat_tags: dict[str, str] = {}
 
 
-_plain: Final = BatchReader(list[TypedItem], list[RawItem])
+_plain: Final = BatchReader(list[TypedJob], list[RawJob])
 _compacted: Final = BatchReader(TypedBatch, RawBatch)
 _encoder: Final = msgspec.json.Encoder()
 
@@ -49,8 +47,8 @@ _encoder: Final = msgspec.json.Encoder()
 async def answer(body: bytes, desk: Desk, *, compacted: bool) -> bytes:
     """Transform a batch and encode the reply, an entry for every event; raises :class:`EnvelopeError`."""
     watch = Watch("processor", body, desk.telemetry)
-    jobs = (_compacted if compacted else _plain).read(body, desk.destinations)
-    done = await transform_batch(jobs, desk, watch.counts)
+    batch = (_compacted if compacted else _plain).read(body, desk.destinations)
+    done = await transform_batch(batch, desk, watch.counts)
     return watch.report(_encoder.encode([_entry(one, desk.endpoints) for one in done]))
 
 

@@ -31,7 +31,7 @@ class _Addressed(msgspec.Struct, frozen=True, rename="camel"):
     dest_type: str = ""
 
 
-class Success(msgspec.Struct, frozen=True, rename="camel"):
+class Success(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A job with the request that the router is to send. ``destination`` comes back: delivery throttles by it."""
 
     batched_request: RequestObject
@@ -82,15 +82,15 @@ def answer_unavailable(body: bytes, reason: str) -> bytes:
     """Answer for jobs that are not ours while there is nobody to pass them to: each is to come again later."""
     tags = {"errorCategory": "platform", "errorType": "retryable", "module": "destination", "feature": "router"}
     output: list[Success | Failure] = [
-        Failure((job.metadata,), job.destination, UNAVAILABLE, reason, tags) for job in _reader.read_raw(body)
+        Failure((job.metadata,), job.destination, UNAVAILABLE, reason, tags) for job in _reader.read_raw(body).jobs
     ]
     return _encoder.encode(Reply(output))
 
 
 def _entry(done: Done, endpoints: Endpoints) -> Success | Failure:
-    outcome, job = done.outcome, done.job
+    outcome, metadata = done.outcome, (done.job.metadata,)
     if isinstance(outcome, Send):
         endpoint = endpoints.of(outcome.request, outcome.config)
-        return Success(request_object(outcome, endpoint), (job.metadata,), job.destination)
+        return Success(request_object(outcome, endpoint), metadata, done.destination)
     tags = stat_tags(done, "router")
-    return Failure((job.metadata,), job.destination, status_of(outcome), error_text(outcome), tags)
+    return Failure(metadata, done.destination, status_of(outcome), error_text(outcome), tags)

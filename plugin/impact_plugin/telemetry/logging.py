@@ -48,8 +48,11 @@ def log(event: TelemetryEvent) -> None:
     if isinstance(event, Delivered | PassedThrough):
         return
     name = type(event).__name__
+    logger = structlog.get_logger()
+    if not logger.is_enabled_for(logging.getLevelNamesMapping()[LEVELS[name].upper()]):
+        return
     fields = {field: _plain(getattr(event, field)) for field in event.__struct_fields__}
-    getattr(structlog.get_logger(), LEVELS[name])(_snake(name), **fields)
+    getattr(logger, LEVELS[name])(_snake(name), **fields)
 
 
 def redact(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

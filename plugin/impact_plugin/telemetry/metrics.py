@@ -1,5 +1,6 @@
 """The metrics, in a registry of our own; labels are bounded by the enumerations they come from."""
 
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from impact_plugin.telemetry.events import (
     TransformFault,
 )
 
+CHILDREN: Final = 512
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -90,37 +92,40 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._counters = {facts: self._counter(facts) for facts in METRICS if facts.kind == "counter"}
-        self._histograms = {facts: self._histogram(facts) for facts in METRICS if facts.kind == "histogram"}
+        self._counters = {facts: self._make_counter(facts) for facts in METRICS if facts.kind == "counter"}
+        self._histograms = {facts: self._make_histogram(facts) for facts in METRICS if facts.kind == "histogram"}
+        # Looking a child up by its labels takes a lock and several copies; there are few, so they are kept.
+        self._counter = lru_cache(maxsize=CHILDREN)(lambda facts, *labels: self._counters[facts].labels(*labels))
+        self._histogram = lru_cache(maxsize=CHILDREN)(lambda facts, *labels: self._histograms[facts].labels(*labels))
 
-    def _counter(self, facts: MetricFacts) -> Counter:
+    def _make_counter(self, facts: MetricFacts) -> Counter:
         return Counter(facts.name, facts.help, facts.labels, registry=self.registry)
 
-    def _histogram(self, facts: MetricFacts) -> Histogram:
+    def _make_histogram(self, facts: MetricFacts) -> Histogram:
         return Histogram(facts.name, facts.help, facts.labels, buckets=facts.buckets, registry=self.registry)
 
     def count(self, event: TelemetryEvent) -> None:
         """Move the metrics that this event moves."""
         match event:
             case BatchTransformed():
-                self._histograms[BATCH_EVENTS].labels(event.protocol).observe(event.events)
-                self._histograms[BATCH_SECONDS].labels(event.protocol).observe(event.seconds)
+                self._histogram(BATCH_EVENTS, event.protocol).observe(event.events)
+                self._histogram(BATCH_SECONDS, event.protocol).observe(event.seconds)
                 for labels, number in event.outcomes.items():
-                    self._counters[EVENTS].labels(*labels).inc(number)
+                    self._counter(EVENTS, *labels).inc(number)
                 for notice, number in event.notices.items():
-                    self._counters[NOTICES].labels(notice).inc(number)
+                    self._counter(NOTICES, notice).inc(number)
             case TransformFault():
-                self._counters[FAULTS].labels("event").inc()
+                self._counter(FAULTS, "event").inc()
             case RequestFault():
-                self._counters[FAULTS].labels("request").inc()
+                self._counter(FAULTS, "request").inc()
             case RequestRefused():
-                self._counters[REFUSED].labels(event.reason).inc()
+                self._counter(REFUSED, event.reason).inc()
             case Delivered():
-                self._counters[DELIVERIES].labels(event.endpoint_path, event.result, event.cause).inc()
-                self._histograms[DELIVERY_SECONDS].labels(event.endpoint_path).observe(event.seconds)
+                self._counter(DELIVERIES, event.endpoint_path, event.result, event.cause).inc()
+                self._histogram(DELIVERY_SECONDS, event.endpoint_path).observe(event.seconds)
             case PassedThrough():
                 status = f"{event.status // 100}xx" if event.status else "unreachable"
-                self._counters[PASSED_THROUGH].labels(status).inc()
+                self._counter(PASSED_THROUGH, status).inc()
             case _:
                 pass
 
