@@ -15,7 +15,8 @@ import msgspec
 
 if __name__ == "__main__":
     # This folder holds an http.py, which must not stand before the standard library's.
-    sys.path.pop(0)
+    if not sys.flags.safe_path:
+        sys.path.pop(0)
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.floor import Comparison, Work, compare, typed_floor, untyped_floor

@@ -94,6 +94,7 @@ async def _listen(stack: AsyncExitStack, app: web.Application, host: str, port: 
         keepalive_timeout=KEEP_ALIVE_SECONDS,
         shutdown_timeout=grace,
         handler_cancellation=False,
+        auto_decompress=False,
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

@@ -136,7 +136,8 @@ def _transform_one(
         if isinstance(job, TypedJob):
             event = job.message
         else:
-            event, message = decode_event(job.message), decode_object(job.message)
+            event = decode_event(job.message)
+            message = decode_object(job.message)
         if known.destination is None:
             return event, Reject(Reason.CONFIGURATION, known.problem or "")
         return event, transform(event, known.destination, message)

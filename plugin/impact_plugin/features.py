@@ -9,6 +9,7 @@ import msgspec
 
 from impact_plugin.gateway import Gateway
 from impact_plugin.settings import RudderSettings
+from impact_transformers.events import UNREADABLE
 
 OWN: Final[dict[str, Any]] = {
     "routerTransform": {},
@@ -18,7 +19,8 @@ OWN: Final[dict[str, Any]] = {
     "supportTransformerProxyV1": True,
     "supportDestTransformCompactedPayloadV1": True,
 }
-"""rudder-server panics when neither of the two source flags is true."""
+SOURCE_FLAGS: Final = ("upgradedToSourceTransformV2", "supportSourceTransformV1")
+"""rudder-server panics when neither of the two is true."""
 
 
 class Features:
@@ -33,20 +35,22 @@ class Features:
         """The body for the router; always one it can start with."""
         if self._gateway is not None:
             self._remember(await self._gateway.features())
-        allowed = dict(self._base.get("routerTransform") or {})
+        told = self._base.get("routerTransform")
+        allowed = dict(told) if isinstance(told, dict) else {}
         for name in self._settings.destination_types:
             if self._settings.router_transform:
                 allowed[name] = True
             else:
                 allowed.pop(name, None)
-        return msgspec.json.encode({**OWN, **self._base, "routerTransform": allowed})
+        return msgspec.json.encode({**self._base, "routerTransform": allowed})
 
     def _remember(self, raw: bytes | None) -> None:
+        """Keep what the upstream can do; what it does not name, it cannot."""
         try:
             found = msgspec.json.decode(raw) if raw else None
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return
         if isinstance(found, dict):
-            # An old upstream may lack the source flags, but not both: without either the router would not start.
-            flags = ("supportSourceTransformV1", "upgradedToSourceTransformV2")
-            self._base = found if any(found.get(flag) is True for flag in flags) else {**found, flags[1]: True}
+            # Without either flag the router would not start; the second is the older protocol, which all speak.
+            known = any(found.get(flag) is True for flag in SOURCE_FLAGS)
+            self._base = found if known else {**found, SOURCE_FLAGS[1]: True}

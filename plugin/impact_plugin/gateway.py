@@ -1,13 +1,13 @@
 """Pass-through: every request that is not ours goes to the stock transformer and its answer back, as they are."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from time import perf_counter
 from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
 from aiohttp import hdrs, web
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from impact_plugin.telemetry import PassedThrough, Telemetry
@@ -35,7 +35,7 @@ class UpstreamUnreachableError(Exception):
 
 
 class Gateway:
-    """Streams to the upstream. Bodies are neither inflated nor kept, but for those read already to tell them apart."""
+    """Streams to the upstream. Bodies are never inflated, nor kept but for those read to tell them apart."""
 
     def __init__(self, upstream: str, telemetry: Telemetry) -> None:
         self._base = upstream.rstrip("/")
@@ -75,7 +75,7 @@ class Gateway:
             response = await self._client.request(
                 request.method,
                 URL(self._base + request.raw_path, encoded=True),
-                headers=self._request_headers(request, whole=body is not None),
+                headers=_end_to_end(request.headers, {"host", "content-length"} if body is not None else {"host"}),
                 data=data,
                 allow_redirects=False,
                 skip_auto_headers=(hdrs.USER_AGENT, hdrs.CONTENT_TYPE, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING),
@@ -93,24 +93,25 @@ class Gateway:
             raise RuntimeError("the gateway is used outside of its context")
         return self._session
 
-    def _request_headers(self, request: web.Request, *, whole: bool) -> CIMultiDict[str]:
-        """The router's headers; a body that was read whole has been inflated on the way in."""
-        dropped = {"host", "content-length", "content-encoding"} if whole else {"host"}
-        return _end_to_end(request.headers.items(), request.headers.get(hdrs.CONNECTION, ""), dropped)
 
-
-def _end_to_end(headers: Iterable[tuple[str, str]], connection: str, dropped: set[str]) -> CIMultiDict[str]:
+def _end_to_end(headers: CIMultiDictProxy[str], dropped: set[str]) -> CIMultiDict[str]:
     """The headers that are not about one connection."""
-    named = {name.strip().lower() for name in connection.split(",")}
-    kept = ((name, value) for name, value in headers if name.lower() not in HOP_BY_HOP | named | dropped)
+    named = {name.strip().lower() for name in headers.get(hdrs.CONNECTION, "").split(",")}
+    kept = ((name, value) for name, value in headers.items() if name.lower() not in HOP_BY_HOP | named | dropped)
     return CIMultiDict(kept)
 
 
 async def _stream_back(request: web.Request, response: aiohttp.ClientResponse) -> web.StreamResponse:
-    headers = _end_to_end(response.headers.items(), response.headers.get(hdrs.CONNECTION, ""), set())
+    headers = _end_to_end(response.headers, set())
     answer = web.StreamResponse(status=response.status, reason=response.reason, headers=headers)
     await answer.prepare(request)
-    async for chunk in response.content.iter_any():
-        await answer.write(chunk)
+    try:
+        async for chunk in response.content.iter_any():
+            await answer.write(chunk)
+    except (aiohttp.ClientError, TimeoutError):
+        # Half an answer must not look whole: breaking the connection makes the router ask again.
+        if request.transport is not None:
+            request.transport.abort()
+        return answer
     await answer.write_eof()
     return answer

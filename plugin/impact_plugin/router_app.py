@@ -6,15 +6,15 @@ https://github.com/rudderlabs/rudder-server/blob/master/processor/internal/trans
 """
 
 import re
-import zlib
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 import msgspec
 from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError, TransferEncodingError
+from aiohttp.http_exceptions import TransferEncodingError
 
 from impact_plugin.batch import Desk
+from impact_plugin.bodies import read_body
 from impact_plugin.errors import EnvelopeError
 from impact_plugin.features import Features
 from impact_plugin.gateway import Gateway, UpstreamUnreachableError
@@ -59,7 +59,7 @@ class RouterApp:
     def application(self) -> web.Application:
         """The aiohttp application."""
         app = web.Application(client_max_size=self._max_body)
-        app.router.add_route("*", "/{tail:.*}", self.handle)
+        app.router.add_route("*", r"/{tail:(?:.|\n)*}", self.handle)
         return app
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -93,7 +93,7 @@ class RouterApp:
             return self._refuse(route, "body_too_large", "raise server.max_body_mb or let the router send less at once")
         except (EnvelopeError, *UNREADABLE) as error:
             return self._refuse(route, "undecodable_body", str(error))
-        except (ContentEncodingError, TransferEncodingError, zlib.error, web.RequestPayloadError) as error:
+        except (TransferEncodingError, web.RequestPayloadError) as error:
             return self._refuse(route, "unreadable_body", type(error).__name__)
         except UpstreamUnreachableError as error:
             return self._refuse(route, "upstream_unreachable", str(error))
@@ -112,20 +112,21 @@ class RouterApp:
         if self._readiness.draining:
             return self._refuse("processor", "stopping", "the service is stopping")
         compacted = COMPACTED in request.headers.get("X-Content-Format", "").lower()
-        body = await rudder_processor.answer(await request.read(), self._desk, compacted=compacted)
-        return web.Response(body=body, headers=API_VERSION, content_type=JSON)
+        body = await read_body(request, self._max_body)
+        reply = await rudder_processor.answer(body.text, self._desk, compacted=compacted)
+        return web.Response(body=reply, headers=API_VERSION, content_type=JSON)
 
     async def _transform_for_router(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        if rudder_router.destination_type(body) in self._types:
-            reply = await rudder_router.answer(body, self._desk)
+        body = await read_body(request, self._max_body)
+        if rudder_router.destination_type(body.text) in self._types:
+            reply = await rudder_router.answer(body.text, self._desk)
         elif self._gateway is not None:
             try:
-                return await self._gateway.forward(request, body)
+                return await self._gateway.forward(request, body.raw)
             except UpstreamUnreachableError as error:
-                reply = rudder_router.answer_unavailable(body, f"the upstream transformer is unreachable: {error}")
+                reply = rudder_router.answer_unavailable(body.text, f"the upstream transformer is unreachable: {error}")
         else:
-            reply = rudder_router.answer_unavailable(body, NOT_OURS)
+            reply = rudder_router.answer_unavailable(body.text, NOT_OURS)
         return web.Response(body=reply, headers=API_VERSION, content_type=JSON)
 
     async def _deliver_v0(self, request: web.Request) -> web.Response:
@@ -135,10 +136,10 @@ class RouterApp:
         return await self._deliver(request, "v1")
 
     async def _deliver(self, request: web.Request, version: str) -> web.Response:
-        status, body = await self._proxy.answer(
-            await request.read(), request.headers.get("RdProxy-Timeout"), version=version
-        )
-        return web.Response(body=body, status=status, headers=API_VERSION, content_type=JSON)
+        body = await read_body(request, self._max_body)
+        timeout = request.headers.get("RdProxy-Timeout")
+        status, reply = await self._proxy.answer(body.text, timeout, version=version)
+        return web.Response(body=reply, status=status, headers=API_VERSION, content_type=JSON)
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         if self._gateway is None:

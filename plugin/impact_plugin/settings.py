@@ -123,10 +123,11 @@ def _place(tree: dict[str, Any], name: str, value: str) -> None:
     setting = f"{section}.{key}"
     if setting not in DESCRIPTIONS:
         raise SettingsError(f"{name}: there is no setting {setting}; see the README's table of settings")
+    held = tree.setdefault(section, {})
+    if not isinstance(held, dict):
+        raise SettingsError(f"{section}: must be a section of the file, [{section}]")
     several = setting == "rudder.destination_types"
-    tree.setdefault(section, {})[key] = (
-        [part.strip() for part in value.split(",") if part.strip()] if several else value
-    )
+    held[key] = [part.strip() for part in value.split(",") if part.strip()] if several else value
 
 
 def _check(settings: Settings) -> None:

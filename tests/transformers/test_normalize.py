@@ -8,12 +8,18 @@ from typing import Any, Final
 
 import pytest
 
-from impact_transformers import Reason, normalize
+from impact_transformers import Reason, fields, normalize
 from impact_transformers.outcome import RefusalError
 
 SHA1: Final = hashlib.sha1(b"buyer@example.com", usedforsecurity=False).hexdigest()
 SHA256: Final = hashlib.sha256(b"buyer@example.com").hexdigest()
 NO_LEAVES: Final[tuple[Any, ...]] = (None, [], {}, ["x"], {"x": 1})
+
+
+def rule(name: fields.RuleName, *, hash_emails: bool = False, **limits: Any) -> normalize.Rule:
+    """Bind a rule to the limits of a row, as the mapping tables do."""
+    row = fields.Row("Parameter", ("properties.value",), name, "For this test.", **limits)
+    return fields.rule_of(row, hash_emails=hash_emails)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,7 @@ def test_email(value: Any, expected: str | None) -> None:
         ("buyer%40example.com", True),
         ("buyer%2540example.com", True),
         ("buyer%252540example.com", True),
-        ("https://x.example.com/?m=first.last+tag@sub.example.com", True),
+        ("https://x.example.com/?m=first.last+tag@example.com", True),
         ("o'buyer'@example.com", True),
         ("жена@пример.рф", True),
         ("buyer@localhost", False),
@@ -101,14 +107,14 @@ def test_redact_emails(text: str, expected: str) -> None:
     assert expected == normalize.redact_emails(text)
 
 
-@pytest.mark.parametrize("text", ["%" + "a" * 32_000, "@" + "a" * 32_000, "a" * 32_000 + "@b", "a%40" * 8_000])
+@pytest.mark.parametrize("text", ["%" + "a" * 16_000, "@" + "a" * 16_000, "a" * 16_000 + "@b", "a%40" * 4_000])
 def test_looking_for_emails_takes_time_in_proportion(text: str) -> None:
     """A long text made to be slow costs milliseconds: one event must not stall all the others."""
     started = time.perf_counter()
     normalize.holds_email(text)
     normalize.redact_emails(text)
 
-    assert time.perf_counter() - started < 0.5
+    assert time.perf_counter() - started < 0.2
 
 
 @pytest.mark.parametrize(
@@ -298,14 +304,14 @@ def test_decimal(value: Any, expected: Decimal | None) -> None:
 )
 def test_money(value: Any, expected: str | None) -> None:
     """Amounts have two decimals, rounded half up as written, without exponent or grouping."""
-    assert expected == normalize.money_of(14)(value)
+    assert expected == rule("money", digits=14)(value)
 
 
 @pytest.mark.parametrize("value", [10**14, 1e14, "100000000000000", -(10**14), 1e300, 10**400])
 def test_money_refused(value: Any) -> None:
     """An amount with more digits than impact.com takes is refused, whatever its JSON type."""
     with pytest.raises(RefusalError) as caught:
-        normalize.money_of(14)(value)
+        rule("money", digits=14)(value)
 
     assert Reason.INVALID_VALUE == caught.value.reason
 
@@ -314,7 +320,7 @@ def test_money_refused(value: Any) -> None:
 def test_money_rounded_up_keeps_to_its_digits(value: Any) -> None:
     """Rounding must not add a digit: nothing with nine digits is sent where eight are allowed."""
     try:
-        text = normalize.money_of(8)(value)
+        text = rule("money", digits=8)(value)
     except RefusalError:
         text = None
 
@@ -327,16 +333,14 @@ def test_money_rounded_up_keeps_to_its_digits(value: Any) -> None:
 )
 def test_positive_money(value: Any, expected: str | None) -> None:
     """A negative amount is of no use; a negative zero is zero."""
-    assert expected == normalize.positive_money_of(14)(value)
+    assert expected == rule("positive_money", digits=14)(value)
 
 
-@pytest.mark.parametrize(
-    ("overlong", "expected"), [("cut", "abc"), ("keep", "abc def"), ("refuse", Reason.TOO_LONG)]
-)
+@pytest.mark.parametrize(("overlong", "expected"), [("cut", "abc"), ("keep", "abc def"), ("refuse", Reason.TOO_LONG)])
 def test_text_too_long(overlong: normalize.Overlong, expected: str) -> None:
     """Longer text is cut without a trailing space, kept, or refused, as its row says."""
     try:
-        found: str | None = normalize.text_of(4, overlong)(" abc def ")
+        found: str | None = rule("text", max=4, overlong=overlong)(" abc def ")
     except RefusalError as refusal:
         found = refusal.reason
 
@@ -346,7 +350,7 @@ def test_text_too_long(overlong: normalize.Overlong, expected: str) -> None:
 @pytest.mark.parametrize("value", [True, False, "", *NO_LEAVES])
 def test_identifier_of_nothing(value: Any) -> None:
     """Truth values, empty text, objects and lists are no ids."""
-    assert normalize.identifier_of(64, "refuse")(value) is None
+    assert rule("identifier", max=64)(value) is None
 
 
 @pytest.mark.parametrize(
@@ -362,8 +366,8 @@ def test_identifier_of_nothing(value: Any) -> None:
 )
 def test_visitor_id(value: Any, dropped: str | None, hashed: str | None) -> None:
     """An e-mail used as an id is left out, or hashed where the operator chose that; other ids pass."""
-    assert dropped == normalize.visitor_id_of(70, hash_emails=False)(value)
-    assert hashed == normalize.visitor_id_of(70, hash_emails=True)(value)
+    assert dropped == rule("visitor_id", max=70)(value)
+    assert hashed == rule("visitor_id", hash_emails=True, max=70)(value)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +383,7 @@ def test_visitor_id(value: Any, dropped: str | None, hashed: str | None) -> None
 )
 def test_advertising_id(value: Any, expected: str | None) -> None:
     """The all-zero id of limited ad tracking is no id."""
-    assert expected == normalize.advertising_id_of(255)(value)
+    assert expected == rule("advertising_id")(value)
 
 
 @pytest.mark.parametrize(
@@ -394,4 +398,4 @@ def test_advertising_id(value: Any, expected: str | None) -> None:
 )
 def test_readable(value: Any, expected: str | None) -> None:
     """Free text keeps its length, loses addresses, and is left out, not empty, when nothing remains."""
-    assert expected == normalize.readable_of(255)(value)
+    assert expected == rule("readable")(value)

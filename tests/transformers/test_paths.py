@@ -94,7 +94,8 @@ def test_item_access_understands_the_stock_spellings(path: str) -> None:
 BASE: Final = {"accountSID": "IRexample", "apiKey": "t", "campaignId": "1"}
 EVENT: Final = b"""{"type": "track", "event": "Bought", "anonymousId": "a", "timestamp": "2026-03-01T12:00:00Z",
   "context": {"page": {"path": "/p", "title": "T"}, "campaign": {"name": "spring"}, "traits": {"plan": {"id": "gold"}}},
-  "properties": {"order_id": "o-1", "list": ["x", "y"], "deep": {"er": {"est": "z"}}, "products": [{"sku": "S", "price": 1}]}}"""
+  "properties": {"order_id": "o-1", "list": ["x", "y"],
+  "deep": {"er": {"est": "z"}}, "products": [{"sku": "S", "price": 1}]}}"""
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def test_reveal() -> None:
 
 
 @pytest.mark.parametrize(
-    "show", [repr, str, format, "{}".format, "{0!r}".format, "%s".__mod__, ascii, lambda s: f"{s} {s!s}", lambda s: repr([s])]
+    "show",
+    [repr, str, format, "{}".format, "{0!r}".format, "%s".__mod__, ascii, lambda s: f"{s} {s!s}", lambda s: repr([s])],
 )
 def test_shown_as_a_mask(show: Callable[[Secret], str]) -> None:
     """Whatever prints it shows a mask."""

@@ -8,7 +8,7 @@ from impact_transformers.configuration import ConfigurationError, EventType
 from impact_transformers.conversion import assemble_conversion
 from impact_transformers.destination import AnyDestination, Destination, consent_of
 from impact_transformers.events import AnyEvent, Identify, KnownEvent, Page, Screen, Track, Unsupported
-from impact_transformers.normalize import as_text, is_old
+from impact_transformers.normalize import as_text, is_old, redact_emails
 from impact_transformers.outcome import Notice, Outcome, Reason, RefusalError, Reject, Send, Skip
 from impact_transformers.page_load import assemble_page_load
 from impact_transformers.requests import Conversion, Request
@@ -25,7 +25,7 @@ def transform(event: AnyEvent, destination: AnyDestination, message: Mapping[str
     try:
         static = destination.for_event(message)
     except ConfigurationError as error:
-        return Reject(Reason.CONFIGURATION, str(error))
+        return Reject(Reason.CONFIGURATION, redact_emails(str(error)))
     kind = conversion_kind(event, static) if isinstance(event, Track) else None
     skip = None if static.lets_all_pass else _gate(event, kind, static, message)
     if skip is not None:

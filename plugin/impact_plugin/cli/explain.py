@@ -40,6 +40,7 @@ from impact_transformers import (
     explain as explain_event,
 )
 from impact_transformers.configuration import VARIABLE_PREFIX
+from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import redact_emails
 
 Format = Literal["table", "json", "curl"]
@@ -108,7 +109,7 @@ def explain(
     printer = {"table": _print_table, "json": _print_json, "curl": _print_curl}[format]
     rejected = False
     for number, subject in enumerate(_subjects(_read(file)), 1):
-        chosen = given or subject.config or DEMONSTRATION
+        chosen = next(config for config in (given, subject.config, DEMONSTRATION) if config is not None)
         key = msgspec.json.encode(chosen)
         if key not in compiled:
             compiled[key] = _compile(chosen)
@@ -138,7 +139,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         config = tomllib.loads(text) if path.suffix == ".toml" else msgspec.json.decode(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, *UNREADABLE) as error:
         raise InputError(f"{path}: cannot be read as a configuration: {error}") from error
     if isinstance(config, dict):
         found = config.get("Config", config.get("config", config))
@@ -166,11 +167,11 @@ def _subjects(raw: bytes) -> Iterator[Subject]:
 def _documents(text: bytes) -> list[msgspec.Raw]:
     try:
         return msgspec.json.decode(text, type=list[msgspec.Raw])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         pass
     try:
         return [msgspec.json.decode(text, type=msgspec.Raw)]
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         if b"\n" not in text:
             raise InputError(f"the input is not JSON: {error}") from error
         return [msgspec.Raw(line.strip()) for line in text.splitlines() if line.strip()]
@@ -180,10 +181,10 @@ def _unwrap(raw: msgspec.Raw) -> Iterator[Subject]:
     """The event itself, or those of a router's body."""
     try:
         batch = msgspec.json.decode(raw, type=_Batch)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         try:
             batch = _Batch([msgspec.json.decode(raw, type=_Routed)])
-        except msgspec.DecodeError:
+        except UNREADABLE:
             yield Subject(raw)
             return
     for item in batch.input:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from impact_plugin.batch import EMPTY, Batch, Done, RawJob, TypedJob
 from impact_plugin.destinations import Destinations
 from impact_plugin.errors import EnvelopeError
+from impact_plugin.protocols.rescue import members
 from impact_plugin.wire import Endpoint
 from impact_transformers import REASONS, Reason, Reject, Send, Skip
 from impact_transformers.events import UNREADABLE
@@ -106,7 +107,29 @@ class BatchReader:
         try:
             return _batch_of(self._raw.decode(body))
         except UNREADABLE as error:
-            raise undecodable(error) from error
+            batch = _rescue(body)
+            if batch is None:
+                raise undecodable(error) from error
+            return batch
+
+
+def _rescue(body: bytes) -> Batch | None:
+    """The jobs of a body that cannot be read as a whole, each cut out; None when it is no batch at all."""
+    top = dict(members(body)) if body.lstrip()[:1] == b"{" else {"input": body}
+    if not top.get("input", b"").lstrip().startswith(b"["):
+        return None
+    jobs = [_rescue_job(item) for _, item in members(top["input"])]
+    if not jobs or not all(job.metadata != EMPTY for job in jobs):
+        return None
+    if "destinations" not in top:
+        return Batch(jobs)
+    apart = {key: msgspec.Raw(value) for key, value in members(top["destinations"])}
+    return _batch_of(RawBatch(jobs, apart))
+
+
+def _rescue_job(item: bytes) -> RawJob:
+    parts = {key: msgspec.Raw(value) for key, value in members(item)}
+    return RawJob(**{name: parts[name] for name in ("message", "metadata", "destination") if name in parts})
 
 
 def _batch_of(body: TypedBatch | RawBatch | list[TypedJob] | list[RawJob]) -> Batch:

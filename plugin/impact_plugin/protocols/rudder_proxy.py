@@ -5,10 +5,12 @@ text: the router retries that without limit, while it gives up on a 5xx after th
 https://github.com/rudderlabs/rudder-server/blob/master/router/transformer/transformer.go
 """
 
+import re
 from collections.abc import Mapping
+from math import isfinite
 from time import perf_counter
 from typing import Any, Final
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -24,6 +26,10 @@ MARGIN_SECONDS: Final = 0.5
 """We answer this long before the router's own deadline."""
 
 LEAST_SECONDS: Final = 0.1
+LONGEST_SECONDS: Final = 600.0
+"""The router's own client waits ten minutes."""
+
+_CONVERSIONS: Final = re.compile(r"/Advertisers/[A-Za-z0-9_-]{1,64}/Conversions")
 
 
 class ProxyBody(msgspec.Struct, frozen=True):
@@ -127,7 +133,8 @@ class Proxy:
             asked = float(timeout_ms) / 1000 if timeout_ms else self._timeout
         except ValueError:
             asked = self._timeout
-        return max(min(asked - MARGIN_SECONDS, asked * 0.9), LEAST_SECONDS) if asked > 0 else LEAST_SECONDS
+        asked = min(asked, LONGEST_SECONDS) if isfinite(asked) else self._timeout
+        return max(min(asked - MARGIN_SECONDS, asked * 0.9), LEAST_SECONDS)
 
     async def _deliver(self, request: ProxyRequest, seconds: float, attempt: int) -> Verdict:
         tracking = self._is_tracking(request.endpoint)
@@ -149,14 +156,18 @@ class Proxy:
 
     def _is_tracking(self, endpoint: str) -> bool | None:
         """Whether the endpoint is on the tracking host; None when it is on neither of the configured ones."""
-        url = urlsplit(endpoint)
-        if ".." in unquote(url.path) or url.query or url.fragment:
+        try:
+            url = urlsplit(endpoint)
+        except ValueError:
             return None
-        for base, suffix, tracking in ((self._tracking, "/PageLoad", True), (self._api, "/Advertisers/", False)):
-            same = (url.scheme, url.netloc) == (base.scheme, base.netloc)
-            path = base.path.rstrip("/") + suffix
-            if same and (url.path == path or (not tracking and url.path.startswith(path))):
-                return tracking
+        if url.query or url.fragment:
+            return None
+        for base, tracking in ((self._tracking, True), (self._api, False)):
+            if (url.scheme, url.netloc) == (base.scheme, base.netloc):
+                prefix = base.path.rstrip("/")
+                path = url.path.removeprefix(prefix) if url.path.startswith(prefix) else ""
+                if path == "/PageLoad" if tracking else _CONVERSIONS.fullmatch(path):
+                    return tracking
         return None
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from impact_plugin.batch import Desk, Done, Watch, transform_batch
+from impact_plugin.protocols.rescue import members
 from impact_plugin.protocols.rudder_envelope import (
     BatchReader,
     RawBatch,
@@ -68,7 +69,10 @@ def destination_type(body: bytes) -> str:
     try:
         return _addressed.decode(body).dest_type.lower()
     except UNREADABLE as error:
-        raise undecodable(error) from error
+        found = dict(members(body)).get("destType")
+        if found is None:
+            raise undecodable(error) from error
+        return found.decode("utf-8", "replace").strip('"').lower()
 
 
 async def answer(body: bytes, desk: Desk) -> bytes:
@@ -81,8 +85,9 @@ async def answer(body: bytes, desk: Desk) -> bytes:
 def answer_unavailable(body: bytes, reason: str) -> bytes:
     """Answer for jobs that are not ours while there is nobody to pass them to: each is to come again later."""
     tags = {"errorCategory": "platform", "errorType": "retryable", "module": "destination", "feature": "router"}
+    batch = _reader.read_raw(body)
     output: list[Success | Failure] = [
-        Failure((job.metadata,), job.destination, UNAVAILABLE, reason, tags) for job in _reader.read_raw(body).jobs
+        Failure((job.metadata,), batch.destination or job.destination, UNAVAILABLE, reason, tags) for job in batch.jobs
     ]
     return _encoder.encode(Reply(output))
 

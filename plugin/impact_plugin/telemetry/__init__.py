@@ -1,5 +1,7 @@
 """One internal event per fact; the log line and the metric both derive from it."""
 
+from contextlib import suppress
+
 from impact_plugin.telemetry.events import (
     TELEMETRY_EVENTS,
     BatchTransformed,
@@ -43,4 +45,6 @@ class Telemetry:
     def emit(self, event: TelemetryEvent) -> None:
         """Count and log one fact."""
         self.metrics.count(event)
-        log(event)
+        # Standard error may be closed or a broken pipe: losing a line is better than losing a reply.
+        with suppress(OSError, ValueError):
+            log(event)

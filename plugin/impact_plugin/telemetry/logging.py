@@ -68,7 +68,10 @@ def _redacted(value: Any) -> Any:
     if isinstance(value, str):
         return redact_emails(value)
     if isinstance(value, dict):
-        return {key: MASK if str(key).lower() in SECRET_KEYS else _redacted(entry) for key, entry in value.items()}
+        return {
+            redact_emails(str(key)): MASK if str(key).lower() in SECRET_KEYS else _redacted(entry)
+            for key, entry in value.items()
+        }
     return [_redacted(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 

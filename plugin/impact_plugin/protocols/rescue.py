@@ -1,0 +1,47 @@
+"""Last resort for a body that no JSON reader takes as a whole: cut it up without reading what is inside.
+
+Anyone who holds a shop's public write key can send an event nested a thousand levels deep, or with half a surrogate
+pair. Refusing the whole body would stop the router for good, since it sends the same batch again; so the members of an
+object or array are found by their brackets alone, and only the one that cannot be read is rejected.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},:]', re.DOTALL)
+_OPEN: Final = (b"{", b"[")
+_CLOSE: Final = (b"}", b"]")
+
+
+def members(raw: bytes) -> Iterator[tuple[str, bytes]]:
+    """The first-level members of a JSON object (key and value as written) or array (keys are empty).
+
+    Yields nothing for anything else, and stops where the brackets do not match.
+    """
+    depth, start, key = 0, 0, ""
+    for found in _TOKEN.finditer(raw):
+        token = found.group()
+        if token in _OPEN:
+            depth += 1
+            start = found.end() if depth == 1 else start
+        elif token == b":" and depth == 1:
+            key, start = _key(raw[start : found.start()]), found.end()
+        elif depth == 1 and (token == b"," or token in _CLOSE):
+            value = raw[start : found.start()].strip()
+            if value:
+                yield key, value
+            key, start = "", found.end()
+        if token in _CLOSE:
+            depth -= 1
+            if depth <= 0:
+                return
+
+
+def _key(raw: bytes) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,221 @@
+"""Settings: defaults, file, environment, their order, and mistakes that are named."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from impact_plugin.errors import SettingsError
+from impact_plugin.settings import DESCRIPTIONS, Settings, load_settings
+
+Load = Callable[..., Settings]
+
+FLIPPED: dict[str, tuple[str, Any]] = {
+    "server.host": ("0.0.0.0", "0.0.0.0"),
+    "server.port": ("8080", 8080),
+    "server.operator_host": ("::1", "::1"),
+    "server.operator_port": ("8081", 8081),
+    "server.max_body_mb": ("5", 5),
+    "server.shutdown_grace_seconds": ("1.5", 1.5),
+    "impact.tracking_url": ("http://127.0.0.1:1", "http://127.0.0.1:1"),
+    "impact.api_url": ("http://127.0.0.1:2", "http://127.0.0.1:2"),
+    "rudder.upstream": ("http://stock:9090", "http://stock:9090"),
+    "rudder.destination_types": ("IMPACT, IMPACT_EU,", ("IMPACT", "IMPACT_EU")),
+    "rudder.router_transform": ("false", False),
+    "delivery.timeout_seconds": ("3", 3.0),
+    "delivery.connections": ("7", 7),
+    "state.dir": ("/srv/state", "/srv/state"),
+    "log.level": ("debug", "debug"),
+    "log.format": ("console", "console"),
+}
+"""By setting: what an operator writes in the environment, and what the service then reads."""
+
+BEHAVIOUR: dict[str, str] = {
+    "server.host": "test_router_app.py::test_listens_where_the_settings_say",
+    "server.port": "test_router_app.py::test_listens_where_the_settings_say",
+    "server.operator_host": "test_router_app.py::test_listens_where_the_settings_say",
+    "server.operator_port": "test_router_app.py::test_listens_where_the_settings_say",
+    "server.max_body_mb": "test_router_app.py::test_a_body_over_the_limit_is_asked_for_again",
+    "server.shutdown_grace_seconds": "test_ops.py::test_a_stopping_service_waits_for_the_grace_period_only",
+    "impact.tracking_url": "test_wire.py::test_addresses_come_from_the_settings",
+    "impact.api_url": "test_wire.py::test_addresses_come_from_the_settings",
+    "rudder.upstream": "test_gateway.py::test_a_request_that_is_not_ours_reaches_the_upstream_as_it_was",
+    "rudder.destination_types": "test_router_app.py::test_other_destination_types_can_be_ours",
+    "rudder.router_transform": "test_features.py::test_router_transform_can_be_switched_off",
+    "delivery.timeout_seconds": "test_proxy.py::test_without_a_deadline_the_setting_bounds_the_delivery",
+    "delivery.connections": "test_client.py::test_connections_are_bounded",
+    "state.dir": "test_ops.py::test_the_state_folder_is_made_for_the_service_alone",
+    "log.level": "test_telemetry.py::test_the_level_decides_what_is_written",
+    "log.format": "test_telemetry.py::test_lines_are_json_or_for_people",
+}
+"""By setting: the test that flips it and sees the service behave otherwise."""
+
+
+def setting_names() -> list[str]:
+    """Every setting as ``section.key``, read from the types themselves."""
+    return [
+        f"{section.name}.{field.name}"
+        for section in msgspec.structs.fields(Settings)
+        for field in msgspec.structs.fields(section.type)
+    ]
+
+
+def value_of(settings: Settings, name: str) -> Any:
+    """The value of ``section.key``."""
+    section, key = name.split(".")
+    return getattr(getattr(settings, section), key)
+
+
+def test_every_setting_is_described_and_has_a_test_that_flips_it() -> None:
+    """A setting that is not documented, or that no test turns, is not a setting."""
+    names = sorted(setting_names())
+
+    assert sorted(DESCRIPTIONS) == names
+    assert sorted(FLIPPED) == names
+    assert sorted(BEHAVIOUR) == names
+
+
+@pytest.mark.parametrize("place", sorted(set(BEHAVIOUR.values())))
+def test_the_tests_that_flip_settings_exist(place: str) -> None:
+    """The table above points at tests that are there."""
+    file, _, name = place.partition("::")
+    source = Path(__file__).with_name(file).read_text(encoding="utf-8")
+
+    assert f"def {name}(" in source
+
+
+@pytest.mark.parametrize("name", sorted(FLIPPED))
+def test_a_variable_changes_its_setting_and_no_other(name: str) -> None:
+    """``IMPACT_PLUGIN__SECTION__KEY`` sets exactly that key."""
+    written, expected = FLIPPED[name]
+    settings = load_settings(None, {f"IMPACT_PLUGIN__{name.replace('.', '__').upper()}": written})
+    changed = {other for other in setting_names() if value_of(settings, other) != value_of(Settings(), other)}
+
+    assert value_of(settings, name) == expected
+    assert changed == {name}
+
+
+@pytest.mark.parametrize("name", sorted(FLIPPED))
+def test_a_file_changes_its_setting(tmp_path: Path, name: str) -> None:
+    """The same keys work in a TOML file, with TOML's own types."""
+    _, expected = FLIPPED[name]
+    section, key = name.split(".")
+    value = list(expected) if isinstance(expected, tuple) else expected
+    file = tmp_path / "settings.toml"
+    file.write_text(f"[{section}]\n{key} = {msgspec.json.encode(value).decode()}\n", encoding="utf-8")
+
+    assert value_of(load_settings(file, {}), name) == expected
+
+
+def test_defaults_work_without_anything(load: Load) -> None:
+    """Nothing set means the stock transformer's ports, loopback only, and impact.com's own hosts."""
+    settings = load()
+
+    assert settings == Settings()
+    assert (settings.server.host, settings.server.port, settings.server.operator_port) == ("127.0.0.1", 9090, 9091)
+    assert settings.impact.api_url == "https://api.impact.com"
+    assert settings.impact.tracking_url == "https://trkapi.impact.com"
+
+
+def test_environment_wins_over_file_which_wins_over_defaults(tmp_path: Path, load: Load) -> None:
+    """The more specific place wins, key by key."""
+    file = tmp_path / "settings.toml"
+    file.write_text('[server]\nport = 1\noperator_port = 2\n[log]\nlevel = "debug"\n', encoding="utf-8")
+    settings = load(file, SERVER__PORT="3")
+
+    assert (settings.server.port, settings.server.operator_port, settings.log.level) == (3, 2, "debug")
+    assert settings.server.host == "127.0.0.1"
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    """Only our prefix is read; the rest of an environment is nobody's mistake."""
+    assert load_settings(None, {"PATH": "/bin", "IMPACT_VAR_TOKEN": "x", "IMPACT_PLUGIN": "y"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"SERVER__PORTS": "1"}, "server.ports"),
+        ({"SERVICE__PORT": "1"}, "service.port"),
+        ({"SERVER": "1"}, "server."),
+        ({"SERVER__PORT__X": "1"}, "server.port__x"),
+    ],
+)
+def test_an_unknown_variable_is_refused_by_name(load: Load, variables: dict[str, str], named: str) -> None:
+    """A mistyped variable does not do nothing in silence: the error names it and where to look."""
+    with pytest.raises(SettingsError) as refused:
+        load(**variables)
+
+    assert next(iter(variables)) in str(refused.value)
+    assert f"there is no setting {named}" in str(refused.value)
+    assert "README" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[server]\nprot = 1\n", "prot"),
+        ("[sever]\nport = 1\n", "sever"),
+        ('[server]\nport = "many"\n', "$.server.port"),
+        ('[log]\nlevel = "loud"\n', "$.log.level"),
+        ("server = 5\n", "$.server"),
+        ("[server\n", "is not TOML"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, named: str) -> None:
+    """Unknown keys and sections, wrong types and broken TOML are told with their place."""
+    file = tmp_path / "settings.toml"
+    file.write_text(text, encoding="utf-8")
+
+    with pytest.raises(SettingsError) as refused:
+        load_settings(file, {})
+
+    assert named in str(refused.value)
+
+
+def test_a_section_that_is_no_table_is_named_also_with_variables(tmp_path: Path, load: Load) -> None:
+    """``server = 5`` in the file stays the operator's mistake when a variable sets a key of that section."""
+    file = tmp_path / "settings.toml"
+    file.write_text("server = 5\n", encoding="utf-8")
+
+    with pytest.raises(SettingsError) as refused:
+        load(file, SERVER__PORT="1")
+
+    assert "server" in str(refused.value)
+
+
+def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
+    """The error says which file and what is wrong with it."""
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+
+    with pytest.raises(SettingsError, match=r"absent\.toml: cannot be read"):
+        load_settings(tmp_path / "absent.toml", {})
+    with pytest.raises(SettingsError, match=r"binary\.toml: is not TOML"):
+        load_settings(binary, {})
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"SERVER__PORT": "many"}, "port"),
+        ({"RUDDER__ROUTER_TRANSFORM": "maybe"}, "router_transform"),
+        ({"IMPACT__TRACKING_URL": "trkapi.impact.com"}, "impact.tracking_url"),
+        ({"IMPACT__API_URL": "ftp://api.impact.com"}, "impact.api_url"),
+        ({"RUDDER__UPSTREAM": "stock:9090"}, "rudder.upstream"),
+        ({"RUDDER__DESTINATION_TYPES": " , "}, "rudder.destination_types"),
+        ({"SERVER__MAX_BODY_MB": "0"}, "server.max_body_mb"),
+        ({"SERVER__MAX_BODY_MB": "4096"}, "server.max_body_mb"),
+        ({"DELIVERY__TIMEOUT_SECONDS": "0"}, "timeout_seconds"),
+        ({"DELIVERY__CONNECTIONS": "0"}, "connections"),
+        ({"LOG__LEVEL": "verbose"}, "log.level"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(load: Load, variables: dict[str, str], named: str) -> None:
+    """The service does not start with a value it cannot use, and says which."""
+    with pytest.raises(SettingsError) as refused:
+        load(**variables)
+
+    assert named in str(refused.value)
