@@ -138,6 +138,9 @@ def _check(settings: Settings) -> None:
         raise SettingsError("rudder.upstream: must start with https:// or http://, or be empty")
     if not settings.rudder.destination_types:
         raise SettingsError("rudder.destination_types: must name at least one destination type")
+    for name in ("port", "operator_port"):
+        if not 0 <= getattr(settings.server, name) <= 65535:
+            raise SettingsError(f"server.{name}: must be between 0 (any free port) and 65535")
     if not 1 <= settings.server.max_body_mb <= 2048:
         raise SettingsError("server.max_body_mb: must be between 1 and 2048")
     if settings.delivery.timeout_seconds <= 0 or settings.delivery.connections < 1:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 import impact_plugin.batch
-from impact_plugin.batch import YIELD_EVERY, Desk, Job, Watch, transform_batch
+from impact_plugin.batch import LOOK_EVERY, Batch, Desk, RawJob, Watch, transform_batch
 from impact_plugin.destinations import Destinations
 from impact_plugin.settings import ImpactSettings
 from impact_plugin.telemetry import Telemetry
@@ -21,10 +21,10 @@ def desk_fixture() -> Desk:
     return Desk(Destinations({}), Endpoints(ImpactSettings()), Telemetry())
 
 
-def job(message: Any, config: dict[str, Any], number: int = 1) -> Job:
+def job(message: Any, config: dict[str, Any], number: int = 1) -> RawJob:
     """One job as a reader makes it from a body."""
     destination = msgspec.json.encode({"ID": "d-1", "WorkspaceID": "ws-1", "Config": config})
-    return Job(
+    return RawJob(
         msgspec.Raw(msgspec.json.encode(message)),
         msgspec.Raw(msgspec.json.encode({"jobId": number})),
         msgspec.Raw(destination),
@@ -47,7 +47,9 @@ async def test_outcomes_come_in_the_order_of_the_jobs(
     """Every job has one outcome, at its own place, whatever became of its neighbours."""
     messages = [page, {"type": "group"}, order, {"type": "page"}, "text", None]
     watch = Watch("processor", b"", desk.telemetry)
-    done = await transform_batch([job(message, config, n) for n, message in enumerate(messages)], desk, watch.counts)
+    done = await transform_batch(
+        Batch([job(message, config, n) for n, message in enumerate(messages)]), desk, watch.counts
+    )
     watch.report(b"")
 
     assert [type(one.outcome) for one in done] == [Send, Skip, Send, Reject, Reject, Reject]
@@ -74,7 +76,7 @@ async def test_a_defect_is_its_own_events_fault(
 
     monkeypatch.setattr(impact_plugin.batch, "transform", broken)
     jobs = [job(page, config), job({**page, "messageId": "m-bad"}, config), job(page, config)]
-    done = await transform_batch(jobs, desk, Watch("processor", b"", desk.telemetry).counts)
+    done = await transform_batch(Batch(jobs), desk, Watch("processor", b"", desk.telemetry).counts)
 
     assert [type(one.outcome) for one in done] == [Send, Reject, Send]
     assert done[1].outcome == Reject(Reason.TRANSFORM_FAULT, "KeyError in the transformation")
@@ -82,9 +84,10 @@ async def test_a_defect_is_its_own_events_fault(
 
 
 async def test_a_large_batch_lets_others_have_their_turn(
-    desk: Desk, page: dict[str, Any], config: dict[str, Any]
+    desk: Desk, page: dict[str, Any], config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a thousand events are transformed, another task runs again and again."""
+    monkeypatch.setattr(impact_plugin.batch, "TURN_SECONDS", 0.0)
     turns = 0
     finished = asyncio.Event()
 
@@ -95,17 +98,17 @@ async def test_a_large_batch_lets_others_have_their_turn(
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    await transform_batch([job(page, config)] * 1000, desk, Watch("processor", b"", desk.telemetry).counts)
+    await transform_batch(Batch([job(page, config)] * 1000), desk, Watch("processor", b"", desk.telemetry).counts)
     finished.set()
     await task
 
-    assert turns >= 1000 // max(YIELD_EVERY, 1) - 1
+    assert turns >= 1000 // LOOK_EVERY - 1
 
 
 async def test_a_report_tells_sizes_and_counts_once(desk: Desk, config: dict[str, Any]) -> None:
     """The one report of a batch moves the histogram by one batch."""
     watch = Watch("router", b"12345", desk.telemetry)
-    await transform_batch([job({"type": "group"}, config)] * 3, desk, watch.counts)
+    await transform_batch(Batch([job({"type": "group"}, config)] * 3), desk, watch.counts)
     value = desk.telemetry.metrics.registry.get_sample_value
 
     assert watch.report(b"reply") == b"reply"
@@ -117,7 +120,7 @@ async def test_a_report_tells_sizes_and_counts_once(desk: Desk, config: dict[str
 async def test_the_call_in_the_tally_is_bounded(desk: Desk, config: dict[str, Any], kind: str) -> None:
     """A sender decides on the type of an event, but not on the labels of our metrics."""
     watch = Watch("processor", b"", desk.telemetry)
-    await transform_batch([job({"type": kind, "anonymousId": "a"}, config)], desk, watch.counts)
+    await transform_batch(Batch([job({"type": kind, "anonymousId": "a"}, config)]), desk, watch.counts)
     watch.report(b"")
 
     assert {call for call, _, _ in counted(desk)} <= {"Other", "Page"}

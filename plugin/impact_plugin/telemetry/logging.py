@@ -4,6 +4,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -41,6 +42,17 @@ def configure_logging(settings: LogSettings) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    logging.basicConfig(handlers=[_LibraryLines()], level=logging.WARNING, force=True)
+
+
+class _LibraryLines(logging.Handler):
+    """Lines of the libraries, in our form and without their text: theirs may quote a request."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
+        line = structlog.get_logger().error if record.levelno >= logging.ERROR else structlog.get_logger().warning
+        with suppress(OSError, ValueError):
+            line("library_message", logger=record.name, error=error, where=f"{record.module}:{record.lineno}")
 
 
 def log(event: TelemetryEvent) -> None:
