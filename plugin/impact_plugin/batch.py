@@ -13,7 +13,8 @@ from impact_plugin.telemetry import BatchTransformed, Telemetry, TransformFault
 from impact_plugin.wire import Endpoints
 from impact_transformers import (
     AnyEvent,
-    KnownEvent,
+    DecodedEvent,
+    Event,
     Outcome,
     Reason,
     Reject,
@@ -37,7 +38,7 @@ EMPTY: Final = msgspec.Raw(b"{}")
 class TypedJob(msgspec.Struct, frozen=True, gc=False):
     """One event of a batch, decoded with it. ``metadata`` is echoed as it came, byte for byte."""
 
-    message: KnownEvent
+    message: DecodedEvent
     metadata: msgspec.Raw
     destination: msgspec.Raw = EMPTY
 
@@ -150,4 +151,4 @@ def _transform_one(
 
 def _call(event: AnyEvent | None) -> str:
     """The event's type as a metric label: bounded, whatever a sender writes there."""
-    return type(event).__name__ if isinstance(event, KnownEvent) else "Other"
+    return type(event).__name__ if isinstance(event, Event) else "Other"

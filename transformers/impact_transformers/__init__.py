@@ -10,6 +10,7 @@ from impact_transformers.configuration import ConfigKey, ConfigurationError, Des
 from impact_transformers.destination import AnyDestination, Destination, DynamicDestination, compile_destination
 from impact_transformers.events import (
     AnyEvent,
+    DecodedEvent,
     Event,
     Identify,
     KnownEvent,
@@ -38,6 +39,7 @@ __all__ = [
     "ConfigKey",
     "ConfigurationError",
     "Conversion",
+    "DecodedEvent",
     "Destination",
     "DestinationConfig",
     "DynamicDestination",

@@ -134,18 +134,37 @@ class Identify(Event, frozen=True, gc=False, rename="camel", tag="identify"):
     """Who the visitor is. https://segment.com/docs/connections/spec/identify/"""
 
 
+class Group(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="group"):
+    """A call we do not forward, yet common: named here so that it decodes like the others."""
+
+    @property
+    def type(self) -> str:
+        """The call's name."""
+        return "group"
+
+
+class Alias(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="alias"):
+    """As :class:`Group`."""
+
+    @property
+    def type(self) -> str:
+        """The call's name."""
+        return "alias"
+
+
 class Unsupported(msgspec.Struct, frozen=True):
-    """A call we do not forward: ``group``, ``alias``, any other ``type``, or (``None``) no usable type at all."""
+    """A call we do not forward and know nothing of: any other ``type``, or (``None``) no usable type at all."""
 
     type: str | None
 
 
 KnownEvent: TypeAlias = Track | Page | Screen | Identify
-AnyEvent: TypeAlias = KnownEvent | Unsupported
+DecodedEvent: TypeAlias = KnownEvent | Group | Alias
+AnyEvent: TypeAlias = DecodedEvent | Unsupported
 
 CALLS: Final[dict[str, type[KnownEvent]]] = {"track": Track, "page": Page, "screen": Screen, "identify": Identify}
 
-_decoder: Final[msgspec.json.Decoder[KnownEvent]] = msgspec.json.Decoder(KnownEvent)
+_decoder: Final[msgspec.json.Decoder[DecodedEvent]] = msgspec.json.Decoder(DecodedEvent)
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 

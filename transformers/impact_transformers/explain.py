@@ -7,7 +7,7 @@ import msgspec
 
 from impact_transformers.configuration import ConfigurationError
 from impact_transformers.destination import AnyDestination
-from impact_transformers.events import AnyEvent, Unsupported
+from impact_transformers.events import AnyEvent, Event
 from impact_transformers.outcome import Outcome, Reject, Send
 from impact_transformers.trail import Step
 from impact_transformers.transform import conversion_kind, trace_event, transform
@@ -23,7 +23,7 @@ class Explanation(msgspec.Struct, frozen=True):
 def explain(event: AnyEvent, destination: AnyDestination, message: Mapping[str, Any]) -> Explanation:
     """Do what ``transform`` does, and show the working."""
     outcome = transform(event, destination, message)
-    if isinstance(event, Unsupported):
+    if not isinstance(event, Event):
         return Explanation(outcome)
     try:
         static = destination.for_event(message)

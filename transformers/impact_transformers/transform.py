@@ -7,7 +7,18 @@ from impact_transformers.compile import locate, trace
 from impact_transformers.configuration import ConfigurationError, EventType
 from impact_transformers.conversion import assemble_conversion
 from impact_transformers.destination import AnyDestination, Destination, consent_of
-from impact_transformers.events import AnyEvent, Identify, KnownEvent, Page, Screen, Track, Unsupported
+from impact_transformers.events import (
+    Alias,
+    AnyEvent,
+    Event,
+    Group,
+    Identify,
+    KnownEvent,
+    Page,
+    Screen,
+    Track,
+    Unsupported,
+)
 from impact_transformers.normalize import as_text, is_old, redact_emails
 from impact_transformers.outcome import Notice, Outcome, Reason, RefusalError, Reject, Send, Skip
 from impact_transformers.page_load import assemble_page_load
@@ -20,7 +31,7 @@ def transform(event: AnyEvent, destination: AnyDestination, message: Mapping[str
 
     ``message`` is the same event decoded without types; it is needed only when ``destination.reads_message``.
     """
-    if isinstance(event, Unsupported):
+    if not isinstance(event, Event):
         return _unsupported(event)
     try:
         static = destination.for_event(message)
@@ -81,7 +92,7 @@ def _notices(event: KnownEvent, request: Request) -> tuple[Notice, ...]:
     return found
 
 
-def _unsupported(event: Unsupported) -> Outcome:
+def _unsupported(event: Group | Alias | Unsupported) -> Outcome:
     if event.type is None:
         return Reject(Reason.MISSING_TYPE, "Event type is required", path="type")
     return Skip(Reason.UNSUPPORTED_TYPE, f"Event type {event.type[:32]} is not supported")

@@ -3,6 +3,7 @@
 https://github.com/rudderlabs/rudder-server/blob/master/router/transformer/transformer.go
 """
 
+import re
 from typing import Final
 
 import msgspec
@@ -59,6 +60,7 @@ class Reply(msgspec.Struct, frozen=True):
     output: list[Success | Failure]
 
 
+_AT_END: Final = re.compile(rb'"destType":"([A-Za-z0-9_-]+)"\}\s*\Z')
 _reader: Final = BatchReader(TypedBatch, RawBatch)
 _addressed: Final = msgspec.json.Decoder(_Addressed)
 _encoder: Final = msgspec.json.Encoder()
@@ -66,6 +68,10 @@ _encoder: Final = msgspec.json.Encoder()
 
 def destination_type(body: bytes) -> str:
     """The type the jobs are for, in lower case; it stands after ``input``, which is skipped without decoding it."""
+    # A plain body ends with it, and the brace that ends a body closes its outermost object: no need to skip anything.
+    at_end = _AT_END.search(body, max(0, len(body) - 128))
+    if at_end is not None:
+        return at_end[1].decode().lower()
     try:
         return _addressed.decode(body).dest_type.lower()
     except UNREADABLE as error:
