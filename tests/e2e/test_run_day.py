@@ -1,0 +1,50 @@
+"""``make run``: the recorded day through the real processes, as a newcomer sees it."""
+
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EVENTS = 3822
+
+
+def free_ports(number: int) -> list[str]:
+    """Ports that nobody listens on."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [str(one.getsockname()[1]) for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    """Run the day once and return what was printed."""
+    command = [sys.executable, str(ROOT / "tools" / "run_day.py"), "--once", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_day_adds_up() -> None:
+    """Every event is answered, the table's rows add up to its total, and the stand-in refuses nothing."""
+    router, operator, impact = free_ports(3)
+    done = run("--port", router, "--operator-port", operator, "--impact-port", impact)
+    rows = [int(number) for number in re.findall(r"│\s+(\d+) │\n", done.stdout)]
+
+    assert done.returncode == 0, done.stderr
+    assert rows[-1] == EVENTS
+    assert sum(rows[:-1]) == EVENTS
+    assert "answered 400" not in done.stdout
+    assert re.search(r"178 Conversions answered\s+200", done.stdout)
+
+
+def test_a_port_in_use_is_told() -> None:
+    """Whoever runs it beside a stock transformer reads which port is taken, and gets no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        router, impact = free_ports(2)
+        done = run("--port", router, "--operator-port", port, "--impact-port", impact)
+
+    assert done.returncode == 2
+    assert f"port {port} is in use" in done.stdout
+    assert "Traceback" not in done.stderr
