@@ -573,3 +573,12 @@ def test_custom_number_is_a_number(parameter: str) -> None:
     outcome = transform(decode_event(ORDER), compiled(rudderToImpactProperty=rows), decode_object(ORDER))
 
     assert not isinstance(outcome, Send) or parameter not in outcome.request.form
+
+
+def test_a_configuration_nested_without_end_is_a_mistake() -> None:
+    """Depth is bounded by us, not by the interpreter's stack, which differs from version to version."""
+    deep: dict[str, Any] = {}
+    for _ in range(200):
+        deep = {"a": deep}
+
+    assert ["configuration"] == list(problems({**BASE, "consentManagement": deep}))

@@ -6,7 +6,7 @@ source type, ``[{"eventName": ...}]`` or names): all of them are read.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -21,6 +21,9 @@ Kind: TypeAlias = Literal["action", "lead", "install", "page_load"]
 KINDS: Final = ("action", "lead", "install", "page_load")
 LATER_KINDS: Final = ("reversal", "modification")
 LATER_KEYS: Final = ("reversalEventNames", "modificationEventNames", "refundEventNames")
+DEEPEST: Final = 32
+"""Levels a configuration may be nested; ours are four deep."""
+
 VARIABLE_PREFIX: Final = "IMPACT_VAR_"
 
 TEMPLATE: Final = re.compile(
@@ -179,11 +182,14 @@ def fill_variables(config: Mapping[str, Any], variables: Mapping[str, str]) -> d
     return filled
 
 
-def _walk(value: Any, visit: Any) -> Any:
+def _walk(value: Any, visit: Callable[[Any], Any], depth: int = 0) -> Any:
+    """The same tree with each leaf replaced by what ``visit`` makes of it."""
+    if depth > DEEPEST:
+        raise ConfigurationError([Problem("configuration", f"is nested more than {DEEPEST} levels deep")])
     if isinstance(value, Mapping):
-        return {key: _walk(entry, visit) for key, entry in value.items()}
+        return {key: _walk(entry, visit, depth + 1) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_walk(entry, visit) for entry in value]
+        return [_walk(entry, visit, depth + 1) for entry in value]
     return visit(value)
 
 
