@@ -75,7 +75,7 @@ def test_a_token_is_never_quoted_in_a_problem() -> None:
         (b'{"ID":"d-1","Config":null}', "no Config object"),
         (b'{"ID":"d-1","Config":[]}', "no Config object"),
         (b'{"ID":7,"Config":{}}', "cannot be read"),
-        (b'{"ID":"d-1","Config":' + b'{"a":' * 3000 + b"1" + b"}" * 3000 + b"}", "cannot be read"),
+        (b'{"ID":"d-1","Config":' + b'{"a":' * 3000 + b"1" + b"}" * 3000 + b"}", "cannot be read|nested more than"),
         (b'{"ID":"d-1","Config":{"campaignId":' + b"9" * 5000 + b"}}", "cannot be read"),
     ],
     ids=["null", "list", "text", "empty", "null config", "list config", "numeric id", "deep", "huge number"],
@@ -85,7 +85,7 @@ def test_what_is_no_destination_has_a_problem(bytes_: bytes, told: str) -> None:
     known = Destinations({}).get(msgspec.Raw(bytes_))
 
     assert known.destination is None
-    assert told in (known.problem or "")
+    assert any(words in (known.problem or "") for words in told.split("|"))
 
 
 ODD_VALUES: list[Any] = [
@@ -124,7 +124,7 @@ def test_other_variables_do_not(config: dict[str, Any], written: str, told: str)
     known = Destinations({"IMPACT_VAR_TOKEN": "x", "PATH": "/bin"}).get(raw({**config, "apiKey": written}))
 
     assert known.destination is None
-    assert told in (known.problem or "")
+    assert any(words in (known.problem or "") for words in told.split("|"))
 
 
 def test_templates_make_a_dynamic_destination(config: dict[str, Any]) -> None:
