@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from time import monotonic, time
 from typing import Final
 
 import msgspec
@@ -19,8 +20,11 @@ from impact_plugin.manifest import load_manifest
 from impact_plugin.ops import Operations, Readiness
 from impact_plugin.protocols.rudder_proxy import Proxy
 from impact_plugin.router_app import RouterApp
-from impact_plugin.settings import Settings
-from impact_plugin.telemetry import ServiceStarted, ServiceStopping, Telemetry
+from impact_plugin.secrets import read_or_make_secret
+from impact_plugin.sessions import Digests, Sessions, open_sessions
+from impact_plugin.settings import Settings, StateSettings
+from impact_plugin.store.registry import open_store
+from impact_plugin.telemetry import ServiceStarted, ServiceStopping, StateLoaded, Telemetry
 from impact_plugin.wire import Endpoints
 from impact_transformers.configuration import VARIABLE_PREFIX
 
@@ -44,10 +48,12 @@ async def run_service(settings: Settings, environment: Mapping[str, str]) -> Asy
     load_manifest()
     state_dir = Path(settings.state.dir)
     _make_folder(state_dir)
-    telemetry, readiness = Telemetry(), Readiness(state_dir)
-    operations = Operations(readiness, telemetry)
+    telemetry = Telemetry()
     async with AsyncExitStack() as stack:
-        router = await _make_router_app(settings, environment, operations, readiness, telemetry, stack)
+        sessions = await _open_sessions(settings.state, telemetry, stack)
+        readiness = Readiness(state_dir, sessions.health)
+        operations = Operations(readiness, telemetry)
+        router = await _make_router_app(settings, environment, operations, readiness, sessions, telemetry, stack)
         server = settings.server
         grace = server.shutdown_grace_seconds
         url = await _listen(stack, router.application(), server.host, server.port, grace)
@@ -69,16 +75,28 @@ def _make_folder(folder: Path) -> None:
         raise SettingsError(f"state.dir: {folder} cannot be made: {error.strerror}") from error
 
 
+async def _open_sessions(settings: StateSettings, telemetry: Telemetry, stack: AsyncExitStack) -> Sessions:
+    """The session state, loaded; before the port opens, because a batch cannot be answered without it."""
+    started = monotonic()
+    secret = settings.secret or read_or_make_secret(Path(settings.dir))
+    store = await stack.enter_async_context(open_store(settings, time))
+    telemetry.emit(StateLoaded((await store.tally()).sizes, monotonic() - started))
+    return await stack.enter_async_context(
+        open_sessions(store, Digests(secret), telemetry, settings.grace_seconds, time)
+    )
+
+
 async def _make_router_app(
     settings: Settings,
     environment: Mapping[str, str],
     operations: Operations,
     readiness: Readiness,
+    sessions: Sessions,
     telemetry: Telemetry,
     stack: AsyncExitStack,
 ) -> RouterApp:
     variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
-    desk = Desk(Destinations(variables), Endpoints(settings.impact), telemetry)
+    desk = Desk(Destinations(variables), Endpoints(settings.impact), telemetry, sessions)
     client = await stack.enter_async_context(DeliveryClient(settings.delivery.connections))
     upstream = settings.rudder.upstream
     gateway = await stack.enter_async_context(Gateway(upstream, telemetry)) if upstream else None

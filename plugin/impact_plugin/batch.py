@@ -9,20 +9,25 @@ from typing import Any, Final, Literal
 import msgspec
 
 from impact_plugin.destinations import Destinations, KnownDestination
+from impact_plugin.sessions import Sessions
 from impact_plugin.telemetry import BatchTransformed, Telemetry, TransformFault
 from impact_plugin.wire import Endpoints
 from impact_transformers import (
+    NO_VISIT,
     AnyEvent,
     DecodedEvent,
+    Draft,
     Event,
     Outcome,
     Reason,
     Reject,
     Send,
     UndecodableEventError,
+    Visit,
+    conclude,
     decode_event,
     decode_object,
-    transform,
+    prepare,
 )
 
 LOOK_EVERY: Final = 32
@@ -75,11 +80,22 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Desk(msgspec.Struct, frozen=True):
-    """What every batch is worked on with."""
+    """What every batch is worked on with; without ``sessions`` every event stands for itself."""
 
     destinations: Destinations
     endpoints: Endpoints
     telemetry: Telemetry
+    sessions: Sessions | None = None
+
+
+class _Prepared(msgspec.Struct, frozen=True, gc=False):
+    """One event of a batch that waits for what the sessions know."""
+
+    job: TypedJob | RawJob
+    destination: msgspec.Raw
+    known: KnownDestination
+    event: AnyEvent | None
+    draft: Draft
 
 
 class Watch:
@@ -103,9 +119,31 @@ class Watch:
 
 
 async def transform_batch(batch: Batch, desk: Desk, counts: Counts) -> list[Done]:
-    """Give every job its outcome, in order; a fault in one is that one's alone."""
+    """Give every job its outcome, in order; a fault in one is that one's alone.
+
+    Raises :class:`StateUnavailableError` when the batch must come again because the session state is out of reach.
+    """
+    prepared = await _prepare_all(batch, desk)
+    visits = None
+    if desk.sessions is not None:
+        visits = await desk.sessions.visits([one.draft.question for one in prepared])
     done: list[Done] = []
     outcomes = counts.outcomes
+    for number, one in enumerate(prepared):
+        outcome = _conclude_one(one, NO_VISIT if visits is None else visits[number], desk.telemetry)
+        done.append(Done(one.job, one.destination, one.known, outcome))
+        if isinstance(outcome, Send):
+            outcomes[type(one.event).__name__, outcome.request.endpoint_path, ""] += 1
+            if outcome.notices:
+                counts.notices.update(outcome.notices)
+        else:
+            outcomes[_call(one.event), type(outcome).__name__.lower(), outcome.reason] += 1
+    return done
+
+
+async def _prepare_all(batch: Batch, desk: Desk) -> list[_Prepared]:
+    """Everything but the sessions, letting others have the event loop now and then."""
+    prepared: list[_Prepared] = []
     shared = batch.destination
     raw = EMPTY if shared is None else shared
     known = desk.destinations.get(raw)
@@ -114,23 +152,17 @@ async def transform_batch(batch: Batch, desk: Desk, counts: Counts) -> list[Done
         if shared is None:
             raw = job.destination
             known = desk.destinations.get(raw)
-        event, outcome = _transform_one(job, known, desk.telemetry)
-        done.append(Done(job, raw, known, outcome))
-        if isinstance(outcome, Send):
-            outcomes[type(event).__name__, outcome.request.endpoint_path, ""] += 1
-            if outcome.notices:
-                counts.notices.update(outcome.notices)
-        else:
-            outcomes[_call(event), type(outcome).__name__.lower(), outcome.reason] += 1
+        event, draft = _prepare_one(job, known, desk.telemetry)
+        prepared.append(_Prepared(job, raw, known, event, draft))
         if number % LOOK_EVERY == 0 and perf_counter() - turn > TURN_SECONDS:
             await asyncio.sleep(0)
             turn = perf_counter()
-    return done
+    return prepared
 
 
-def _transform_one(
+def _prepare_one(
     job: TypedJob | RawJob, known: KnownDestination, telemetry: Telemetry
-) -> tuple[AnyEvent | None, Outcome]:
+) -> tuple[AnyEvent | None, Draft]:
     event: AnyEvent | None = None
     message: dict[str, Any] | None = None
     try:
@@ -140,13 +172,24 @@ def _transform_one(
             event = decode_event(job.message)
             message = decode_object(job.message)
         if known.destination is None:
-            return event, Reject(Reason.CONFIGURATION, known.problem or "")
-        return event, transform(event, known.destination, message)
+            return event, Draft(Reject(Reason.CONFIGURATION, known.problem or ""))
+        return event, prepare(event, known.destination, message)
     except UndecodableEventError as error:
-        return event, Reject(Reason.UNDECODABLE_EVENT, str(error))
+        return event, Draft(Reject(Reason.UNDECODABLE_EVENT, str(error)))
     except Exception as error:  # noqa: BLE001 - the border of one event: a defect of ours is this event's error only
-        telemetry.emit(TransformFault(type(error).__name__, error))
-        return event, Reject(Reason.TRANSFORM_FAULT, f"{type(error).__name__} in the transformation")
+        return event, Draft(_fault(error, telemetry))
+
+
+def _conclude_one(one: _Prepared, visit: Visit, telemetry: Telemetry) -> Outcome:
+    try:
+        return conclude(one.draft, visit)
+    except Exception as error:  # noqa: BLE001 - the border of one event, as above
+        return _fault(error, telemetry)
+
+
+def _fault(error: Exception, telemetry: Telemetry) -> Reject:
+    telemetry.emit(TransformFault(type(error).__name__, error))
+    return Reject(Reason.TRANSFORM_FAULT, f"{type(error).__name__} in the transformation")
 
 
 def _call(event: AnyEvent | None) -> str:

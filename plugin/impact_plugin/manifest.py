@@ -3,13 +3,15 @@
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from impact_plugin import __version__
 from impact_plugin.errors import ManifestError
 from impact_transformers import ConfigKey
+
+Capability: TypeAlias = Literal["transform", "sessions", "delivery", "pass_through", "dynamic_configuration"]
 
 MESSAGE_TYPES = ("identify", "page", "screen", "track")
 
@@ -33,7 +35,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     license: str
     destination_type: str
     protocols: tuple[Protocol, ...]
-    capabilities: tuple[Literal["transform", "delivery", "pass_through", "dynamic_configuration"], ...]
+    capabilities: tuple[Capability, ...]
     message_types: tuple[Literal["identify", "page", "screen", "track"], ...]
     configuration: tuple[ConfigKey, ...]
 
@@ -51,11 +53,15 @@ def parse_manifest(raw: bytes) -> Manifest:
     if repeated:
         raise ManifestError(f"manifest.json: configuration keys are named twice: {', '.join(repeated)}")
     for key in manifest.configuration:
-        if key.values and key.default is not None and key.default not in key.values:
+        if key.values and not _listed(key.default) <= {None, *key.values}:
             raise ManifestError(f"manifest.json: the default of {key.key} is not among its values")
         if key.secret and key.default is not None:
             raise ManifestError(f"manifest.json: the secret {key.key} must not have a default")
     return manifest
+
+
+def _listed(default: object) -> set[object]:
+    return set(default) if isinstance(default, list) else {default}
 
 
 @cache

@@ -7,14 +7,16 @@ import msgspec
 from aiohttp import web
 
 from impact_plugin import __version__
+from impact_plugin.sessions import Health
 from impact_plugin.telemetry import CONTENT_TYPE, Telemetry
 
 
 class Readiness:
     """Whether the service should get traffic, and if not, why not."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, sessions: Health) -> None:
         self._state_dir = state_dir
+        self._sessions = sessions
         self.draining = False
 
     def problems(self) -> list[str]:
@@ -22,7 +24,15 @@ class Readiness:
         found = ["the service is stopping"] if self.draining else []
         if not os.access(self._state_dir, os.W_OK | os.X_OK):
             found.append(f"the state folder {self._state_dir} is not writable")
+        if self._sessions.down_since is not None and not self._sessions.alone:
+            found.append(f"the session state is out of reach: {self._sessions.cause}")
         return found
+
+    def troubles(self) -> list[str]:
+        """What does not speak against traffic and yet needs somebody to look."""
+        if not self._sessions.alone:
+            return []
+        return [f"clicks are decided without the session state: {self._sessions.cause}"]
 
 
 class Operations:
@@ -39,7 +49,8 @@ class Operations:
     async def ready(self, _request: web.Request) -> web.Response:
         """200 when traffic is welcome, else 503 with the reasons."""
         problems = self._readiness.problems()
-        return _json({"ready": not problems, "problems": problems}, status=503 if problems else 200)
+        body = {"ready": not problems, "problems": problems, "troubles": self._readiness.troubles()}
+        return _json(body, status=503 if problems else 200)
 
     async def version(self, _request: web.Request) -> web.Response:
         """The package's version."""

@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import TransferEncodingError
 
 from impact_plugin.batch import Desk
 from impact_plugin.bodies import read_body
-from impact_plugin.errors import EnvelopeError
+from impact_plugin.errors import EnvelopeError, StateUnavailableError
 from impact_plugin.features import Features
 from impact_plugin.gateway import Gateway, UpstreamUnreachableError
 from impact_plugin.ops import Operations, Readiness
@@ -97,6 +97,8 @@ class RouterApp:
             return self._refuse(route, "unreadable_body", type(error).__name__)
         except UpstreamUnreachableError as error:
             return self._refuse(route, "upstream_unreachable", str(error))
+        except StateUnavailableError as error:
+            return self._refuse(route, "state_unavailable", str(error))
         except Exception as error:  # noqa: BLE001 - the border of one request: the router must get an answer it can live with
             self._telemetry.emit(RequestFault(route, type(error).__name__, error))
             return _come_again("internal_error", "a defect of impact-plugin; see its log")
@@ -119,7 +121,11 @@ class RouterApp:
     async def _transform_for_router(self, request: web.Request) -> web.StreamResponse:
         body = await read_body(request, self._max_body)
         if rudder_router.destination_type(body.text) in self._types:
-            reply = await rudder_router.answer(body.text, self._desk)
+            try:
+                reply = await rudder_router.answer(body.text, self._desk)
+            except StateUnavailableError as error:
+                self._telemetry.emit(RequestRefused("/routertransform", 200, "state_unavailable", str(error)))
+                reply = rudder_router.answer_unavailable(body.text, f"state_unavailable: {error}")
         elif self._gateway is not None:
             try:
                 return await self._gateway.forward(request, body.raw)

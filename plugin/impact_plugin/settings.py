@@ -8,8 +8,21 @@ from typing import Any, Final, Literal
 import msgspec
 
 from impact_plugin.errors import SettingsError
+from impact_transformers import Secret
 
 ENVIRONMENT_PREFIX: Final = "IMPACT_PLUGIN__"
+SERVER_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+SHORTEST_SECRET: Final = 16
+STATE_LIMITS: Final[dict[str, tuple[float, float]]] = {
+    "decision_retention_hours": (24, 720),
+    "click_memory_days": (1, 90),
+    "max_claims": (1, 100_000_000),
+    "max_identities": (1, 100_000_000),
+    "max_answers": (1, 100_000_000),
+    "grace_seconds": (0, 3600),
+    "timeout_seconds": (0.1, 60),
+}
+"""A click window may last a day, so decisions must; and no setting may ask for more than a process can keep."""
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,9 +63,19 @@ class DeliverySettings(Section, frozen=True):
 
 
 class StateSettings(Section, frozen=True):
-    """Where the service keeps what must outlive it."""
+    """Where the service keeps what must outlive it: sessions, and the clicks of visitors."""
 
     dir: str = "./var"
+    url: Secret = Secret("embedded:")
+    secret: Secret = Secret("")
+    durability: Literal["power", "process"] = "power"
+    decision_retention_hours: float = 96.0
+    click_memory_days: float = 30.0
+    max_claims: int = 5_000_000
+    max_identities: int = 2_000_000
+    max_answers: int = 2_000_000
+    grace_seconds: float = 300.0
+    timeout_seconds: float = 5.0
 
 
 class LogSettings(Section, frozen=True):
@@ -88,6 +111,16 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "delivery.timeout_seconds": "Longest delivery of one request when the router names no RdProxy-Timeout.",
     "delivery.connections": "Connections to impact.com at the same time, both hosts together.",
     "state.dir": "Folder for state; made at start, mode 0700.",
+    "state.url": "Where sessions are kept: embedded: (in state.dir, one process), or redis://, rediss://, unix://.",
+    "state.secret": "Keys the digests that stand for identifiers; required with Redis, else state.dir/secret is made.",
+    "state.durability": "What the embedded state survives: power loss, or (process) a killed process only, and faster.",
+    "state.decision_retention_hours": "How long the same message gets the same decision and click id.",
+    "state.click_memory_days": "How long clicks are remembered at most; see also a destination's referralWindowDays.",
+    "state.max_claims": "Click keys kept; at capacity those seen longest ago go. About 150 bytes each.",
+    "state.max_identities": "Visitors and users whose clicks are kept. About 250 bytes each.",
+    "state.max_answers": "Messages whose click id is kept for a retry. About 100 bytes each.",
+    "state.grace_seconds": "How long batches are refused while the state is down; then this process decides alone.",
+    "state.timeout_seconds": "How long a batch waits for the state before it counts as down.",
     "log.level": "Least serious level to log.",
     "log.format": "json for machines, console for people.",
 }
@@ -101,7 +134,7 @@ def load_settings(file: Path | None, environment: Mapping[str, str]) -> Settings
         if name.upper().startswith(ENVIRONMENT_PREFIX):
             _place(tree, name, value)
     try:
-        settings = msgspec.convert(tree, Settings, strict=False)
+        settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_secret)
     except msgspec.ValidationError as error:
         raise SettingsError(f"settings: {error}") from error
     _check(settings)
@@ -130,7 +163,28 @@ def _place(tree: dict[str, Any], name: str, value: str) -> None:
     held[key] = [part.strip() for part in value.split(",") if part.strip()] if several else value
 
 
+def _secret(kind: type, value: Any) -> Any:
+    """Secrets come as text; anything else is told apart without showing it."""
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise ValueError("must be text")
+
+
+def _check_state(state: StateSettings) -> None:
+    url, secret = state.url.reveal(), state.secret.reveal()
+    if url != "embedded:" and not url.startswith(SERVER_SCHEMES):
+        raise SettingsError(f"state.url: must be embedded: or start with {', '.join(SERVER_SCHEMES)}")
+    if url != "embedded:" and not secret:
+        raise SettingsError("state.secret: is required with a server, the same for all processes that share it")
+    if secret and len(secret) < SHORTEST_SECRET:
+        raise SettingsError(f"state.secret: must have at least {SHORTEST_SECRET} characters; try openssl rand -hex 32")
+    for name, (low, high) in STATE_LIMITS.items():
+        if not low <= getattr(state, name) <= high:
+            raise SettingsError(f"state.{name}: must be between {low:,} and {high:,}")
+
+
 def _check(settings: Settings) -> None:
+    _check_state(settings.state)
     for name in ("tracking_url", "api_url"):
         if not getattr(settings.impact, name).startswith(("https://", "http://")):
             raise SettingsError(f"impact.{name}: must start with https:// or http://")

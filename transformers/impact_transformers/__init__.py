@@ -29,19 +29,23 @@ from impact_transformers.normalize import holds_email
 from impact_transformers.outcome import NOTICES, REASONS, Notice, Outcome, Reason, ReasonFacts, Reject, Send, Skip
 from impact_transformers.requests import Conversion, PageLoad, Request
 from impact_transformers.secret import Secret
-from impact_transformers.transform import transform
+from impact_transformers.transform import Draft, conclude, prepare, transform
+from impact_transformers.visit import NO_VISIT, Decision, Question, Visit
 
 __all__ = [
     "NOTICES",
+    "NO_VISIT",
     "REASONS",
     "AnyDestination",
     "AnyEvent",
     "ConfigKey",
     "ConfigurationError",
     "Conversion",
+    "Decision",
     "DecodedEvent",
     "Destination",
     "DestinationConfig",
+    "Draft",
     "DynamicDestination",
     "Event",
     "Explanation",
@@ -52,6 +56,7 @@ __all__ = [
     "Page",
     "PageLoad",
     "Problem",
+    "Question",
     "Reason",
     "ReasonFacts",
     "Reject",
@@ -63,12 +68,15 @@ __all__ = [
     "Track",
     "UndecodableEventError",
     "Unsupported",
+    "Visit",
     "compile_destination",
+    "conclude",
     "decode_event",
     "decode_leniently",
     "decode_object",
     "explain",
     "hash_email",
     "holds_email",
+    "prepare",
     "transform",
 ]

@@ -18,6 +18,7 @@ from impact_transformers.fields import Row
 from impact_transformers.normalize import Rule
 from impact_transformers.outcome import RefusalError
 from impact_transformers.paths import PARTS, Access, dig, event_access, item_access
+from impact_transformers.sources import FindClickId
 from impact_transformers.trail import Step, Try
 
 Fill: TypeAlias = Callable[[Any, Any, dict[str, str], str], None]
@@ -79,9 +80,12 @@ def source_of(path: str, constants: Mapping[str, str], *, item: bool = False) ->
     return Source(path, access=item_access(path) if item else event_access(path))
 
 
-def compile_fill(rows: Sequence[Compiled], *, item: bool = False) -> Fill:
-    """Generate the function that fills a form from an event, or from one product of it (``item``)."""
-    namespace: dict[str, Any] = dict(_NAMESPACE, object_at=object_at)
+def compile_fill(rows: Sequence[Compiled], find: FindClickId, *, item: bool = False) -> Fill:
+    """Generate the function that fills a form from an event, or from one product of it (``item``).
+
+    ``find`` is the destination's own ``@click_id``.
+    """
+    namespace: dict[str, Any] = dict(_NAMESPACE, object_at=object_at, named_click_id=find)
     parameter = "item" if item else "event"
     lines = [f"def fill({parameter}, message, form, index):", *_indent(_locals(rows, item=item))]
     for guard, guarded in _by_guard(rows):
@@ -173,13 +177,14 @@ def _first(values: Any) -> str | None:
 
 
 def trace(
-    rows: Sequence[Compiled], subject: Any, message: Any, index: str = "", *, item: bool = False
+    rows: Sequence[Compiled], subject: Any, message: Any, find: FindClickId, index: str = "", *, item: bool = False
 ) -> Iterator[Step]:
     """Do what the compiled function does, and say for each row what was tried and what won.
 
     A refusal ends its row and is noted on the step; the caller decides what it means for the event.
     """
-    scope = dict(_NAMESPACE, object_at=object_at, message=message) | {"item" if item else "event": subject}
+    scope = dict(_NAMESPACE, object_at=object_at, named_click_id=find, message=message)
+    scope["item" if item else "event"] = subject
     for line in _locals(rows, item=item):
         name, expression = line.split(" = ")
         scope[name] = _evaluate(expression, scope)

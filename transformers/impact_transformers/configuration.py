@@ -15,14 +15,24 @@ from impact_transformers.currencies import CURRENCIES
 from impact_transformers.paths import PathError, parse_path
 from impact_transformers.secret import Secret
 
-KeyType: TypeAlias = Literal["string", "boolean", "names", "mapping", "event_types", "sources", "strings"]
+KeyType: TypeAlias = Literal[
+    "string", "boolean", "integer", "names", "hosts", "queries", "mapping", "event_types", "sources", "strings"
+]
 Kind: TypeAlias = Literal["action", "lead", "install", "page_load"]
+
+KeyPart: TypeAlias = Literal["visitor", "click_id", "landing_url"]
 
 KINDS: Final = ("action", "lead", "install", "page_load")
 LATER_KINDS: Final = ("reversal", "modification")
 LATER_KEYS: Final = ("reversalEventNames", "modificationEventNames", "refundEventNames")
 DEEPEST: Final = 32
 """Levels a configuration may be nested; ours are four deep."""
+
+CLICK_ID_PARAMETERS: Final = ("im_ref", "irclickid", "clickid")
+"""Names under which a landing URL carries the click id, unless the destination names others.
+
+https://integrations.impact.com/integration-guides/for-brands/tracking-integrations/api-online-sale/introduction
+"""
 
 VARIABLE_PREFIX: Final = "IMPACT_VAR_"
 
@@ -35,6 +45,9 @@ ALIASES: Final = {"Oid": "OrderId", "Currency": "CurrencyCode"}
 
 https://integrations.impact.com/impact-brand/reference/the-conversion-object
 """
+
+_HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
+_QUERY: Final = re.compile(r"[^\s=&#?]+=[^\s=&#?]*(?:&[^\s=&#?]+=[^\s=&#?]*)*")
 
 _PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\{i\}[A-Za-z0-9_]*)?")
 
@@ -69,6 +82,8 @@ class ConfigKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     required: bool = False
     secret: bool = False
     pattern: str | None = None
+    minimum: int | None = None
+    maximum: int | None = None
     values: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 
@@ -130,6 +145,15 @@ class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     email_as_customer_id: Literal["drop", "hash"] = "drop"
     consent_paths: tuple[str, ...] = ()
     consent_gate: Literal["off", "denied", "required"] = "off"
+    click_id_parameters: tuple[str, ...] = CLICK_ID_PARAMETERS
+    tracking_domains: tuple[str, ...] = ()
+    landing_rules: tuple[str, ...] = ()
+    referrer_rules: tuple[str, ...] = ()
+    click_key_parts: tuple[KeyPart, ...] = ("visitor", "click_id")
+    click_window_minutes: int = 30
+    repeated_clicks: Literal["page_load", "drop"] = "page_load"
+    remembered_click: Literal["last", "first", "off"] = "last"
+    referral_window_days: int = 30
 
 
 class Templates(msgspec.Struct, frozen=True):
@@ -271,21 +295,60 @@ def _read_boolean(key: ConfigKey, value: Any) -> bool:
     raise ConfigurationError([Problem(key.key, f"must be true or false, not {_type_name(value)}")])
 
 
+def _read_integer(key: ConfigKey, value: Any) -> int:
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", text):
+        raise ConfigurationError([Problem(key.key, "must be a whole number")])
+    low, high = key.minimum or 0, 10**9 if key.maximum is None else key.maximum
+    if not low <= int(text) <= high:
+        raise ConfigurationError([Problem(key.key, f"must be between {low} and {high}")])
+    return int(text)
+
+
+def _read_hosts(key: ConfigKey, value: Any) -> tuple[str, ...]:
+    """Host names, each standing for its subdomains too; ``*.`` in front is understood."""
+    hosts = tuple(name.lower().removeprefix("*.") for name in _read_names(key, value))
+    _refuse_unlike(key, hosts, _HOST, "is not a host name such as go.shop.example.com (no scheme, no path)")
+    return hosts
+
+
+def _read_queries(key: ConfigKey, value: Any) -> tuple[str, ...]:
+    """Rules such as ``utm_medium=affiliate``; ``&`` joins conditions of one rule, ``*`` is any text."""
+    queries = _read_names(key, value)
+    _refuse_unlike(
+        key, queries, _QUERY, "is not a rule such as utm_medium=affiliate or utm_source=impact*&utm_medium=cpc"
+    )
+    return queries
+
+
+def _refuse_unlike(key: ConfigKey, entries: Sequence[str], pattern: re.Pattern[str], problem: str) -> None:
+    problems = [
+        Problem(f"{key.key}[{index}]", f"{entry!r} {problem}")
+        for index, entry in enumerate(entries)
+        if not pattern.fullmatch(entry)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+
+
 def _read_names(key: ConfigKey, value: Any) -> tuple[str, ...]:
-    """Event names as ``[{"eventName": "A"}]``, ``["A"]`` or ``"A"``; blank rows of the form are ignored."""
+    """Names as ``[{"eventName": "A"}]``, ``["A"]`` or ``"A"``; blank rows of the form are ignored."""
     rows = [value] if isinstance(value, str) else value
     if not isinstance(rows, list):
-        raise ConfigurationError([Problem(key.key, "must be a list of event names")])
+        raise ConfigurationError([Problem(key.key, "must be a list of names")])
     names, problems = [], []
     for index, row in enumerate(rows):
         name = row.get("eventName") if isinstance(row, dict) else row
         if name is not None and not isinstance(name, str):
             problems.append(Problem(f"{key.key}[{index}]", f"must be text, not {_type_name(name)}"))
+        elif name and key.values and name.strip() not in key.values:
+            problems.append(Problem(f"{key.key}[{index}]", f"must be one of {', '.join(key.values)}"))
         elif name and name.strip():
             names.append(name.strip())
     if problems:
         raise ConfigurationError(problems)
-    return tuple(dict.fromkeys(names))
+    # An empty list where there is a default means "nothing of my own", as the empty rows of a form do.
+    return tuple(dict.fromkeys(names)) or tuple(key.default or ())
 
 
 def _read_strings(key: ConfigKey, value: Any) -> tuple[str, ...]:
@@ -408,7 +471,10 @@ def _type_name(value: Any) -> str:
 _READERS: Final = {
     "string": _read_string,
     "boolean": _read_boolean,
+    "integer": _read_integer,
     "names": _read_names,
+    "hosts": _read_hosts,
+    "queries": _read_queries,
     "strings": _read_strings,
     "mapping": _read_mapping,
     "sources": _read_sources,

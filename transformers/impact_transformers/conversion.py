@@ -29,7 +29,7 @@ def assemble_conversion(
     if "EventDate" not in form:
         form["EventDate"] = "NOW"
     _add_value(event, destination, message, form)
-    _check(form)
+    _check_money(form)
     return Conversion(form)
 
 
@@ -105,7 +105,8 @@ def _items(products: list[Any], destination: Destination) -> dict[str, str] | No
     return items
 
 
-def _check(form: Mapping[str, str]) -> None:
+def check_attribution(form: Mapping[str, str]) -> None:
+    """Raise :class:`RefusalError` when impact.com could credit the order to nobody."""
     if "CustomProfileId" not in form and not any(name in form for name in ATTRIBUTION_KEYS):
         raise RefusalError(
             Reason.MISSING_ATTRIBUTION_KEY,
@@ -113,6 +114,9 @@ def _check(form: Mapping[str, str]) -> None:
             parameter="CustomProfileId",
             path="anonymousId",
         )
+
+
+def _check_money(form: Mapping[str, str]) -> None:
     if "ItemSku1" in form:
         for name in ORDER_AMOUNTS:
             if name in form:

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from impact_transformers import fields
+from impact_transformers.clicks import ClickRules, compile_rules
 from impact_transformers.compile import Compiled, Fill, compile_fill, source_of
 from impact_transformers.configuration import (
     TEMPLATE,
@@ -24,7 +25,7 @@ from impact_transformers.configuration import (
 from impact_transformers.fields import Row, rule_of
 from impact_transformers.normalize import as_text, truth
 from impact_transformers.paths import PathError, dig, parse_path
-from impact_transformers.sources import NAMED
+from impact_transformers.sources import NAMED, FindClickId, click_id_finder
 
 ORDER_COMPLETED: Final = "Order Completed"
 APPLICATION_INSTALLED: Final = "Application Installed"
@@ -56,6 +57,7 @@ class Destination(msgspec.Struct, frozen=True):
     with_items: Plan
     without_items: Plan
     item: Plan
+    clicks: ClickRules
     reads_message: bool
     lets_all_pass: bool
 
@@ -154,30 +156,33 @@ def _compile_config(config: DestinationConfig) -> Destination:
     }
     _check_sources(config, constants)
     compiler = _Compiler(config, constants)
+    find = click_id_finder(config.click_id_parameters)
     order_rows = compiler.rows(fields.CONVERSION.rows, config.rudder_to_impact_property)
     page_names = fields.PAGE_LOAD.names()
     on_pages = tuple(mapped for mapped in config.rudder_to_impact_property if mapped.parameter in page_names)
     plans = {
-        "page_load": _plan(compiler.rows(fields.PAGE_LOAD.rows, on_pages)),
-        "conversion": _plan([row for row in order_rows if row.row.when in ("always", "device")]),
-        "with_items": _plan([row for row in order_rows if row.row.when == "items"]),
-        "without_items": _plan([row for row in order_rows if row.row.when == "no_items"]),
-        "item": _plan(compiler.rows(_item_rows(), _item_mapping(config.products_mapping), item=True), item=True),
+        "page_load": _plan(compiler.rows(fields.PAGE_LOAD.rows, on_pages), find),
+        "conversion": _plan([row for row in order_rows if row.row.when in ("always", "device")], find),
+        "with_items": _plan([row for row in order_rows if row.row.when == "items"], find),
+        "without_items": _plan([row for row in order_rows if row.row.when == "no_items"], find),
+        "item": _plan(compiler.rows(_item_rows(), _item_mapping(config.products_mapping), item=True), find, item=True),
     }
+    places = [source.path for row in plans["page_load"].rows if row.row.param == "ClickId" for source in row.sources]
     wide = any(row.wide for plan in plans.values() for row in plan.rows)
     gated = config.consent_gate != "off"
     enabled = config.enable_page_events and config.enable_screen_events and config.enable_identify_events
     return Destination(
         config,
         _routes(config),
+        clicks=compile_rules(config, by_form="@click_id" in places, has_click_id=bool(places)),
         reads_message=wide or gated,
         lets_all_pass=enabled and not gated and config.unmapped_track == "page_load",
         **plans,
     )
 
 
-def _plan(rows: Sequence[Compiled], *, item: bool = False) -> Plan:
-    return Plan(tuple(rows), compile_fill(rows, item=item))
+def _plan(rows: Sequence[Compiled], find: FindClickId, *, item: bool = False) -> Plan:
+    return Plan(tuple(rows), compile_fill(rows, find, item=item))
 
 
 class _Compiler:

@@ -1,7 +1,7 @@
 """Why an event became what it became: the outcome with, for each parameter, the path that won and the paths tried."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -11,6 +11,10 @@ from impact_transformers.events import AnyEvent, Event
 from impact_transformers.outcome import Outcome, Reject, Send
 from impact_transformers.trail import Step
 from impact_transformers.transform import conversion_kind, trace_event, transform
+from impact_transformers.visit import NO_VISIT, Visit
+
+NOTES: Final = {"OrderId": "derived from the messageId", "ClickId": "remembered from the visitor's earlier click"}
+"""Where a value comes from that no path of the event gave."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -20,9 +24,11 @@ class Explanation(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...] = ()
 
 
-def explain(event: AnyEvent, destination: AnyDestination, message: Mapping[str, Any]) -> Explanation:
+def explain(
+    event: AnyEvent, destination: AnyDestination, message: Mapping[str, Any], visit: Visit = NO_VISIT
+) -> Explanation:
     """Do what ``transform`` does, and show the working."""
-    outcome = transform(event, destination, message)
+    outcome = transform(event, destination, message, visit)
     if not isinstance(event, Event):
         return Explanation(outcome)
     try:
@@ -60,5 +66,5 @@ def _in_light_of(step: Step, form: Mapping[str, str]) -> Step:
     if sent is None:
         note = "left out: items and an order amount are never sent together"
         return msgspec.structs.replace(step, value=None, note=note)
-    note = "derived from the messageId" if step.parameter == "OrderId" else "default"
+    note = NOTES.get(step.parameter, "default")
     return msgspec.structs.replace(step, value=sent, note=note)

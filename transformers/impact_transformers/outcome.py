@@ -18,6 +18,7 @@ class Reason(StrEnum):
     SCREEN_DISABLED = "screen_disabled"
     UNMAPPED_TRACK = "unmapped_track"
     CONSENT_DENIED = "consent_denied"
+    REPEATED_CLICK = "repeated_click"
     UNDECODABLE_EVENT = "undecodable_event"
     MISSING_TYPE = "missing_type"
     CONFIGURATION = "configuration"
@@ -74,6 +75,11 @@ REASONS: Final[dict[Reason, ReasonFacts]] = {
         "filtered",
         "The consent gate is on and the event does not carry the visitor's consent.",
         "Nothing to do if the visitor refused; else check consentPaths against what the events carry.",
+    ),
+    Reason.REPEATED_CLICK: ReasonFacts(
+        "filtered",
+        "The landing repeats a click of the same visitor within its window, and repeatedClicks is drop.",
+        "Nothing to do; or set repeatedClicks to page_load, so that impact.com sees every page.",
     ),
     Reason.UNDECODABLE_EVENT: ReasonFacts(
         "instrumentation",
@@ -149,12 +155,14 @@ class Notice(StrEnum):
     EVENT_DATE_MISSING = "event_date_missing"
     OLD_EVENT = "old_event"
     ITEMS_INCOMPLETE = "items_incomplete"
+    UNDECIDED = "undecided"
 
 
 NOTICES: Final[dict[Notice, str]] = {
     Notice.EVENT_DATE_MISSING: "The event holds no usable time; EventDate is NOW.",
     Notice.OLD_EVENT: "The event was received over 88 days after it happened; impact.com ignores such rows in files.",
     Notice.ITEMS_INCOMPLETE: "A product lacks sku, price or a whole quantity; the order's amount stands for the items.",
+    Notice.UNDECIDED: "The session state was out of reach: the click and its id were decided by one process alone.",
 }
 
 

@@ -10,9 +10,16 @@ from impact_transformers.requests import PAGE_LOAD_IDENTITIES, PageLoad
 
 
 def assemble_page_load(event: KnownEvent, destination: Destination, message: Mapping[str, Any] | None) -> PageLoad:
-    """Fill the form; raises :class:`RefusalError` when impact.com would have nobody to credit the visit to."""
+    """Fill the form; raises :class:`RefusalError` for a value that must not be sent."""
     form: dict[str, str] = {}
     destination.page_load.fill(event, message, form, "")
+    if "EventDate" not in form:
+        form["EventDate"] = "NOW"
+    return PageLoad(form)
+
+
+def check_identity(form: Mapping[str, str]) -> None:
+    """Raise :class:`RefusalError` when impact.com would have nobody to credit the visit to."""
     if "CustomProfileId" not in form and not any(name in form for name in PAGE_LOAD_IDENTITIES):
         raise RefusalError(
             Reason.MISSING_IDENTITY,
@@ -20,6 +27,3 @@ def assemble_page_load(event: KnownEvent, destination: Destination, message: Map
             parameter="CustomProfileId",
             path="anonymousId",
         )
-    if "EventDate" not in form:
-        form["EventDate"] = "NOW"
-    return PageLoad(form)

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 import msgspec
 
 from impact_transformers import normalize
+from impact_transformers.configuration import CLICK_ID_PARAMETERS
 from impact_transformers.events import (
     Device,
     KnownEvent,
@@ -21,30 +23,33 @@ from impact_transformers.events import (
 )
 
 Properties: TypeAlias = Mapping[str, Any]
+FindClickId: TypeAlias = Callable[[PageInfo, Properties], str | None]
 
-CLICK_ID_PARAMETERS: Final = ("im_ref", "irclickid", "clickid")
-"""Names under which a landing URL carries the click id.
-
-https://integrations.impact.com/integration-guides/for-brands/tracking-integrations/api-online-sale/introduction
-"""
-
-_CLICK_ID: Final = re.compile(rf"(?:^|[?&#;])(?:{'|'.join(CLICK_ID_PARAMETERS)})=([^&#;]+)", re.IGNORECASE)
 _SERVER_LIBRARIES: Final = re.compile(
     r"python|ruby|php|java$|java\b(?!.?script)|golang|go$|node|dotnet|\.net|rust|server|http", re.IGNORECASE
 )
 _APPLE: Final = ("ios", "ipados", "iphone", "ipad", "tvos", "watchos", "visionos", "mac")
 
 
-def click_id(page: PageInfo, properties: Properties) -> str | None:
-    """The click id in a URL of the event, decoded once; ids are opaque and case-sensitive."""
-    for place in (page.url, page.search, properties.get("url"), properties.get("search")):
-        if isinstance(place, str) and "=" in place:
-            # A case-insensitive search costs a microsecond on an ordinary URL; looking for the names first, a tenth.
-            lowered = place.lower()
-            found = any(name in lowered for name in CLICK_ID_PARAMETERS) and _CLICK_ID.search(place)
-            if found:
-                return unquote(found.group(1))
-    return None
+@lru_cache(maxsize=256)
+def click_id_finder(parameters: tuple[str, ...]) -> FindClickId:
+    """Make the function that finds the click id in a URL of an event, under any of these names in any letter case."""
+    names = tuple(name.lower() for name in parameters)
+    pattern = re.compile(rf"(?:^|[?&#;])(?:{'|'.join(map(re.escape, names))})=([^&#;]+)", re.IGNORECASE)
+
+    def click_id(page: PageInfo, properties: Properties) -> str | None:
+        """The click id, decoded once; ids are opaque and case-sensitive."""
+        get = properties.get
+        for place in (page.url, page.search, get("url"), get("search"), get("deep_link_url")):
+            if isinstance(place, str) and "=" in place:
+                # A case-insensitive search of an ordinary URL costs a microsecond, a look for the names a tenth of it.
+                lowered = place.lower()
+                found = any(name in lowered for name in names) and pattern.search(place)
+                if found:
+                    return unquote(found.group(1))
+        return None
+
+    return click_id
 
 
 def impact_referrer_id(referrer: Referrer) -> Any:
@@ -147,7 +152,7 @@ NAMED: Final[dict[str, NamedSource]] = {
     "apple_ifa": NamedSource(apple_ifa, ("os", "device")),
     "apple_ifv": NamedSource(apple_ifv, ("os", "device")),
     "called_url": NamedSource(called_url, ("event", "properties")),
-    "click_id": NamedSource(click_id, ("page", "properties")),
+    "click_id": NamedSource(click_id_finder(CLICK_ID_PARAMETERS), ("page", "properties")),
     "google_advertising_id": NamedSource(google_advertising_id, ("os", "device")),
     "impact_referrer_id": NamedSource(impact_referrer_id, ("referrer",)),
     "order_subtotal": NamedSource(order_subtotal, ("properties",)),

@@ -1,11 +1,18 @@
-"""One event and one destination in, exactly one outcome out. Pure: no clock, no I/O, no randomness."""
+"""One event and one destination in, exactly one outcome out. Pure: no clock, no I/O, no randomness.
+
+It goes in two steps, because sessions are looked up for a whole batch at once: :func:`prepare` makes the request and
+the question that the event has for the sessions, :func:`conclude` takes the answer and says what becomes of it.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
+from impact_transformers.clicks import clamp, click_key, landing_click_id, message_facts, milliseconds
 from impact_transformers.compile import locate, trace
 from impact_transformers.configuration import ConfigurationError, EventType
-from impact_transformers.conversion import assemble_conversion
+from impact_transformers.conversion import assemble_conversion, check_attribution
 from impact_transformers.destination import AnyDestination, Destination, consent_of
 from impact_transformers.events import (
     Alias,
@@ -21,26 +28,45 @@ from impact_transformers.events import (
 )
 from impact_transformers.normalize import as_text, is_old, redact_emails
 from impact_transformers.outcome import Notice, Outcome, Reason, RefusalError, Reject, Send, Skip
-from impact_transformers.page_load import assemble_page_load
-from impact_transformers.requests import Conversion, Request
+from impact_transformers.page_load import assemble_page_load, check_identity
+from impact_transformers.requests import Conversion, PageLoad, Request
 from impact_transformers.trail import Step
+from impact_transformers.visit import NO_VISIT, Decision, Question, Visit
 
 
-def transform(event: AnyEvent, destination: AnyDestination, message: Mapping[str, Any] | None = None) -> Outcome:
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """What becomes of an event as far as it is known without its visit, and the question that would tell the rest."""
+
+    outcome: Outcome
+    question: Question | None = None
+
+
+def transform(
+    event: AnyEvent,
+    destination: AnyDestination,
+    message: Mapping[str, Any] | None = None,
+    visit: Visit = NO_VISIT,
+) -> Outcome:
     """Decide what the event becomes.
 
     ``message`` is the same event decoded without types; it is needed only when ``destination.reads_message``.
+    ``visit`` is the answer to the question that :func:`prepare` gives for the event.
     """
+    return conclude(prepare(event, destination, message), visit)
+
+
+def prepare(event: AnyEvent, destination: AnyDestination, message: Mapping[str, Any] | None = None) -> Draft:
+    """Make the request, or find the reason why there is none, and the question for the sessions."""
     if not isinstance(event, Event):
-        return _unsupported(event)
+        return Draft(_unsupported(event))
     try:
         static = destination.for_event(message)
     except ConfigurationError as error:
-        return Reject(Reason.CONFIGURATION, redact_emails(str(error)))
+        return Draft(Reject(Reason.CONFIGURATION, redact_emails(str(error))))
     kind = conversion_kind(event, static) if isinstance(event, Track) else None
     skip = None if static.lets_all_pass else _gate(event, kind, static, message)
     if skip is not None:
-        return skip
+        return Draft(skip, None if skip.reason is Reason.CONSENT_DENIED else _bare_question(event, static))
     try:
         if kind is not None and isinstance(event, Track):
             request: Request = assemble_conversion(event, kind, static, message)
@@ -49,8 +75,101 @@ def transform(event: AnyEvent, destination: AnyDestination, message: Mapping[str
     except RefusalError as refusal:
         if refusal.parameter is None:
             refusal = locate(refusal, trace_event(event, kind, static, message))
+        return Draft(refusal.as_reject(), _bare_question(event, static))
+    return Draft(Send(request, static.config, _notices(event, request)), _question(event, request, static))
+
+
+def conclude(draft: Draft, visit: Visit = NO_VISIT) -> Outcome:
+    """Put what is known about the visit into the request: the label of a unique click, the remembered click id."""
+    outcome = draft.outcome
+    if not isinstance(outcome, Send):
+        return outcome
+    request, config, notices = outcome.request, outcome.config, outcome.notices
+    if visit is not NO_VISIT:
+        repeated = visit.decision is Decision.REPEAT
+        # A repeat that only this process knows of may be somebody's unique click: it is not dropped.
+        if repeated and config.repeated_clicks == "drop" and not visit.undecided:
+            return Skip(Reason.REPEATED_CLICK, "the same click came before, within its window")
+        if visit.decision is Decision.NEW or visit.click_id is not None:
+            request = _with_visit(request, visit)
+            outcome = Send(request, config, notices)
+        if visit.undecided:
+            outcome = Send(request, config, (*notices, Notice.UNDECIDED))
+    try:
+        (check_attribution if type(request) is Conversion else check_identity)(request.form)
+    except RefusalError as refusal:
         return refusal.as_reject()
-    return Send(request, static.config, _notices(event, request))
+    return outcome
+
+
+def _with_visit(request: Request, visit: Visit) -> Request:
+    form = request.form
+    if visit.click_id is not None and "ClickId" not in form:
+        form = {**form, "ClickId": visit.click_id}
+    if isinstance(request, Conversion):
+        return Conversion(form)
+    return PageLoad(form, "clicks" if visit.decision is Decision.NEW else "pageload")
+
+
+def _question(event: KnownEvent, request: Request, destination: Destination) -> Question | None:
+    """What the event has to ask or tell the sessions; None for nothing at all."""
+    rules, form = destination.clicks, request.form
+    order = type(request) is Conversion
+    key = None if order or type(event) is Identify else click_key(event, form, rules)
+    click_id = form.get("ClickId") if rules.remembers else None
+    anonymous_id, user_id = as_text(event.anonymous_id), as_text(event.user_id)
+    known = anonymous_id is not None or user_id is not None
+    asks = rules.remembers and known and click_id is None
+    joins = rules.remembers and type(event) is Identify and anonymous_id is not None and user_id is not None
+    if key is None and not order and not asks and not joins and (click_id is None or not known):
+        return None
+    return _make_question(event, form, destination, (key, click_id), asks=asks, joins=joins, order=order)
+
+
+def _bare_question(event: KnownEvent, destination: Destination) -> Question | None:
+    """The click id of an event that is not sent: the visitor clicked all the same, and an order may follow."""
+    anonymous = as_text(event.anonymous_id) is None and as_text(event.user_id) is None
+    if anonymous or not destination.clicks.remembers:
+        return None
+    click_id = landing_click_id(event, destination.clicks)
+    if click_id is None:
+        return None
+    return _make_question(event, {}, destination, (None, click_id), asks=False, joins=False, order=False)
+
+
+def _make_question(
+    event: KnownEvent,
+    form: Mapping[str, str],
+    destination: Destination,
+    click: tuple[str | None, str | None],
+    *,
+    asks: bool,
+    joins: bool,
+    order: bool,
+) -> Question:
+    """Put the question together; ``click`` is the key of a candidate and the click id that the event carries."""
+    rules = destination.clicks
+    received = milliseconds(event.received_at)
+    time = milliseconds(form.get("EventDate") or event.timestamp or event.original_timestamp)
+    if received is not None:
+        time = received if time is None else clamp(time, received)
+    name = as_text(event.event) if isinstance(event, Track) else None
+    return Question(
+        program=rules.program,
+        message=message_facts(event, type(event).__name__, name, form),
+        time=time,
+        received=received,
+        key=click[0],
+        click_id=click[1],
+        anonymous_id=as_text(event.anonymous_id),
+        user_id=as_text(event.user_id),
+        asks=asks,
+        joins=joins,
+        order=order,
+        window_ms=rules.window_ms,
+        referral_ms=rules.referral_ms,
+        first=rules.first,
+    )
 
 
 def conversion_kind(event: KnownEvent, destination: Destination) -> EventType | None:
@@ -66,16 +185,17 @@ def trace_event(
     event: KnownEvent, kind: EventType | None, destination: Destination, message: Mapping[str, Any] | None
 ) -> Iterator[Step]:
     """How each parameter that the tables know came about, in the order the request is built."""
+    find = destination.clicks.find
     if kind is None:
-        yield from trace(destination.page_load.rows, event, message)
+        yield from trace(destination.page_load.rows, event, message, find)
         return
-    yield from trace(destination.conversion.rows, event, message)
+    yield from trace(destination.conversion.rows, event, message, find)
     products = (event.properties or {}).get("products")
     for number, product in enumerate(products if isinstance(products, list) else (), 1):
         if isinstance(product, dict):
-            yield from trace(destination.item.rows, product, None, str(number), item=True)
-    yield from trace(destination.with_items.rows, event, message)
-    yield from trace(destination.without_items.rows, event, message)
+            yield from trace(destination.item.rows, product, None, find, str(number), item=True)
+    yield from trace(destination.with_items.rows, event, message, find)
+    yield from trace(destination.without_items.rows, event, message, find)
 
 
 def _notices(event: KnownEvent, request: Request) -> tuple[Notice, ...]:

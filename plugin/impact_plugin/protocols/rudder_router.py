@@ -89,7 +89,7 @@ async def answer(body: bytes, desk: Desk) -> bytes:
 
 
 def answer_unavailable(body: bytes, reason: str) -> bytes:
-    """Answer for jobs that are not ours while there is nobody to pass them to: each is to come again later."""
+    """Answer for jobs that nobody can take now, here or upstream: each is to come again later."""
     tags = {"errorCategory": "platform", "errorType": "retryable", "module": "destination", "feature": "router"}
     batch = _reader.read_raw(body)
     output: list[Success | Failure] = [

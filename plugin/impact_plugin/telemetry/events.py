@@ -1,6 +1,7 @@
 """Everything the service reports, one Struct a fact. The docstring of each is its entry in the documentation."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
@@ -72,6 +73,52 @@ class PassedThrough(msgspec.Struct, frozen=True, tag=True):
     seconds: float
 
 
+class SessionsDecided(msgspec.Struct, frozen=True, tag=True):
+    """The session state answered a batch: click candidates by decision, and orders by the source of their click id."""
+
+    questions: int
+    decisions: Counter[str]
+    orders: Counter[str]
+    seconds: float
+
+
+class StateMeasured(msgspec.Struct, frozen=True, tag=True):
+    """What the session state holds, by kind, and what it had to do since the last measurement."""
+
+    sizes: Mapping[str, int]
+    capacities: Mapping[str, int]
+    evicted: Mapping[str, int]
+    late_clicks: int
+    unsaved: int
+
+
+class StateLoaded(msgspec.Struct, frozen=True, tag=True):
+    """The session state is open; the sizes are those it was left with."""
+
+    sizes: Mapping[str, int]
+    seconds: float
+
+
+class StateFailed(msgspec.Struct, frozen=True, tag=True):
+    """The session state is out of reach: batches are refused for the grace period, and the router keeps them."""
+
+    cause: str
+    grace_seconds: float
+
+
+class StateUndecided(msgspec.Struct, frozen=True, tag=True):
+    """The grace period is over: this process decides about clicks alone until the session state is back."""
+
+    cause: str
+    seconds: float
+
+
+class StateRestored(msgspec.Struct, frozen=True, tag=True):
+    """The session state is back."""
+
+    seconds: float
+
+
 TelemetryEvent: TypeAlias = (
     ServiceStarted
     | ServiceStopping
@@ -81,6 +128,12 @@ TelemetryEvent: TypeAlias = (
     | RequestFault
     | Delivered
     | PassedThrough
+    | SessionsDecided
+    | StateMeasured
+    | StateLoaded
+    | StateFailed
+    | StateUndecided
+    | StateRestored
 )
 
 TELEMETRY_EVENTS: Final[tuple[type[TelemetryEvent], ...]] = get_args(TelemetryEvent)

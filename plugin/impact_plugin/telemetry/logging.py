@@ -2,15 +2,14 @@
 
 import logging
 import sys
-from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
 import structlog
 
 from impact_plugin.settings import LogSettings
-from impact_plugin.telemetry.events import Delivered, PassedThrough, TelemetryEvent
+from impact_plugin.telemetry.events import TelemetryEvent
 from impact_transformers.normalize import redact_emails
 from impact_transformers.secret import MASK, Secret
 
@@ -22,6 +21,10 @@ LEVELS: Final[dict[str, str]] = {
     "RequestRefused": "warning",
     "ServiceStarted": "info",
     "ServiceStopping": "info",
+    "StateLoaded": "info",
+    "StateFailed": "warning",
+    "StateUndecided": "error",
+    "StateRestored": "warning",
 }
 
 
@@ -56,10 +59,10 @@ class _LibraryLines(logging.Handler):
 
 
 def log(event: TelemetryEvent) -> None:
-    """Write the line for this event; deliveries and passed requests are metrics only."""
-    if isinstance(event, Delivered | PassedThrough):
-        return
+    """Write the line for this event; those without a level are metrics only."""
     name = type(event).__name__
+    if name not in LEVELS:
+        return
     logger = structlog.get_logger()
     if not logger.is_enabled_for(logging.getLevelNamesMapping()[LEVELS[name].upper()]):
         return
@@ -97,7 +100,7 @@ def _where_it_broke(_logger: Any, _method: str, line: MutableMapping[str, Any]) 
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Counter):
+    if isinstance(value, Mapping):
         return {_joined(key): number for key, number in sorted(value.items())}
     return round(value, 6) if isinstance(value, float) else value
 

@@ -1,10 +1,11 @@
 """The metrics, in a registry of our own; labels are bounded by the enumerations they come from."""
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from impact_plugin.telemetry.events import (
     BatchTransformed,
@@ -12,6 +13,11 @@ from impact_plugin.telemetry.events import (
     PassedThrough,
     RequestFault,
     RequestRefused,
+    SessionsDecided,
+    StateFailed,
+    StateLoaded,
+    StateMeasured,
+    StateRestored,
     TelemetryEvent,
     TransformFault,
 )
@@ -24,7 +30,7 @@ class MetricFacts(msgspec.Struct, frozen=True):
     """One metric: name, type, labels, meaning, and the upper bounds of a histogram's buckets."""
 
     name: str
-    kind: Literal["counter", "histogram"]
+    kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...]
     help: str
     buckets: tuple[float, ...] = ()
@@ -73,6 +79,56 @@ PASSED_THROUGH: Final = MetricFacts(
     "Requests passed to the stock transformer, by the class of its answer.",
 )
 
+DECISIONS: Final = MetricFacts(
+    "impact_plugin_click_decisions",
+    "counter",
+    ("decision",),
+    "Click candidates: new (unique clicks), repeat, replayed (the message was known), undecided (state out of reach).",
+)
+ORDERS: Final = MetricFacts(
+    "impact_plugin_orders",
+    "counter",
+    ("click_id",),
+    "Conversions by their click id: carried by the event, stitched from memory, or without.",
+)
+LATE_CLICKS: Final = MetricFacts(
+    "impact_plugin_late_clicks",
+    "counter",
+    (),
+    "Conversions that went without a click id which arrived afterwards; router transform avoids most of them.",
+)
+STATE_ENTRIES: Final = MetricFacts(
+    "impact_plugin_state_entries", "gauge", ("kind",), "Entries of the session state, by kind."
+)
+STATE_CAPACITY: Final = MetricFacts(
+    "impact_plugin_state_capacity", "gauge", ("kind",), "How many entries of a kind there may be; alert at 80 %."
+)
+EVICTED_LIVE: Final = MetricFacts(
+    "impact_plugin_state_evicted_live",
+    "counter",
+    ("kind",),
+    "Entries dropped at capacity before they expired; expected 0.",
+)
+UNSAVED: Final = MetricFacts(
+    "impact_plugin_state_unsaved",
+    "counter",
+    (),
+    "Changes that live in memory only, because the state took none for long.",
+)
+STATE_SECONDS: Final = MetricFacts(
+    "impact_plugin_state_seconds",
+    "histogram",
+    (),
+    "Time for the session state to answer a batch, in seconds.",
+    _SECONDS,
+)
+STATE_UP: Final = MetricFacts(
+    "impact_plugin_state_up", "gauge", (), "1 while the session state answers, 0 while it is out of reach."
+)
+STATE_FAILURES: Final = MetricFacts(
+    "impact_plugin_state_failures", "counter", (), "How often the session state went out of reach."
+)
+
 METRICS: Final = (
     EVENTS,
     NOTICES,
@@ -83,6 +139,16 @@ METRICS: Final = (
     DELIVERIES,
     DELIVERY_SECONDS,
     PASSED_THROUGH,
+    DECISIONS,
+    ORDERS,
+    LATE_CLICKS,
+    STATE_ENTRIES,
+    STATE_CAPACITY,
+    EVICTED_LIVE,
+    UNSAVED,
+    STATE_SECONDS,
+    STATE_UP,
+    STATE_FAILURES,
 )
 """All of them, for the documentation."""
 
@@ -93,13 +159,18 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._counters = {facts: self._make_counter(facts) for facts in METRICS if facts.kind == "counter"}
+        self._gauges = {facts: self._make_gauge(facts) for facts in METRICS if facts.kind == "gauge"}
         self._histograms = {facts: self._make_histogram(facts) for facts in METRICS if facts.kind == "histogram"}
         # Looking a child up by its labels takes a lock and several copies; there are few, so they are kept.
-        self._counter = lru_cache(maxsize=CHILDREN)(lambda facts, *labels: self._counters[facts].labels(*labels))
-        self._histogram = lru_cache(maxsize=CHILDREN)(lambda facts, *labels: self._histograms[facts].labels(*labels))
+        self._counter = lru_cache(maxsize=CHILDREN)(lambda facts, *labels: _child(self._counters[facts], labels))
+        self._gauge = lru_cache(maxsize=CHILDREN)(lambda facts, *labels: _child(self._gauges[facts], labels))
+        self._histogram = lru_cache(maxsize=CHILDREN)(lambda facts, *labels: _child(self._histograms[facts], labels))
 
     def _make_counter(self, facts: MetricFacts) -> Counter:
         return Counter(facts.name, facts.help, facts.labels, registry=self.registry)
+
+    def _make_gauge(self, facts: MetricFacts) -> Gauge:
+        return Gauge(facts.name, facts.help, facts.labels, registry=self.registry)
 
     def _make_histogram(self, facts: MetricFacts) -> Histogram:
         return Histogram(facts.name, facts.help, facts.labels, buckets=facts.buckets, registry=self.registry)
@@ -110,10 +181,12 @@ class Metrics:
             case BatchTransformed():
                 self._histogram(BATCH_EVENTS, event.protocol).observe(event.events)
                 self._histogram(BATCH_SECONDS, event.protocol).observe(event.seconds)
-                for labels, number in event.outcomes.items():
-                    self._counter(EVENTS, *labels).inc(number)
-                for notice, number in event.notices.items():
-                    self._counter(NOTICES, notice).inc(number)
+                self._count_all(EVENTS, event.outcomes)
+                self._count_all(NOTICES, event.notices)
+            case SessionsDecided():
+                self._histogram(STATE_SECONDS).observe(event.seconds)
+                self._count_all(DECISIONS, event.decisions)
+                self._count_all(ORDERS, event.orders)
             case TransformFault():
                 self._counter(FAULTS, "event").inc()
             case RequestFault():
@@ -127,8 +200,38 @@ class Metrics:
                 status = f"{event.status // 100}xx" if event.status else "unreachable"
                 self._counter(PASSED_THROUGH, status).inc()
             case _:
+                self._count_state(event)
+
+    def _count_state(self, event: TelemetryEvent) -> None:
+        """The metrics of the session state itself."""
+        match event:
+            case StateMeasured():
+                for kind, number in event.sizes.items():
+                    self._gauge(STATE_ENTRIES, kind).set(number)
+                for kind, number in event.capacities.items():
+                    self._gauge(STATE_CAPACITY, kind).set(number)
+                self._count_all(EVICTED_LIVE, event.evicted)
+                self._counter(LATE_CLICKS).inc(event.late_clicks)
+                self._counter(UNSAVED).inc(event.unsaved)
+            case StateFailed():
+                self._counter(STATE_FAILURES).inc()
+                self._gauge(STATE_UP).set(0)
+            case StateLoaded() | StateRestored():
+                self._gauge(STATE_UP).set(1)
+            case _:
                 pass
+
+    def _count_all(self, facts: MetricFacts, numbers: Mapping[str, int] | Mapping[tuple[str, str, str], int]) -> None:
+        for labels, number in numbers.items():
+            self._counter(facts, *((labels,) if isinstance(labels, str) else labels)).inc(number)
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
+
+
+def _child(metric: _Metric, labels: tuple[str, ...]) -> _Metric:
+    return metric.labels(*labels) if labels else metric
