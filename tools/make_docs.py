@@ -18,7 +18,7 @@ from impact_plugin.delivery.policy import CAUSES
 from impact_plugin.manifest import load_manifest
 from impact_plugin.settings import DESCRIPTIONS, ENVIRONMENT_PREFIX, Settings
 from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
-from impact_transformers import NOTICES, REASONS, ConfigKey
+from impact_transformers import NOTICES, REASONS, ConfigKey, Secret
 from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD, Row, Table
 from impact_transformers.sources import NAMED
 
@@ -82,6 +82,7 @@ def _facts(key: ConfigKey) -> list[str]:
     facts += [f"- also accepted as: {', '.join(f'`{name}`' for name in key.aliases)}"] if key.aliases else []
     facts += [f"- default: `{_json(key.default)}`"] if key.default is not None else []
     facts += [f"- one of: {', '.join(f'`{value}`' for value in key.values)}"] if key.values else []
+    facts += [f"- from {key.minimum} to {key.maximum}"] if key.maximum is not None else []
     facts += [f"- pattern: `{key.pattern}`"] if key.pattern else []
     return [*facts, "- secret: never shown"] if key.secret else facts
 
@@ -153,7 +154,7 @@ def settings() -> str:
 
 def settings_table() -> str:
     """The settings as a table."""
-    defaults = msgspec.to_builtins(Settings())
+    defaults = msgspec.to_builtins(Settings(), enc_hook=Secret.reveal)
     rows = []
     for setting, description in DESCRIPTIONS.items():
         section, key = setting.split(".")

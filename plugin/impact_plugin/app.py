@@ -23,7 +23,7 @@ from impact_plugin.router_app import RouterApp
 from impact_plugin.secrets import read_or_make_secret
 from impact_plugin.sessions import Digests, Sessions, open_sessions
 from impact_plugin.settings import Settings, StateSettings
-from impact_plugin.store.registry import open_store
+from impact_plugin.store.registry import EMBEDDED, open_store
 from impact_plugin.telemetry import ServiceStarted, ServiceStopping, StateLoaded, Telemetry
 from impact_plugin.wire import Endpoints
 from impact_transformers.configuration import VARIABLE_PREFIX
@@ -78,6 +78,8 @@ def _make_folder(folder: Path) -> None:
 async def _open_sessions(settings: StateSettings, telemetry: Telemetry, stack: AsyncExitStack) -> Sessions:
     """The session state, loaded; before the port opens, because a batch cannot be answered without it."""
     started = monotonic()
+    if not settings.secret and settings.url.reveal() != EMBEDDED:
+        raise SettingsError("state.secret: is required with a server, the same for all processes that share it")
     secret = settings.secret or read_or_make_secret(Path(settings.dir))
     store = await stack.enter_async_context(open_store(settings, time))
     telemetry.emit(StateLoaded((await store.tally()).sizes, monotonic() - started))

@@ -133,6 +133,11 @@ def load_settings(file: Path | None, environment: Mapping[str, str]) -> Settings
     for name, value in environment.items():
         if name.upper().startswith(ENVIRONMENT_PREFIX):
             _place(tree, name, value)
+    return make_settings(tree)
+
+
+def make_settings(tree: Mapping[str, Any]) -> Settings:
+    """Settings from sections of plain values; raises :class:`SettingsError` for the first that cannot be used."""
     try:
         settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_secret)
     except msgspec.ValidationError as error:
@@ -174,8 +179,6 @@ def _check_state(state: StateSettings) -> None:
     url, secret = state.url.reveal(), state.secret.reveal()
     if url != "embedded:" and not url.startswith(SERVER_SCHEMES):
         raise SettingsError(f"state.url: must be embedded: or start with {', '.join(SERVER_SCHEMES)}")
-    if url != "embedded:" and not secret:
-        raise SettingsError("state.secret: is required with a server, the same for all processes that share it")
     if secret and len(secret) < SHORTEST_SECRET:
         raise SettingsError(f"state.secret: must have at least {SHORTEST_SECRET} characters; try openssl rand -hex 32")
     for name, (low, high) in STATE_LIMITS.items():

@@ -14,7 +14,7 @@ from aiohttp import web
 from aioresponses import aioresponses
 
 from impact_plugin.app import Service, run_service
-from impact_plugin.settings import LogSettings, Settings, load_settings
+from impact_plugin.settings import LogSettings, Settings, load_settings, make_settings
 from impact_plugin.telemetry import configure_logging
 from impact_plugin.testing.fake_impact import FakeImpact
 
@@ -58,7 +58,7 @@ async def start_fixture(tmp_path: Path, impact: FakeImpact) -> AsyncIterator[Cal
             }
             for name, values in sections.items():
                 tree[name] = {**tree.get(name, {}), **values}
-            return await stack.enter_async_context(run_service(msgspec.convert(tree, Settings), environment or {}))
+            return await stack.enter_async_context(run_service(make_settings(tree), environment or {}))
 
         yield start
 

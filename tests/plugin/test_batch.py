@@ -67,14 +67,14 @@ async def test_a_defect_is_its_own_events_fault(
     desk: Desk, page: dict[str, Any], config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception in the transformation rejects one event as a fault of ours, counts it, and goes no further."""
-    real = impact_plugin.batch.transform
+    real = impact_plugin.batch.prepare
 
     def broken(event: Any, *rest: Any) -> Any:
         if event.message_id == "m-bad":
             raise KeyError("jane@example.com")
         return real(event, *rest)
 
-    monkeypatch.setattr(impact_plugin.batch, "transform", broken)
+    monkeypatch.setattr(impact_plugin.batch, "prepare", broken)
     jobs = [job(page, config), job({**page, "messageId": "m-bad"}, config), job(page, config)]
     done = await transform_batch(Batch(jobs), desk, Watch("processor", b"", desk.telemetry).counts)
 

@@ -1,6 +1,7 @@
 """``GET /features``: always something the router can start with, merged with what the stock transformer says."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -54,11 +55,15 @@ async def test_alone_the_service_offers_all_it_can(http: aiohttp.ClientSession, 
     }
 
 
-async def test_router_transform_can_be_switched_off(http: aiohttp.ClientSession, start: Start, upstream: Any) -> None:
+async def test_router_transform_can_be_switched_off(
+    http: aiohttp.ClientSession, start: Start, upstream: Any, tmp_path: Path
+) -> None:
     """``rudder.router_transform = false`` keeps our type out, even if an upstream offers it."""
     upstream.reply = answers({**STOCK, "routerTransform": {"IMPACT": True, "HS": True}})
     alone = await start(rudder={"router_transform": False})
-    merged = await start(rudder={"router_transform": False, "upstream": upstream.url})
+    merged = await start(
+        rudder={"router_transform": False, "upstream": upstream.url}, state={"dir": str(tmp_path / "other")}
+    )
 
     assert (await features(http, alone))["routerTransform"] == {}
     assert (await features(http, merged))["routerTransform"] == {"HS": True}

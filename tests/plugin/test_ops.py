@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from impact_plugin import __version__
 from impact_plugin.app import Service, run_service
 from impact_plugin.ops import Readiness
+from impact_plugin.sessions import Health
 from impact_plugin.settings import Settings
 from impact_plugin.testing.fake_impact import FakeImpact
 
@@ -47,7 +48,7 @@ async def test_health_ready_and_version_on_both_ports(http: aiohttp.ClientSessio
     base = getattr(service, port)
 
     assert await get(http, f"{base}/health") == (200, {"service": "UP", "version": __version__})
-    assert await get(http, f"{base}/ready") == (200, {"ready": True, "problems": []})
+    assert await get(http, f"{base}/ready") == (200, {"ready": True, "problems": [], "troubles": []})
     assert await get(http, f"{base}/version") == (200, {"name": "impact-plugin", "version": __version__})
 
 
@@ -161,10 +162,10 @@ async def test_an_idle_service_stops_at_once(http: aiohttp.ClientSession, impact
 
 def test_a_draining_service_says_so(tmp_path: Path) -> None:
     """While it stops, a service is alive and not ready; a second problem is told as well."""
-    readiness = Readiness(tmp_path / "absent")
+    readiness = Readiness(tmp_path / "absent", Health())
     readiness.draining = True
 
-    assert Readiness(tmp_path).problems() == []
+    assert Readiness(tmp_path, Health()).problems() == []
     assert [problem.split()[:3] for problem in readiness.problems()] == [
         ["the", "service", "is"],
         ["the", "state", "folder"],

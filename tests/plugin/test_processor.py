@@ -231,14 +231,14 @@ async def test_a_defect_of_ours_is_one_events_500(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An exception in the transformation is told as such, without quoting the event; the others succeed."""
-    real = impact_plugin.batch.transform
+    real = impact_plugin.batch.prepare
 
     def broken(event: Any, *rest: Any) -> Any:
         if event.message_id == "m-bad":
             raise ZeroDivisionError("about jane@example.com")
         return real(event, *rest)
 
-    monkeypatch.setattr(impact_plugin.batch, "transform", broken)
+    monkeypatch.setattr(impact_plugin.batch, "prepare", broken)
     found = await entries(http, service, [item(page, 1), item({**page, "messageId": "m-bad"}, 2), item(page, 3)])
 
     assert [one["statusCode"] for one in found] == [200, 500, 200]

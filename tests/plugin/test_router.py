@@ -200,14 +200,14 @@ async def test_a_defect_of_ours_is_one_jobs_500(
     http: aiohttp.ClientSession, service: Service, item: Item, page: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """500 lets the router try that job again; the others succeed."""
-    real = impact_plugin.batch.transform
+    real = impact_plugin.batch.prepare
 
     def broken(event: Any, *rest: Any) -> Any:
         if event.message_id == "m-bad":
             raise ZeroDivisionError
         return real(event, *rest)
 
-    monkeypatch.setattr(impact_plugin.batch, "transform", broken)
+    monkeypatch.setattr(impact_plugin.batch, "prepare", broken)
     jobs = [item(page, 1), item({**page, "messageId": "m-bad"}, 2), item(page, 3)]
     found = await outputs(http, service, {"input": jobs, "destType": "impact"})
 

@@ -9,6 +9,7 @@ import pytest
 
 from impact_plugin.errors import SettingsError
 from impact_plugin.settings import DESCRIPTIONS, Settings, load_settings
+from impact_transformers import Secret
 
 Load = Callable[..., Settings]
 
@@ -27,6 +28,16 @@ FLIPPED: dict[str, tuple[str, Any]] = {
     "delivery.timeout_seconds": ("3", 3.0),
     "delivery.connections": ("7", 7),
     "state.dir": ("/srv/state", "/srv/state"),
+    "state.url": ("redis://127.0.0.1:6379/1", Secret("redis://127.0.0.1:6379/1")),
+    "state.secret": ("0123456789abcdef", Secret("0123456789abcdef")),
+    "state.durability": ("process", "process"),
+    "state.decision_retention_hours": ("48", 48.0),
+    "state.click_memory_days": ("7", 7.0),
+    "state.max_claims": ("1000", 1000),
+    "state.max_identities": ("2000", 2000),
+    "state.max_answers": ("3000", 3000),
+    "state.grace_seconds": ("0", 0.0),
+    "state.timeout_seconds": ("0.5", 0.5),
     "log.level": ("debug", "debug"),
     "log.format": ("console", "console"),
 }
@@ -47,6 +58,16 @@ BEHAVIOUR: dict[str, str] = {
     "delivery.timeout_seconds": "test_proxy.py::test_without_a_deadline_the_setting_bounds_the_delivery",
     "delivery.connections": "test_client.py::test_connections_are_bounded",
     "state.dir": "test_ops.py::test_the_state_folder_is_made_for_the_service_alone",
+    "state.url": "test_state.py::test_another_place_for_the_state",
+    "state.secret": "test_state.py::test_another_secret_finds_nothing",
+    "state.durability": "test_state.py::test_durability_decides_how_a_commit_is_written",
+    "state.decision_retention_hours": "test_state.py::test_decisions_expire_after_their_retention",
+    "state.click_memory_days": "test_state.py::test_clicks_are_forgotten_after_their_days",
+    "state.max_claims": "test_state.py::test_capacities_bound_what_is_kept",
+    "state.max_identities": "test_state.py::test_capacities_bound_what_is_kept",
+    "state.max_answers": "test_state.py::test_capacities_bound_what_is_kept",
+    "state.grace_seconds": "test_state.py::test_the_grace_period_decides_how_long_batches_are_refused",
+    "state.timeout_seconds": "test_state.py::test_a_slow_state_is_waited_for_so_long",
     "log.level": "test_telemetry.py::test_the_level_decides_what_is_written",
     "log.format": "test_telemetry.py::test_lines_are_json_or_for_people",
 }
@@ -102,7 +123,7 @@ def test_a_file_changes_its_setting(tmp_path: Path, name: str) -> None:
     """The same keys work in a TOML file, with TOML's own types."""
     _, expected = FLIPPED[name]
     section, key = name.split(".")
-    value = list(expected) if isinstance(expected, tuple) else expected
+    value = expected.reveal() if isinstance(expected, Secret) else expected
     file = tmp_path / "settings.toml"
     file.write_text(f"[{section}]\n{key} = {msgspec.json.encode(value).decode()}\n", encoding="utf-8")
 

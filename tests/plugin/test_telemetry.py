@@ -5,7 +5,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, get_args
 
 import aiohttp
@@ -95,14 +95,14 @@ async def test_nothing_personal_or_secret_is_written_whatever_is_sent(
 ) -> None:
     """Good, bad, broken and unreadable events at the chattiest level: no address, id, token or body shows."""
     configure_logging(LogSettings(level="debug"))
-    real = impact_plugin.batch.transform
+    real = impact_plugin.batch.prepare
 
     def broken(event: Any, *rest: Any) -> Any:
         if getattr(event, "message_id", None) == "m-bad":
             raise ValueError(f"jane@example.com in {event}")
         return real(event, *rest)
 
-    monkeypatch.setattr(impact_plugin.batch, "transform", broken)
+    monkeypatch.setattr(impact_plugin.batch, "prepare", broken)
     person = {**page, "anonymousId": "anon-4711", "userId": "jane@example.com", "traits": {"email": "jane@example.com"}}
     batch = [
         item(person),
@@ -139,7 +139,7 @@ async def test_an_exception_shows_where_and_not_what(
     def broken(*_given: Any) -> Any:
         raise ValueError("jane the outer") from KeyError("jane the inner")
 
-    monkeypatch.setattr(impact_plugin.batch, "transform", broken)
+    monkeypatch.setattr(impact_plugin.batch, "prepare", broken)
     await post(http, f"{service.url}/v0/destinations/impact", [item(page)])
     fault, batch = written(capsys)
 
@@ -275,7 +275,7 @@ def test_every_fact_can_be_emitted(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry = Telemetry()
     samples: dict[type[Any], Any] = {
         str: "text", int: 1, float: 0.5, BaseException: ValueError("jane"), Counter[str]: Counter({"a": 1}),
-        Counter[tuple[str, str, str]]: Counter({("Page", "skip", "r"): 1}),
+        Counter[tuple[str, str, str]]: Counter({("Page", "skip", "r"): 1}), Mapping[str, int]: {"claims": 1},
     }  # fmt: skip
     kinds = get_args(TelemetryEvent)
     for kind in kinds:

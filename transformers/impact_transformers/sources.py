@@ -38,7 +38,7 @@ def click_id_finder(parameters: tuple[str, ...]) -> FindClickId:
     pattern = re.compile(rf"(?:^|[?&#;])(?:{'|'.join(map(re.escape, names))})=([^&#;]+)", re.IGNORECASE)
 
     def click_id(page: PageInfo, properties: Properties) -> str | None:
-        """The click id, decoded once; ids are opaque and case-sensitive."""
+        """The click id in a URL of the event, decoded once; ids are opaque and case-sensitive."""
         get = properties.get
         for place in (page.url, page.search, get("url"), get("search"), get("deep_link_url")):
             if isinstance(place, str) and "=" in place:
