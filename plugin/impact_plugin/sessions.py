@@ -42,7 +42,7 @@ class Digests:
         # blake2b takes keys of at most 64 bytes; operators may write longer ones.
         key = hashlib.blake2b(secret.reveal().encode(), digest_size=64).digest()
         self._hash = hashlib.blake2b(key=key, digest_size=DIGEST_BYTES)
-        self._known: dict[str, bytes] = {}
+        self._known: dict[tuple[str, str, str], bytes] = {}
 
     def of(self, text: str) -> bytes:
         """The digest of a text."""
@@ -50,22 +50,22 @@ class Digests:
         digest.update(text.encode("utf-8", "surrogatepass"))
         return digest.digest()
 
-    def of_identity(self, text: str) -> bytes:
-        """The same, for texts that come again: a visitor sends many events in a row."""
-        known = self._known.get(text)
+    def of_identity(self, kind: str, program: str, id_: str) -> bytes:
+        """The digest of an identity; kept, because a visitor sends many events in a row."""
+        known = self._known.get((kind, program, id_))
         if known is None:
             if len(self._known) >= CACHED_DIGESTS:
                 self._known.clear()
-            known = self._known[text] = self.of(text)
+            known = self._known[kind, program, id_] = self.of(SEPARATOR.join((kind, program, id_)))
         return known
 
-    def identities(self, program: str, anonymous_id: str | None, user_id: str | None) -> tuple[bytes | None, ...]:
+    def identities(
+        self, program: str, anonymous_id: str | None, user_id: str | None
+    ) -> tuple[bytes | None, bytes | None]:
         """The anonymous and the user identity at a program."""
         return (
-            None
-            if anonymous_id is None
-            else self.of_identity(f"anonymous{SEPARATOR}{program}{SEPARATOR}{anonymous_id}"),
-            None if user_id is None else self.of_identity(f"user{SEPARATOR}{program}{SEPARATOR}{user_id}"),
+            None if anonymous_id is None else self.of_identity("anonymous", program, anonymous_id),
+            None if user_id is None else self.of_identity("user", program, user_id),
         )
 
     def query(self, question: Question, now: int) -> Query:
@@ -216,6 +216,8 @@ def _credit(question: Question, answer: Answer) -> str:
 
 
 def _visit(answer: Answer, *, alone: bool) -> Visit:
+    if answer.decision is None and answer.click_id is None:
+        return NO_VISIT
     return Visit(answer.decision, answer.click_id, undecided=alone and answer.decision is not None)
 
 

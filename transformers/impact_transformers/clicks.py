@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from impact_transformers.configuration import DestinationConfig
-from impact_transformers.events import NO_CONTEXT, NO_DEVICE, NO_PAGE, Event, KnownEvent
-from impact_transformers.normalize import as_text, date, identifier_of
+from impact_transformers.events import NO_CONTEXT, NO_DEVICE, NO_PAGE, KnownEvent, Track
+from impact_transformers.normalize import FIRST_YEAR, LAST_YEAR, as_text, date, identifier_of
 from impact_transformers.outcome import RefusalError
 from impact_transformers.sources import FindClickId, click_id_finder
 
@@ -36,7 +36,8 @@ LATEST_MS: Final = 5 * MINUTE_MS
 class ClickRules(msgspec.Struct, frozen=True):
     """What makes a click at one destination, ready for use.
 
-    ``by_form`` tells that a page whose form has no ClickId has none in its URL either, so that nobody need look twice.
+    ``by_form`` tells that a page whose form has no ClickId has none in its URL either, so that nobody need look twice;
+    ``plain`` that besides there is no rule that could make it a candidate.
     """
 
     find: FindClickId
@@ -46,6 +47,7 @@ class ClickRules(msgspec.Struct, frozen=True):
     key_parts: tuple[str, ...]
     program: str
     by_form: bool
+    plain: bool
     remembers: bool
     window_ms: int
     referral_ms: int
@@ -61,7 +63,8 @@ def compile_rules(config: DestinationConfig, *, by_form: bool, has_click_id: boo
         referrers=tuple(host.lower() for host in config.referrer_rules),
         key_parts=config.click_key_parts,
         program=config.account_sid + SEPARATOR + config.campaign_id,
-        by_form=by_form and has_click_id,
+        by_form=by_form,
+        plain=by_form and not (config.tracking_domains or config.landing_rules or config.referrer_rules),
         remembers=has_click_id and config.remembered_click != "off",
         window_ms=config.click_window_minutes * MINUTE_MS,
         referral_ms=config.referral_window_days * DAY_MS,
@@ -84,10 +87,10 @@ _usable: Final = identifier_of(LONGEST_CLICK_ID, "refuse")
 
 def click_key(event: KnownEvent, form: Mapping[str, str], rules: ClickRules) -> str | None:
     """What makes the click its own, as one text; None when the event is no candidate."""
-    searched = not rules.by_form or "ClickId" in form
-    click_id = landing_click_id(event, rules) if searched else None
-    if click_id is None and not (rules.hosts or rules.landings or rules.referrers):
+    has_none = rules.by_form and "ClickId" not in form
+    if has_none and rules.plain:
         return None
+    click_id = None if has_none else landing_click_id(event, rules)
     landing = form.get("PageUrl", "")
     if click_id is None and not _is_named(landing, form.get("ReferringUrl", ""), rules):
         return None
@@ -134,22 +137,34 @@ def _is_below(url: str, hosts: tuple[str, ...]) -> bool:
 
 def milliseconds(value: object) -> int | None:
     """A time of an event in milliseconds since 1970; None for no usable time."""
+    if type(value) is str:
+        # The usual form needs no cleaning, which takes longer than reading it.
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+        if moment is not None and moment.tzinfo is not None and FIRST_YEAR <= moment.year < LAST_YEAR:
+            return round(moment.timestamp() * 1000)
     text = date(value)
-    return None if text is None else int(datetime.fromisoformat(text).timestamp() * 1000)
+    return None if text is None else round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def clamp(time: int, received: int) -> int:
     """The time at which the event counts: visitors' clocks and delayed batches cannot move it further than this."""
-    return min(max(time, received - EARLIEST_MS), received + LATEST_MS)
+    if received - EARLIEST_MS <= time <= received + LATEST_MS:
+        return time
+    return received - EARLIEST_MS if time < received else received + LATEST_MS
 
 
-def message_facts(event: Event, call: str, name: str | None, form: Mapping[str, str]) -> str:
+def message_facts(event: KnownEvent, form: Mapping[str, str]) -> str:
     """What tells one message from another: its id; without one, what it says.
 
     Call and name belong to it, because a user transformation may make several events of one message.
     """
+    name = (as_text(event.event) or "") if type(event) is Track else ""
     message_id = as_text(event.message_id)
     if message_id is not None:
-        return SEPARATOR.join((call, name or "", message_id))
+        return f"{type(event).__name__}{SEPARATOR}{name}{SEPARATOR}{message_id}"
     said = (as_text(event.anonymous_id) or "", as_text(event.user_id) or "")
-    return SEPARATOR.join((call, name or "", "", *said, form.get("EventDate", ""), form.get("PageUrl", "")))
+    facts = (type(event).__name__, name, "", *said, form.get("EventDate", ""), form.get("PageUrl", ""))
+    return SEPARATOR.join(facts)

@@ -39,8 +39,8 @@ _PUBLIC_IPV4: Final = re.compile(
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _ZEROED_ID: Final = frozenset("0-")
 _CENT: Final = Decimal("0.01")
-_FIRST_YEAR: Final = 2000
-_LAST_YEAR: Final = 2200
+FIRST_YEAR: Final = 2000
+LAST_YEAR: Final = 2200
 _MILLISECONDS: Final = 100_000_000_000
 _OLD: Final = timedelta(days=88)
 _LONGEST_LOCAL_PART: Final = 256
@@ -147,7 +147,7 @@ def date(value: Any) -> str | None:
         if isinstance(value, str):
             text = value.strip()
             moment = datetime.fromisoformat(text)
-            if not _FIRST_YEAR <= moment.year < _LAST_YEAR:
+            if not FIRST_YEAR <= moment.year < LAST_YEAR:
                 return None
             if text[10:11] == "T" and moment.tzinfo is not None:
                 return text
@@ -158,7 +158,7 @@ def date(value: Any) -> str | None:
         moment = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return None
-    if not _FIRST_YEAR <= moment.year < _LAST_YEAR:
+    if not FIRST_YEAR <= moment.year < LAST_YEAR:
         return None
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

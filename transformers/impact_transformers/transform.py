@@ -38,7 +38,17 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     """What becomes of an event as far as it is known without its visit, and the question that would tell the rest."""
 
     outcome: Outcome
-    question: Question | None = None
+    event: KnownEvent | None = None
+    destination: Destination | None = None
+
+    @property
+    def question(self) -> Question | None:
+        """What the event has to ask or tell the sessions; None for nothing at all. Worked out at each look."""
+        if self.event is None or self.destination is None:
+            return None
+        if isinstance(self.outcome, Send):
+            return _question(self.event, self.outcome.request, self.destination)
+        return _bare_question(self.event, self.destination)
 
 
 def transform(
@@ -66,7 +76,7 @@ def prepare(event: AnyEvent, destination: AnyDestination, message: Mapping[str, 
     kind = conversion_kind(event, static) if isinstance(event, Track) else None
     skip = None if static.lets_all_pass else _gate(event, kind, static, message)
     if skip is not None:
-        return Draft(skip, None if skip.reason is Reason.CONSENT_DENIED else _bare_question(event, static))
+        return Draft(skip) if skip.reason is Reason.CONSENT_DENIED else Draft(skip, event, static)
     try:
         if kind is not None and isinstance(event, Track):
             request: Request = assemble_conversion(event, kind, static, message)
@@ -75,8 +85,8 @@ def prepare(event: AnyEvent, destination: AnyDestination, message: Mapping[str, 
     except RefusalError as refusal:
         if refusal.parameter is None:
             refusal = locate(refusal, trace_event(event, kind, static, message))
-        return Draft(refusal.as_reject(), _bare_question(event, static))
-    return Draft(Send(request, static.config, _notices(event, request)), _question(event, request, static))
+        return Draft(refusal.as_reject(), event, static)
+    return Draft(Send(request, static.config, _notices(event, request)), event, static)
 
 
 def conclude(draft: Draft, visit: Visit = NO_VISIT) -> Outcome:
@@ -112,29 +122,30 @@ def _with_visit(request: Request, visit: Visit) -> Request:
 
 
 def _question(event: KnownEvent, request: Request, destination: Destination) -> Question | None:
-    """What the event has to ask or tell the sessions; None for nothing at all."""
+    """The question of an event that is sent."""
     rules, form = destination.clicks, request.form
-    order = type(request) is Conversion
-    key = None if order or type(event) is Identify else click_key(event, form, rules)
+    order, identifies = type(request) is Conversion, type(event) is Identify
+    key = None if order or identifies else click_key(event, form, rules)
     click_id = form.get("ClickId") if rules.remembers else None
     anonymous_id, user_id = as_text(event.anonymous_id), as_text(event.user_id)
     known = anonymous_id is not None or user_id is not None
     asks = rules.remembers and known and click_id is None
-    joins = rules.remembers and type(event) is Identify and anonymous_id is not None and user_id is not None
+    joins = rules.remembers and identifies and anonymous_id is not None and user_id is not None
     if key is None and not order and not asks and not joins and (click_id is None or not known):
         return None
-    return _make_question(event, form, destination, (key, click_id), asks=asks, joins=joins, order=order)
+    ids = anonymous_id, user_id
+    return _make_question(event, form, destination, (key, click_id), ids, asks=asks, joins=joins, order=order)
 
 
 def _bare_question(event: KnownEvent, destination: Destination) -> Question | None:
     """The click id of an event that is not sent: the visitor clicked all the same, and an order may follow."""
-    anonymous = as_text(event.anonymous_id) is None and as_text(event.user_id) is None
-    if anonymous or not destination.clicks.remembers:
+    ids = as_text(event.anonymous_id), as_text(event.user_id)
+    if ids == (None, None) or not destination.clicks.remembers:
         return None
     click_id = landing_click_id(event, destination.clicks)
     if click_id is None:
         return None
-    return _make_question(event, {}, destination, (None, click_id), asks=False, joins=False, order=False)
+    return _make_question(event, {}, destination, (None, click_id), ids, asks=False, joins=False, order=False)
 
 
 def _make_question(
@@ -142,33 +153,31 @@ def _make_question(
     form: Mapping[str, str],
     destination: Destination,
     click: tuple[str | None, str | None],
+    ids: tuple[str | None, str | None],
     *,
     asks: bool,
     joins: bool,
     order: bool,
 ) -> Question:
-    """Put the question together; ``click`` is the key of a candidate and the click id that the event carries."""
+    """Put the question together: the key of a candidate and the click id it carries, the anonymous and the user id."""
     rules = destination.clicks
     received = milliseconds(event.received_at)
     time = milliseconds(form.get("EventDate") or event.timestamp or event.original_timestamp)
     if received is not None:
         time = received if time is None else clamp(time, received)
-    name = as_text(event.event) if isinstance(event, Track) else None
     return Question(
-        program=rules.program,
-        message=message_facts(event, type(event).__name__, name, form),
-        time=time,
-        received=received,
-        key=click[0],
-        click_id=click[1],
-        anonymous_id=as_text(event.anonymous_id),
-        user_id=as_text(event.user_id),
-        asks=asks,
-        joins=joins,
-        order=order,
-        window_ms=rules.window_ms,
-        referral_ms=rules.referral_ms,
-        first=rules.first,
+        rules.program,
+        message_facts(event, form),
+        time,
+        received,
+        *click,
+        *ids,
+        asks,
+        joins,
+        order,
+        rules.window_ms,
+        rules.referral_ms,
+        rules.first,
     )
 
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -29,11 +29,17 @@ SCHEMA_VERSION: Final = 1
 SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS journal (id INTEGER PRIMARY KEY, generation INTEGER NOT NULL, claims BLOB, answers BLOB);
 CREATE TABLE IF NOT EXISTS identities (id BLOB PRIMARY KEY, generation INTEGER NOT NULL, known BLOB) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS identities_by_generation ON identities (generation);
 PRAGMA user_version = {SCHEMA_VERSION};
+"""
+REMEMBER: Final = """
+INSERT INTO identities VALUES (?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET generation = excluded.generation, known = excluded.known
 """
 KEY_BYTES: Final = 15
 LENGTH_BYTES: Final = 2
+"""Of a value in the journal; the largest is a claim with all its windows, far below what two bytes can tell."""
+
+_LENGTHS: Final = tuple(length.to_bytes(LENGTH_BYTES) for length in range(1024))
 IDENTITY_BYTES: Final = 256
 """What a changed identity counts for in the limit below; few are larger."""
 
@@ -43,7 +49,10 @@ UNSAVED_LIMIT: Final = 256 * 1024 * 1024
 TICK_SECONDS: Final = 1.0
 FREE_SECONDS: Final = 0.002
 EXPIRED_ROWS: Final = 500
-"""Rows deleted at a time when a generation runs out, so that no commit waits for long."""
+"""Rows of the journal deleted at a time when a generation runs out, so that no commit waits for long."""
+
+SWEEPS: Final = 256
+"""In how many parts the identities are searched for expired ones: by the first byte of the digest."""
 
 Durability: TypeAlias = Literal["power", "process"]
 SYNCHRONOUS: Final[dict[Durability, str]] = {"power": "FULL", "process": "NORMAL"}
@@ -147,7 +156,7 @@ class EmbeddedStore:
         self._waiters: list[asyncio.Future[None]] = []
         self._wanted = asyncio.Event()
         self._stopping = False
-        self._sweeping = True
+        self._sweep_from = 0
 
     async def decide(self, queries: Sequence[Query]) -> list[Answer]:
         """See the port."""
@@ -216,16 +225,17 @@ class EmbeddedStore:
     async def run(self) -> None:
         """Commit what waits as soon as it waits, and expire what has run out, until :meth:`stop`."""
         loop = asyncio.get_running_loop()
-        tick = loop.time()
+        expired = loop.time()
+        alarm = loop.call_at(expired + TICK_SECONDS, self._wanted.set)
         while not self._stopping:
-            try:
-                async with asyncio.timeout_at(tick + TICK_SECONDS):
-                    await self._wanted.wait()
-            except TimeoutError:
-                tick = loop.time()
-                await self._expire()
+            await self._wanted.wait()
             self._wanted.clear()
             await self._commit()
+            if loop.time() - expired >= TICK_SECONDS:
+                expired = loop.time()
+                await self._expire()
+                alarm = loop.call_at(expired + TICK_SECONDS, self._wanted.set)
+        alarm.cancel()
         await self._commit()
 
     def stop(self) -> None:
@@ -253,12 +263,10 @@ class EmbeddedStore:
     def _advance(self) -> None:
         journal, clicks = self._generations()
         engine = self._engine
-        advanced = [
-            engine.claims.advance(journal),
-            engine.answers.advance(journal),
-            engine.identities.advance(clicks),
-        ]
-        self._sweeping = self._sweeping or any(advanced)
+        expired = engine.claims.advance(journal)
+        engine.answers.advance(journal)
+        if engine.identities.advance(clicks) or expired:
+            self._sweep_from = 0
 
     def _enqueue(self, changes: Changes) -> None:
         """Let the changes go into the next commit; the oldest give way when the disk has not taken any for long."""
@@ -323,8 +331,10 @@ class EmbeddedStore:
                 run.execute(
                     "INSERT INTO journal (generation, claims, answers) VALUES (?, ?, ?)", (journal, claims, answers)
                 )
-            run.executemany("INSERT OR REPLACE INTO identities VALUES (?, ?, ?)", kept)
-            run.executemany("DELETE FROM identities WHERE id = ?", gone)
+            if kept:
+                run.executemany(REMEMBER, kept)
+            if gone:
+                run.executemany("DELETE FROM identities WHERE id = ?", gone)
 
     async def _expire(self) -> None:
         """Let go of what has run out, a little at a time."""
@@ -332,26 +342,27 @@ class EmbeddedStore:
         engine = self._engine
         for table in (engine.claims, engine.answers, engine.identities):
             table.free(FREE_SECONDS)
-        if self._sweeping:
-            try:
-                self._sweeping = await asyncio.to_thread(self._sweep)
-            except sqlite3.Error:
-                # The next commit meets the same trouble, and reports it to somebody who waits.
-                self._sweeping = True
+        if self._sweep_from < SWEEPS:
+            # A commit meets the same trouble, and reports it to somebody who waits.
+            with suppress(sqlite3.Error):
+                await asyncio.to_thread(self._sweep)
 
-    def _sweep(self) -> bool:
-        """In a thread: delete some rows of expired generations; tells whether there may be more."""
+    def _sweep(self) -> None:
+        """In a thread: delete some rows of expired generations."""
         journal, clicks = self._generations()
         with self._transaction() as run:
             rows = run.execute(
                 "DELETE FROM journal WHERE generation < ? AND id IN (SELECT id FROM journal ORDER BY id LIMIT ?)",
                 (journal - GENERATIONS, EXPIRED_ROWS),
             ).rowcount
-            known = run.execute(
-                "DELETE FROM identities WHERE id IN (SELECT id FROM identities WHERE generation < ? LIMIT ?)",
-                (clicks - GENERATIONS, EXPIRED_ROWS),
-            ).rowcount
-        return EXPIRED_ROWS in (rows, known)
+            part = self._sweep_from
+            run.execute(
+                "DELETE FROM identities WHERE id >= ? AND (id < ? OR ? = 256) AND generation < ?",
+                (bytes([part]), bytes([(part + 1) % SWEEPS]), part + 1, clicks - GENERATIONS),
+            )
+        # The journal's turn comes again until nothing is left; the identities wait so long.
+        if rows < EXPIRED_ROWS:
+            self._sweep_from += 1
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -368,9 +379,7 @@ class EmbeddedStore:
 
 def _packed(entries: Mapping[bytes, bytes]) -> bytes:
     """Entries in a row: key, length of the value, value."""
-    return b"".join(
-        [part for key, value in entries.items() for part in (key, len(value).to_bytes(LENGTH_BYTES), value)]
-    )
+    return b"".join([part for key, value in entries.items() for part in (key, _LENGTHS[len(value)], value)])
 
 
 def _entries(packed: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -90,27 +90,27 @@ class Engine:
     def write(self, queries: Sequence[Query]) -> list[Answer]:
         """Decide about the candidates and write all clicks and joins; answers of asking events are still open."""
         found = []
+        kept = self.answers.get
         for query in queries:
-            answer = self._kept(query) if query.keeps else None
-            if answer is None:
-                answer = NOTHING if query.key is None else self._claim(query, query.key)
-                if query.click_id is not None:
-                    self._record(query, query.click_id)
-                if query.joins:
-                    self._join(query)
-            found.append(answer)
+            raw = kept(query.owner) if query.keeps else None
+            if raw is not None:
+                found.append(_unpacked(raw))
+                continue
+            found.append(NOTHING if query.key is None else self._claim(query, query.key))
+            if query.click_id is not None:
+                self._record(query, query.click_id)
+            if query.joins:
+                self._join(query)
         return found
 
     def read(self, queries: Sequence[Query], answers: list[Answer]) -> None:
         """Answer the asking events, in place, and keep the answers with their messages."""
         for index, query in enumerate(queries):
-            if not query.keeps or answers[index].replayed:
+            if not query.keeps:
                 continue
-            # The same message may stand twice in a batch; the first one's answer is kept by now.
-            answer = self._kept(query) or answers[index]
-            if not answer.replayed:
-                answer = self._answer(query, answer)
-            answers[index] = answer
+            answer = answers[index]
+            raw = self.answers.get(query.owner) if answer.replayed else None
+            answers[index] = self._answer(query, answer) if raw is None else _unpacked(raw)
 
     def forget(self, identities: Sequence[bytes]) -> int:
         """Delete what is known of the identities; returns how many were known."""
@@ -122,12 +122,6 @@ class Engine:
             self._changes.identities[identity] = None
         return forgotten
 
-    def _kept(self, query: Query) -> Answer | None:
-        raw = self.answers.get(query.owner)
-        if raw is None:
-            return None
-        return Answer(_KINDS[raw[:1]], raw[1:].decode() or None, replayed=True)
-
     def _answer(self, query: Query, answer: Answer) -> Answer:
         click_id = self._choose(query) if query.asks else None
         if query.order and click_id is None:
@@ -135,7 +129,10 @@ class Engine:
         raw = b""
         if click_id is not None or answer.decision is not None:
             raw = _LETTERS[answer.decision] + (click_id or "").encode()
-        self.answers.put(query.owner, raw)
+        kept = self.answers.add(query.owner, raw)
+        if kept is not None:
+            # The same message stands twice in the batch.
+            return _unpacked(kept)
         self._changes.answers[query.owner] = raw
         if click_id is None:
             return answer
@@ -246,6 +243,13 @@ class Engine:
 
 
 NOTHING: Final = Answer()
+KNOWN_NOTHING: Final = Answer(replayed=True)
+
+
+def _unpacked(raw: bytes) -> Answer:
+    if not raw:
+        return KNOWN_NOTHING
+    return Answer(_KINDS[raw[:1]], raw[1:].decode() or None, replayed=True)
 
 
 def with_click(clicks: Sequence[tuple[int, str]], time: int, click_id: str) -> list[tuple[int, str]]:

@@ -54,6 +54,19 @@ class Table:
             self._size += 1
         young[key] = value
 
+    def add(self, key: bytes, value: bytes) -> bytes | None:
+        """Write the value under a key that has none; else leave it, and return what it has."""
+        shard = self._shards[key[0] & self._mask]
+        for held in shard:
+            found = held.get(key)
+            if found is not None:
+                return found
+        if self._size >= self.capacity:
+            self._evict(shard)
+        self._size += 1
+        shard[0][key] = value
+        return None
+
     def pop(self, key: bytes) -> bool:
         """Remove the key; tells whether it was there."""
         found = any(held.pop(key, None) is not None for held in self._shards[key[0] & self._mask])
