@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -103,6 +104,7 @@ async def _run(options: argparse.Namespace, console: Console) -> None:
         await router.wait_for_features()
         results, delivered, latencies = await _send(router, day, console)
     _tell(day, results, delivered, latencies, console)
+    await _tell_sessions(options.operator_port, console)
     await _tell_arrivals(options.impact_port, console)
 
 
@@ -168,6 +170,26 @@ def _row(event: dict[str, Any], result: JobResult) -> tuple[str, str, str]:
         return call, str(result.request.get("endpointPath")), ""
     reason = result.error.rpartition("(")[2].partition(")")[0]
     return call, "filtered" if result.status == 298 else "rejected", reason
+
+
+async def _tell_sessions(port: int, console: Console) -> None:
+    """Tell what the session state made of the day, from the service's own metrics."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as response:
+        metrics = await response.text()
+    found = {
+        (name, label): int(float(value))
+        for name, label, value in re.findall(
+            r'^impact_plugin_(\w+?)(?:_total)?(?:{\w+="(\w+)"})? ([0-9.e+]+)$', metrics, re.MULTILINE
+        )
+    }
+    clicks = {kind: found.get(("click_decisions", kind), 0) for kind in ("new", "repeat")}
+    orders = {kind: found.get(("orders", kind), 0) for kind in ("carried", "stitched", "without")}
+    console.print(f"clicks: {clicks['new']} unique, {clicks['repeat']} repeated")
+    console.print(
+        f"orders, leads and installs: {orders['carried']} brought their click id, {orders['stitched']} were stitched "
+        f"to an earlier click, {orders['without']} have none "
+        f"({found.get(('late_clicks', ''), 0)} of them came before their click)"
+    )
 
 
 async def _tell_arrivals(port: int, console: Console) -> None:

@@ -68,12 +68,13 @@ class Digests:
             None if user_id is None else self.of_identity("user", program, user_id),
         )
 
-    def query(self, question: Question, now: int) -> Query:
-        """The question in digests, its time settled; ``now`` is in milliseconds since 1970."""
+    def query(self, question: Question, now: int | None) -> Query:
+        """The question in digests, its time settled; ``now`` is in milliseconds, None for the events of a file."""
         program, time = question.program, question.time
-        if question.received is None:
-            time = now if time is None else clamp(time, now)
-        assert time is not None  # noqa: S101 - a question with a time of reception has a time
+        if time is None:
+            time = now or 0
+        elif question.received is None and now is not None:
+            time = clamp(time, now)
         anonymous, user = self.identities(program, question.anonymous_id, question.user_id)
         return Query(
             self.of(f"message{SEPARATOR}{program}{SEPARATOR}{question.message}"),

@@ -8,6 +8,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 EVENTS = 3822
+CANDIDATES = 267
+"""Page Loads whose URL carries a click id, spoilt ones left out."""
+
+VISITORS = 160
+"""At least so many visitors come with a click id of their own."""
+
+CONVERSIONS = 178
+AFTER_LANDING = 72
+"""Orders of visitors who came from a partner before; see the table in tools/make_day.py."""
 
 
 def free_ports(number: int) -> list[str]:
@@ -36,6 +45,15 @@ def test_the_day_adds_up() -> None:
     assert sum(rows[:-1]) == EVENTS
     assert "answered 400" not in done.stdout
     assert re.search(r"178 Conversions answered\s+200", done.stdout)
+    told = " ".join(done.stdout.split())
+    clicks = re.search(r"clicks: (\d+) unique, (\d+) repeated", told)
+    orders = re.search(r"(\d+) brought their click id, (\d+) were stitched to an earlier click, (\d+) have none", told)
+    assert clicks is not None
+    assert orders is not None
+    assert CANDIDATES == sum(map(int, clicks.groups()))
+    assert int(clicks[1]) >= VISITORS
+    assert CONVERSIONS == sum(map(int, orders.groups()))
+    assert int(orders[1]) + int(orders[2]) >= AFTER_LANDING
 
 
 def test_a_port_in_use_is_told() -> None:

@@ -395,3 +395,57 @@ def test_an_empty_configuration_of_a_body_is_told_as_the_service_would(
     with pytest.raises(InputError, match="accountSID: is required"):
         run(write("body.json", body))
     assert "IRdemoAccount" not in capsys.readouterr().out
+
+
+def story(page: dict[str, Any], order: dict[str, Any]) -> list[dict[str, Any]]:
+    """A landing, its repeat, the landing once more, a stranger's page, and the order of the one who landed."""
+    landing = {**page, "properties": {"url": "https://shop.example.com/?im_ref=CLICK-1"}}
+    repeat = {**landing, "messageId": "m-repeat", "timestamp": "2026-09-10T10:20:00.000Z"}
+    stranger = {**page, "messageId": "m-stranger", "anonymousId": "a-2"}
+    return [landing, repeat, landing, stranger, {**order, "timestamp": "2026-09-10T10:30:00.000Z"}]
+
+
+def test_json_tells_the_decision_and_why(
+    capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any], order: dict[str, Any]
+) -> None:
+    """The key, the window, the event that opened it, and the event that brought the click id of an order."""
+    run("--format", "json", write("events.json", story(page, order)))
+    new, repeat, again, stranger, stitched = (one["visit"] for one in explained(capsys))
+    opener = {"event": 1, "messageId": "m-page"}
+
+    assert ("new", ["IRdemoAccount", "23224", "visitor=a-1", "click_id=CLICK-1"]) == (new["decision"], new["key"])
+    assert ("2026-09-10T10:00:00Z", "2026-09-10T10:30:00Z", opener) == (new["start"], new["end"], new["opener"])
+    assert ("repeat", "2026-09-10T10:50:00Z", opener) == (repeat["decision"], repeat["end"], repeat["opener"])
+    assert ("new", True, opener) == (again["decision"], again["replayed"], again["opener"])
+    assert (None, True, None) == (stranger["decision"], stranger["asked"], stranger["click_id"])
+    assert ("CLICK-1", opener) == (stitched["click_id"], stitched["clicked"])
+
+
+def test_the_table_tells_the_decision_in_sentences(
+    capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any], order: dict[str, Any]
+) -> None:
+    """An operator who asks why something was not a click reads it, without a person's address in it."""
+    landing, *others = story(page, order)
+    person = {**landing, "anonymousId": "jane@example.com", "messageId": "m-jane"}
+    run(write("events.json", [landing, *others, person]))
+    told = capsys.readouterr().out
+
+    assert "click new: no click of this key before it within its window" in told
+    assert "click repeat: within the window 2026-09-10T10:00:00Z to 2026-09-10T10:50:00Z opened by event 1" in told
+    assert "click new: the same message was here before" in told
+    assert "click key: IRdemoAccount · 23224 · visitor=a-1 · click_id=CLICK-1" in told
+    assert "no click id: this visitor clicked nothing before the event, within the referral window" in told
+    assert "click id CLICK-1: remembered, brought by event 1 (messageId m-page)" in told
+    assert "jane" not in told
+
+
+def test_a_dropped_repeat_is_told_as_the_service_would(
+    capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any], order: dict[str, Any]
+) -> None:
+    """With ``repeatedClicks`` drop the repeat is filtered, and its story says why."""
+    config = {"accountSID": "IRx", "apiKey": SECRET, "campaignId": "1", "repeatedClicks": "drop"}
+    run("-f", "json", "-d", write("config.json", config), write("events.json", story(page, order)))
+    new, repeat, *_ = explained(capsys)
+
+    assert ("send", "clicks") == (new["outcome"], new["endpoint_path"])
+    assert ("skip", "repeated_click", "repeat") == (repeat["outcome"], repeat["reason"], repeat["visit"]["decision"])

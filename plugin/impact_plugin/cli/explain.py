@@ -19,6 +19,7 @@ from rich.text import Text
 
 from impact_plugin.errors import ImpactPluginError
 from impact_plugin.manifest import load_manifest
+from impact_plugin.offline import Earlier, OfflineSessions, Story
 from impact_plugin.settings import ImpactSettings, load_settings
 from impact_plugin.wire import FORM_TYPE
 from impact_transformers import (
@@ -26,6 +27,8 @@ from impact_transformers import (
     AnyDestination,
     ConfigurationError,
     Conversion,
+    Decision,
+    Event,
     Explanation,
     Reason,
     Reject,
@@ -35,13 +38,14 @@ from impact_transformers import (
     compile_destination,
     decode_event,
     decode_object,
+    prepare,
 )
 from impact_transformers import (
     explain as explain_event,
 )
 from impact_transformers.configuration import VARIABLE_PREFIX
 from impact_transformers.events import UNREADABLE
-from impact_transformers.normalize import redact_emails
+from impact_transformers.normalize import as_text, redact_emails
 
 Format = Literal["table", "json", "curl"]
 
@@ -66,6 +70,14 @@ class Subject(msgspec.Struct, frozen=True):
     config: dict[str, Any] | None = None
 
 
+class _Explained(msgspec.Struct, frozen=True):
+    """One event, its outcome, and what the events before it in the file had to do with it."""
+
+    number: int
+    explanation: Explanation
+    story: Story
+
+
 class _Routed(msgspec.Struct, frozen=True):
     """An element of a router's batch."""
 
@@ -86,7 +98,9 @@ def explain(
     format: Annotated[Format, Parameter(name=["--format", "-f"])] = "table",  # noqa: A002 - the option's name
     config: Path | None = None,
 ) -> int:
-    """Show the request that each event becomes, and where every parameter came from.
+    """Show the request that each event becomes, where every parameter came from, and why a click is one.
+
+    The events are taken as the whole traffic, in order: earlier ones decide about clicks and click ids of later ones.
 
     Exit code 0: every event became a request or was filtered; 1: at least one was rejected; 2: nothing could be read.
 
@@ -107,23 +121,27 @@ def explain(
     given = _read_config(destination) if destination is not None else None
     compiled: dict[bytes, AnyDestination] = {}
     printer = {"table": _print_table, "json": _print_json, "curl": _print_curl}[format]
+    sessions = OfflineSessions()
     rejected = False
     for number, subject in enumerate(_subjects(_read(file)), 1):
         chosen = next(config for config in (given, subject.config, DEMONSTRATION) if config is not None)
         key = msgspec.json.encode(chosen)
         if key not in compiled:
             compiled[key] = _compile(chosen)
-        explanation = _explain_one(subject.message, compiled[key])
-        rejected = rejected or isinstance(explanation.outcome, Reject)
-        printer(number, explanation, settings.impact)
+        explained = _explain_one(number, subject.message, compiled[key], sessions)
+        rejected = rejected or isinstance(explained.explanation.outcome, Reject)
+        printer(explained, settings.impact)
     return REJECTED if rejected else 0
 
 
-def _explain_one(raw: msgspec.Raw, destination: AnyDestination) -> Explanation:
+def _explain_one(number: int, raw: msgspec.Raw, destination: AnyDestination, sessions: OfflineSessions) -> _Explained:
     try:
-        return explain_event(decode_event(raw), destination, decode_object(raw))
+        event, message = decode_event(raw), decode_object(raw)
     except UndecodableEventError as error:
-        return Explanation(Reject(Reason.UNDECODABLE_EVENT, str(error)))
+        return _Explained(number, Explanation(Reject(Reason.UNDECODABLE_EVENT, str(error))), Story())
+    message_id = as_text(event.message_id) if isinstance(event, Event) else None
+    visit, story = sessions.visit(prepare(event, destination, message).question, Earlier(number, message_id))
+    return _Explained(number, explain_event(event, destination, message, visit), story)
 
 
 def _compile(config: dict[str, Any]) -> AnyDestination:
@@ -192,8 +210,9 @@ def _unwrap(raw: msgspec.Raw) -> Iterator[Subject]:
         yield Subject(item.message, destination.get("Config"))
 
 
-def _print_table(number: int, explanation: Explanation, impact: ImpactSettings) -> None:
+def _print_table(explained: _Explained, impact: ImpactSettings) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    number, explanation = explained.number, explained.explanation
     outcome = explanation.outcome
     if isinstance(outcome, Send):
         console.print(
@@ -209,6 +228,8 @@ def _print_table(number: int, explanation: Explanation, impact: ImpactSettings) 
     if isinstance(outcome, Reject):
         place = f"{outcome.parameter} from {outcome.path or 'the mapping'}  " if outcome.parameter else ""
         console.print(Text(f"  {place}fix: {outcome.fix}"))
+    for line in _told(explained.story):
+        console.print(Text(f"  {redact_emails(line)}", style="cyan"))
     table = Table("parameter", "value", "from", "rule", "tried", show_edge=False, pad_edge=False)
     for step in explanation.steps:
         if step.value is None and not any(one.refused for one in step.tries):
@@ -224,7 +245,31 @@ def _print_table(number: int, explanation: Explanation, impact: ImpactSettings) 
     console.print()
 
 
-def _print_json(number: int, explanation: Explanation, impact: ImpactSettings) -> None:
+def _told(story: Story) -> Iterator[str]:
+    """What the sessions decided, and why, in sentences."""
+    if story.decision is not None:
+        window = f"the window {story.start} to {story.end}"
+        opener = "" if story.opener is None else f" opened by {_named(story.opener)}"
+        if story.replayed:
+            yield f"click {story.decision}: the same message was here before; {window}{opener}"
+        elif story.decision is Decision.NEW:
+            yield f"click new: no click of this key before it within its window; it opens {window}"
+        else:
+            yield f"click repeat: within {window}{opener}"
+        yield f"click key: {' · '.join(story.key)}"
+    if story.click_id is not None:
+        source = "" if story.clicked is None else f" by {_named(story.clicked)}"
+        yield f"click id {story.click_id}: remembered, brought{source}"
+    elif story.asked:
+        yield "no click id: this visitor clicked nothing before the event, within the referral window"
+
+
+def _named(earlier: Earlier) -> str:
+    return f"event {earlier.event}" + ("" if earlier.message_id is None else f" (messageId {earlier.message_id})")
+
+
+def _print_json(explained: _Explained, impact: ImpactSettings) -> None:
+    number, explanation = explained.number, explained.explanation
     outcome = explanation.outcome
     shown: dict[str, Any] = {"event": number, "outcome": _name(outcome)}
     if isinstance(outcome, Send):
@@ -240,6 +285,7 @@ def _print_json(number: int, explanation: Explanation, impact: ImpactSettings) -
         shown |= {"reason": outcome.reason, "detail": redact_emails(outcome.detail)}
     if isinstance(outcome, Reject):
         shown |= {"parameter": outcome.parameter, "path": outcome.path, "fix": outcome.fix}
+    shown["visit"] = explained.story
     steps = msgspec.to_builtins(explanation.steps)
     print(
         redact_emails(
@@ -251,8 +297,8 @@ def _print_json(number: int, explanation: Explanation, impact: ImpactSettings) -
     )
 
 
-def _print_curl(number: int, explanation: Explanation, impact: ImpactSettings) -> None:
-    outcome = explanation.outcome
+def _print_curl(explained: _Explained, impact: ImpactSettings) -> None:
+    number, outcome = explained.number, explained.explanation.outcome
     if not isinstance(outcome, Send):
         print(f"# event {number}: {_name(outcome)} {outcome.reason}: {redact_emails(outcome.detail)}")
         return
