@@ -16,8 +16,9 @@ from typing import Final
 import msgspec
 
 from impact_plugin.errors import StateUnavailableError
-from impact_plugin.store.base import Answer, Query, SessionStore, StoreUnavailableError
+from impact_plugin.store.base import CALL_SIZE, Answer, Query, SessionStore, StoreUnavailableError
 from impact_plugin.telemetry import (
+    RequestFault,
     SessionsDecided,
     StateFailed,
     StateMeasured,
@@ -128,7 +129,10 @@ class Sessions:
         if not asked:
             return [NO_VISIT] * len(questions)
         started = perf_counter()
-        queries = [query(question, now) for question in asked]
+        queries = [query(question, now) for question in asked[:CALL_SIZE]]
+        for start in range(CALL_SIZE, len(asked), CALL_SIZE):
+            await asyncio.sleep(0)
+            queries += [query(question, now) for question in asked[start : start + CALL_SIZE]]
         answers, alone = await self._decide(queries)
         self._report(asked, answers, perf_counter() - started, alone=alone)
         found = iter([_visit(answer, alone=alone) for answer in answers])
@@ -157,6 +161,8 @@ class Sessions:
                 self._telemetry.emit(await _measured(self._store))
             except StoreUnavailableError as error:
                 self._failed(error)
+            except Exception as error:  # noqa: BLE001 - the border of the watch: a defect in one look must not end it
+                self._telemetry.emit(RequestFault("state", type(error).__name__, error))
             self._lose_patience()
 
     async def _decide(self, queries: Sequence[Query]) -> tuple[list[Answer], bool]:

@@ -303,7 +303,7 @@ class EmbeddedStore:
         if rows:
             try:
                 await asyncio.to_thread(self._write, rows)
-            except sqlite3.Error as error:
+            except Exception as error:  # noqa: BLE001 - the border of the thread: whatever it met, those who wait must hear
                 failure = StoreUnavailableError(f"the session state cannot be written: {error}")
                 self._waiting[:0] = rows
                 self._waiting_bytes += sum(row.size for row in rows)
