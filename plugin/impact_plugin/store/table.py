@@ -16,6 +16,8 @@ SHARD_SIZE: Final = 4096
 GENERATIONS: Final = 4
 """Into how many generations a retention is divided: an entry lives at least that long and at most a quarter longer."""
 
+FREED_AT_ONCE: Final = 1000
+
 
 class Table:
     """``bytes`` to ``bytes``; keys must be digests, whose first byte chooses the shard."""
@@ -95,10 +97,14 @@ class Table:
         return True
 
     def free(self, seconds: float) -> None:
-        """Free memory of expired generations for about so long."""
+        """Free memory of expired generations for about so long: letting go of a whole dict at once takes longer."""
         deadline = perf_counter() + seconds
         while self._expired and perf_counter() < deadline:
-            self._expired.pop()
+            held = self._expired[-1]
+            for _ in range(min(FREED_AT_ONCE, len(held))):
+                held.popitem()
+            if not held:
+                self._expired.pop()
 
     def _evict(self, shard: list[dict[bytes, bytes]]) -> None:
         """Drop the oldest entry of the shard, or of the next one that has any."""
