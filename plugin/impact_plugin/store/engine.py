@@ -185,10 +185,11 @@ class Engine:
         owners = [identity for identity in (query.anonymous, query.user) if identity is not None]
         if query.anonymous is not None:
             owners += _joined(self._recall(query.anonymous).users, query.time)
-        for identity in dict.fromkeys(owners):
-            self._remember(identity, query.time, click_id)
+        missed = [self._remember(identity, query.time, click_id) for identity in dict.fromkeys(owners)]
+        self.late_clicks += any(missed)
 
-    def _remember(self, identity: bytes, time: int, click_id: str) -> None:
+    def _remember(self, identity: bytes, time: int, click_id: str) -> bool:
+        """Write the click to one identity; tells whether an order of it went without."""
         known = self._recall(identity)
         clicks = with_click(known.clicks, time, click_id)
         if clicks != known.clicks:
@@ -196,7 +197,8 @@ class Engine:
         asked = self._without_click.get(identity)
         if asked is not None and time <= asked:
             del self._without_click[identity]
-            self.late_clicks += 1
+            return True
+        return False
 
     def _join(self, query: Query) -> None:
         """Note who the anonymous visitor is, and copy the clicks after which nobody else was identified there."""
@@ -208,9 +210,8 @@ class Engine:
             users = sorted([*known.users, (query.time, user)])[-NEWEST_USERS:]
             known = Remembered(known.clicks, users)
             self._put_identity(anonymous, known)
-        for time, click_id in known.clicks:
-            if user in _joined(known.users, time):
-                self._remember(user, time, click_id)
+        late = [self._remember(user, time, id_) for time, id_ in known.clicks if user in _joined(known.users, time)]
+        self.late_clicks += any(late)
 
     def _choose(self, query: Query) -> str | None:
         best: tuple[int, str] | None = None

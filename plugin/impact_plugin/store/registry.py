@@ -29,4 +29,10 @@ async def open_store(settings: StateSettings, now: Callable[[], float]) -> Async
         async with open_embedded(embedded, now) as store:
             yield store
         return
-    raise StateError("state.url: redis is not there yet")
+    try:
+        from impact_plugin.store.redis import RedisSettings, open_redis  # noqa: PLC0415 - an extra: most do without it
+    except ImportError as error:
+        raise StateError("state.url: a server needs the extra: pip install 'impact-plugin[redis]'") from error
+    server = RedisSettings(settings.url, capacities, retention, referral, settings.timeout_seconds)
+    async with open_redis(server) as shared:
+        yield shared
