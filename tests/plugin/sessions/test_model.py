@@ -1,0 +1,275 @@
+"""Same message, same answer, always: stateful tests of each backend against a reference that a reader can check.
+
+The reference keeps plain lists and never packs, shards, expires or forgets what it answered. Batches of random events,
+retries of any of them in any order and split, restarts, time going by, and two replicas on one server.
+"""
+
+import asyncio
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from redis import Redis
+
+from impact_plugin.store.base import NEWEST_CLICKS, Answer, Query, SessionStore
+from impact_plugin.store.embedded import EmbeddedSettings, open_embedded
+from impact_plugin.store.engine import Capacities
+from impact_plugin.store.redis import RedisSettings, open_redis
+from impact_transformers import Decision, Secret
+
+MINUTE = 60_000
+NOON = 1_789_000_000_000
+RETENTION = 96 * 3600.0
+MEMORY = 30 * 86400.0
+Given = tuple[Decision | None, str | None]
+
+minutes = st.integers(-40, 200)
+visitors = st.sampled_from(["a", "b", "c"])
+users = st.sampled_from(["u", "v"])
+
+
+class Naive:
+    """The rules of the port, one after the other."""
+
+    def __init__(self) -> None:
+        self.windows: dict[bytes, list[list[Any]]] = {}
+        self.clicks: dict[bytes, list[tuple[int, str]]] = {}
+        self.users: dict[bytes, list[tuple[int, bytes]]] = {}
+        self.given: dict[bytes, Given] = {}
+
+    def decide(self, queries: Sequence[Query]) -> list[Given]:
+        """Write everything, then answer."""
+        decided = [self.given[one.owner] if one.owner in self.given else (self._write(one), None) for one in queries]
+        for one, (decision, _) in zip(queries, decided, strict=True):
+            if one.owner not in self.given:
+                self.given[one.owner] = (decision, self._choose(one) if one.asks else None)
+        return [self.given[one.owner] for one in queries]
+
+    def _write(self, one: Query) -> Decision | None:
+        decision = None if one.key is None else self._claim(one, one.key)
+        if one.click_id is not None:
+            joined = [user for _, user in self.users.get(one.anonymous or b"", []) if self._is(one, user, one.time)]
+            for identity in {one.anonymous, one.user, *joined} - {None}:
+                self._remember(identity, one.time, one.click_id)
+        if one.joins and one.anonymous is not None and one.user is not None:
+            noted = self.users.setdefault(one.anonymous, [])
+            noted[:] = sorted({*noted, (one.time, one.user)})[-8:]
+            for time, click_id in list(self.clicks.get(one.anonymous, [])):
+                if self._is(one, one.user, time):
+                    self._remember(one.user, time, click_id)
+        return decision
+
+    def _claim(self, one: Query, key: bytes) -> Decision:
+        windows = self.windows.setdefault(key, [])
+        if any(owner == one.owner for _, _, owner in windows):
+            return Decision.NEW
+        for window in reversed(windows):
+            if window[0] <= one.time < window[1]:
+                window[1] = max(window[1], one.time + one.window)
+                return Decision.REPEAT
+        windows.append([one.time, one.time + one.window, one.owner])
+        return Decision.NEW
+
+    def _is(self, one: Query, user: bytes, time: int) -> bool:
+        noted = self.users[one.anonymous or b""]
+        others = [at for at, other in noted if other != user and at > time]
+        return not others and any(at >= time for at, other in noted if other == user)
+
+    def _remember(self, identity: bytes | None, time: int, click_id: str) -> None:
+        clicks = self.clicks.setdefault(identity or b"", [])
+        merged = sorted({*clicks, (time, click_id)})
+        if len(merged) > len(clicks):
+            clicks[:] = [
+                one for at, one in enumerate(merged)
+                if at in {0, len(merged) - 1} or len({merged[at - 1][1], one[1], merged[at + 1][1]}) > 1
+            ][-NEWEST_CLICKS:]  # fmt: skip
+
+    def _choose(self, one: Query) -> str | None:
+        known = [
+            click
+            for identity in (one.anonymous, one.user)
+            for click in self.clicks.get(identity or b"", [])
+            if one.time - one.referral <= click[0] <= one.time
+        ]
+        if not known:
+            return None
+        return (min if one.first else max)(known, key=lambda click: click[0])[1]
+
+
+def digest(text: str) -> bytes:
+    """A digest as the service makes them."""
+    return hashlib.blake2b(text.encode(), digest_size=15).digest()
+
+
+@st.composite
+def events(draw: st.DrawFn) -> dict[str, Any]:
+    """An event's business with the sessions; its message is numbered by the machine."""
+    visitor = draw(st.none() | visitors)
+    user = draw(st.none() | users)
+    kind = draw(st.sampled_from(["landing", "bare landing", "order", "login", "carrier"]))
+    found: dict[str, Any] = {
+        "time": NOON + draw(minutes) * MINUTE,
+        "anonymous": None if visitor is None else digest(f"visitor {visitor}"),
+        "user": None if user is None else digest(f"user {user}"),
+        "referral": draw(st.sampled_from([20, 90, 10_000])) * MINUTE,
+        "first": draw(st.booleans()),
+    }
+    known = visitor is not None or user is not None
+    if kind in {"landing", "bare landing"}:
+        found |= {"key": digest(f"key {visitor or user} {draw(st.integers(0, 1))}"), "window": 30 * MINUTE}
+    if kind in {"landing", "carrier"}:
+        found |= {"click_id": draw(st.sampled_from(["A", "B", "C", "Ü", "E", "F", "G", "H", "I", "J"]))}
+    elif known:
+        found |= {"asks": True, "keeps": True, "order": kind == "order"}
+    if kind == "login" and visitor is not None and user is not None:
+        found |= {"joins": True}
+    return found
+
+
+class Machine(RuleBasedStateMachine):
+    """Sends batches, retries them, restarts, lets time go by; the store must agree with the reference."""
+
+    open_stores: ClassVar[Callable[["Machine"], list[AbstractAsyncContextManager[SessionStore]]]]
+    restarts: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = Path(tempfile.mkdtemp(prefix="model-"))
+        self.naive = Naive()
+        self.sent: list[Query] = []
+        self.now = NOON / 1000
+        self.turn = 0
+        self.stack = AsyncExitStack()
+        self.stores: list[SessionStore] = []
+
+    @initialize()
+    def begin(self) -> None:
+        """Open the store, or the stores."""
+        self.runner.run(self._open())
+
+    async def _open(self) -> None:
+        self.stack = AsyncExitStack()
+        self.stores = [await self.stack.enter_async_context(one) for one in type(self).open_stores(self)]
+
+    def _ask(self, queries: list[Query]) -> None:
+        """Ask one of the stores, in turn, and compare."""
+        self.turn += 1
+        answers: list[Answer] = self.runner.run(self.stores[self.turn % len(self.stores)].decide(queries))
+
+        assert self.naive.decide(queries) == [(one.decision, one.click_id) for one in answers]
+
+    @rule(batch=st.lists(events(), min_size=1, max_size=6))
+    def send(self, batch: list[dict[str, Any]]) -> None:
+        """Events that were not here before."""
+        queries = [Query(digest(f"message {len(self.sent) + n}"), **event) for n, event in enumerate(batch)]
+        self.sent += queries
+        self._ask(queries)
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        """Any of the earlier ones again, in any order, some twice, in one batch."""
+        self._ask(data.draw(st.lists(st.sampled_from(self.sent), min_size=1, max_size=8)))
+
+    @precondition(lambda self: self.sent)
+    @rule()
+    def retry_all(self) -> None:
+        """The whole history in one batch, the last first."""
+        self._ask(self.sent[::-1])
+
+    @precondition(lambda self: self.sent)
+    @rule(batch=st.lists(events(), min_size=1, max_size=3), data=st.data())
+    def mix(self, batch: list[dict[str, Any]], data: st.DataObject) -> None:
+        """A batch split differently: old and new together."""
+        old = data.draw(st.lists(st.sampled_from(self.sent), max_size=4))
+        new = [Query(digest(f"message {len(self.sent) + n}"), **event) for n, event in enumerate(batch)]
+        self.sent += new
+        self._ask(data.draw(st.permutations([*old, *new])))
+
+    @precondition(lambda self: self.restarts)
+    @rule()
+    def restart(self) -> None:
+        """Close and open: what was answered was on disk."""
+        self.runner.run(self.stack.aclose())
+        self.runner.run(self._open())
+
+    @precondition(lambda self: self.now < NOON / 1000 + RETENTION * 0.9)
+    @rule(hours=st.integers(1, 20))
+    def wait(self, hours: int) -> None:
+        """Time goes by, within the retention of the oldest decision."""
+        self.now = min(self.now + hours * 3600, NOON / 1000 + RETENTION)
+
+    @invariant()
+    def nothing_was_evicted(self) -> None:
+        """The promise holds below capacity; the test must stay there."""
+        for store in self.stores:
+            tally = self.runner.run(store.tally())
+
+            assert (0, 0) == (sum(tally.evicted.values()), tally.unsaved)
+
+    def teardown(self) -> None:
+        """Close everything."""
+        self.runner.run(self.stack.aclose())
+        self.runner.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def open_embedded_store(machine: Machine) -> list[AbstractAsyncContextManager[SessionStore]]:
+    """One store on the machine's folder and clock."""
+    capacities = Capacities(100_000, 100_000, 100_000)
+    chosen = EmbeddedSettings(machine.folder, capacities, RETENTION, MEMORY, 5, "process")
+    return [open_embedded(chosen, lambda: machine.now)]
+
+
+def run(machine: type[Machine], examples: int) -> None:
+    """Run the machine; the same examples every time."""
+    chosen = settings(
+        max_examples=examples, stateful_step_count=25, deadline=None, derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    run_state_machine_as_test(machine, settings=chosen)  # type: ignore[no-untyped-call]
+
+
+def test_the_embedded_store_never_changes_its_mind() -> None:
+    """Retries, splits, reorderings, restarts and time: the same message gets the same answer."""
+
+    class Embedded(Machine):
+        open_stores = open_embedded_store
+
+    run(Embedded, 60)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_redis_store_never_changes_its_mind(redis_url: str, replicas: int) -> None:
+    """The same on a server, also when two replicas take turns."""
+    server = Redis.from_url(redis_url)
+
+    def open_replicas(machine: Machine) -> list[AbstractAsyncContextManager[SessionStore]]:
+        if not machine.sent:
+            server.flushall()
+        chosen = RedisSettings(Secret(redis_url), Capacities(1, 1, 1), RETENTION, MEMORY, 5)
+        return [open_redis(chosen) for _ in range(replicas)]
+
+    class Replicas(Machine):
+        open_stores = open_replicas
+
+    try:
+        run(Replicas, 40)
+    finally:
+        server.close()
