@@ -1,14 +1,11 @@
 """A server of aiohttp that does nothing but read a body and answer with as many bytes as the path says.
 
-python benchmarks/bare.py PORT
+python -m benchmarks.bare PORT
 """
 
 import asyncio
 import sys
 from typing import Final
-
-if __name__ == "__main__" and not sys.flags.safe_path:
-    sys.path.pop(0)  # This folder holds an http.py, which must not stand before the standard library's.
 
 from aiohttp import web
 

@@ -1,26 +1,16 @@
 """Whether a process that transforms for a long time stays as large as it was.
 
-python benchmarks/memory.py [--events 1000000] [--json]
+python -m benchmarks.memory [--events 1000000] [--json]
 """
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Final
 
 import msgspec
-
-if __name__ == "__main__":
-    # This folder holds an http.py, which must not stand before the standard library's.
-    if not sys.flags.safe_path:
-        sys.path.pop(0)
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.fresh import STATM, resident_bytes, run_fresh
 from benchmarks.report import print_heading, print_json
 from benchmarks.traffic import KINDS, Answer, answerer, make_bodies, make_desk, read_day
 
@@ -30,7 +20,6 @@ SETTLED: Final = 200_000
 """Events after which every cache and pool has had its chance to fill."""
 
 FLAT_MIB: Final = 3.0
-STATM: Final = Path("/proc/self/statm")
 MIB: Final = 1024 * 1024
 
 
@@ -49,22 +38,10 @@ class Verdict(msgspec.Struct, frozen=True):
     flat: bool | None
 
 
-def resident_mib() -> float:
-    """Resident memory of this process. Linux only: others tell no more than the peak."""
-    pages = int(STATM.read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
-
-
 def make_traffic() -> tuple[list[bytes], list[bytes]]:
     """Bodies that fit the types, and compacted bodies with the day's misshapen events among them."""
     day = read_day()
     return make_bodies(day.well_formed, KINDS[0], BATCH), make_bodies(day.events, KINDS[1], BATCH)
-
-
-def borrow_traffic() -> tuple[list[bytes], list[bytes]]:
-    """The bodies, made by another process: memory that the making freed here would hide what the service keeps."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
-        return other.submit(make_traffic).result()
 
 
 def vary(bodies: Sequence[bytes], number: int) -> Iterator[bytes]:
@@ -87,7 +64,8 @@ def endless(plain: Sequence[bytes], mixed: Sequence[bytes]) -> Iterator[tuple[by
 
 async def measure(events: int, *, quiet: bool) -> list[Mark]:
     """Transform so many events and look at the process now and then."""
-    traffic = endless(*borrow_traffic())
+    # Made by another process: memory that the making freed here would hide what the service keeps.
+    traffic = endless(*run_fresh(make_traffic))
     marks = [_mark(0, quiet=quiet)]
     for done in range(BATCH, events + 1, BATCH):
         body, answer = next(traffic)
@@ -98,7 +76,7 @@ async def measure(events: int, *, quiet: bool) -> list[Mark]:
 
 
 def _mark(events: int, *, quiet: bool) -> Mark:
-    mark = Mark(events, resident_mib())
+    mark = Mark(events, resident_bytes() / MIB)
     if not quiet:
         print(f"{mark.events:>12,} events  {mark.rss_mib:8.2f} MiB", flush=True)
     return mark

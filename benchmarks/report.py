@@ -48,7 +48,7 @@ def _cpu_model() -> str:
 def print_heading(title: str) -> None:
     """Print what was run, where, and how to read it."""
     here = machine()
-    print(f"{title}: {' '.join(['python', 'benchmarks/' + Path(sys.argv[0]).name, *sys.argv[1:]])}")
+    print(f"{title}: {' '.join(['python -m', f'benchmarks.{Path(sys.argv[0]).stem}', *sys.argv[1:]])}")
     print(f"{here.python}, msgspec {here.msgspec}, aiohttp {here.aiohttp}; {here.cores} x {here.cpu}")
     print(NOTE)
     print()

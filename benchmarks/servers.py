@@ -1,4 +1,4 @@
-"""The two servers of the HTTP benchmark as processes of their own, and the CPU time they have used."""
+"""Servers as processes of their own, and the CPU time they have used."""
 
 import importlib
 import os
@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
@@ -18,7 +17,6 @@ import msgspec
 HOST: Final = "127.0.0.1"
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 10.0
-BARE: Final = Path(__file__).with_name("bare.py")
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -39,8 +37,7 @@ def run_service() -> Iterator[Server]:
             "IMPACT_PLUGIN__STATE__DIR": state,
             "IMPACT_PLUGIN__LOG__LEVEL": "error",
         }
-        # -P keeps the working folder off the path: were it this one, its http.py would stand before Python's own.
-        with _run([sys.executable, "-P", "-m", "impact_plugin", "serve"], environment, port) as server:
+        with run_process([sys.executable, "-m", "impact_plugin", "serve"], environment, port) as server:
             yield server
 
 
@@ -48,7 +45,7 @@ def run_service() -> Iterator[Server]:
 def run_bare() -> Iterator[Server]:
     """The bare handler."""
     (port,) = free_ports(1)
-    with _run([sys.executable, str(BARE), str(port)], {}, port) as server:
+    with run_process([sys.executable, "-m", "benchmarks.bare", str(port)], {}, port) as server:
         yield server
 
 
@@ -62,7 +59,8 @@ def free_ports(number: int) -> list[int]:
 
 
 @contextmanager
-def _run(command: Sequence[str], environment: dict[str, str], port: int) -> Iterator[Server]:
+def run_process(command: Sequence[str], environment: dict[str, str], port: int) -> Iterator[Server]:
+    """Any server, once it listens on the port; it is ended with the block."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("IMPACT_PLUGIN__")}
     process = subprocess.Popen(command, env=own | environment)
     try:

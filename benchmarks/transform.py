@@ -1,24 +1,15 @@
 """The transformation without HTTP, as a ratio to decoding and encoding the same bodies.
 
-python benchmarks/transform.py [--quick] [--json] [--profile]
+python -m benchmarks.transform [--quick] [--json] [--profile]
 """
 
 import argparse
 import asyncio
 import cProfile
 import pstats
-import sys
-from pathlib import Path
 from typing import Final
 
 import msgspec
-
-if __name__ == "__main__":
-    # This folder holds an http.py, which must not stand before the standard library's.
-    if not sys.flags.safe_path:
-        sys.path.pop(0)
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks.floor import Comparison, Work, compare, typed_floor, untyped_floor
 from benchmarks.report import print_heading, print_json, print_table, verdict
 from benchmarks.traffic import KINDS, Answer, Day, Kind, answerer, make_bodies, make_desk, read_day

@@ -13,6 +13,7 @@ import pytest
 
 from impact_plugin.manifest import load_manifest
 from impact_transformers import (
+    NO_VISIT,
     REASONS,
     AnyDestination,
     ConfigurationError,
@@ -22,11 +23,13 @@ from impact_transformers import (
     Reject,
     Send,
     UndecodableEventError,
+    Visit,
     compile_destination,
     decode_event,
     decode_object,
     explain,
     fields,
+    prepare,
     transform,
 )
 
@@ -46,17 +49,20 @@ class Case(msgspec.Struct, frozen=True):
     event: bytes
     config: dict[str, Any]
     expected: dict[str, Any]
+    visit: Visit = NO_VISIT
 
 
 @cache
 def read_case(name: str) -> Case:
-    """Read the three files of a case."""
+    """Read the files of a case; ``visit.json`` is there where the sessions know something."""
     folder = GOLDEN / name
+    visit = folder / "visit.json"
     return Case(
         name,
         (folder / "event.json").read_bytes(),
         json.loads((folder / "config.json").read_text(encoding="utf-8")),
         json.loads((folder / "expected.json").read_text(encoding="utf-8")),
+        msgspec.json.decode(visit.read_bytes(), type=Visit) if visit.exists() else NO_VISIT,
     )
 
 
@@ -75,14 +81,21 @@ def outcome_of(case: Case) -> Outcome:
         event = decode_event(case.event)
     except UndecodableEventError as error:
         return Reject(Reason.UNDECODABLE_EVENT, str(error))
-    return transform(event, destination, decode_object(case.event) if destination.reads_message else None)
+    message = decode_object(case.event) if destination.reads_message else None
+    return transform(event, destination, message, case.visit)
 
 
-def as_expected(outcome: Outcome) -> dict[str, Any]:
-    """Write an outcome in the form of ``expected.json``."""
+def as_expected(outcome: Outcome, expected: dict[str, Any]) -> dict[str, Any]:
+    """Write an outcome in the form of ``expected.json``; notices and the question where the case names them."""
     if isinstance(outcome, Send):
-        return {"outcome": "send", "endpoint_path": outcome.request.endpoint_path, "form": dict(outcome.request.form)}
+        found = {"outcome": "send", "endpoint_path": outcome.request.endpoint_path, "form": dict(outcome.request.form)}
+        return found | ({"notices": list(outcome.notices)} if "notices" in expected else {})
     return {"outcome": type(outcome).__name__.lower(), "reason": outcome.reason.value}
+
+
+def expectation(case: Case) -> dict[str, Any]:
+    """What a case expects of the outcome; the question is another matter."""
+    return {key: value for key, value in case.expected.items() if key != "question"}
 
 
 @cache
@@ -93,7 +106,7 @@ def explanations() -> dict[str, Explanation]:
         case = read_case(name)
         try:
             message = decode_object(case.event)
-            found[name] = explain(decode_event(case.event), destination_of(case), message)
+            found[name] = explain(decode_event(case.event), destination_of(case), message, case.visit)
         except (ConfigurationError, UndecodableEventError):
             continue
     return found
@@ -104,7 +117,18 @@ def test_golden(name: str) -> None:
     """The event of the case becomes exactly the request, or the refusal, that the case expects."""
     case = read_case(name)
 
-    assert case.expected == as_expected(outcome_of(case))
+    assert expectation(case) == as_expected(outcome_of(case), case.expected)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "question" in read_case(name).expected])
+def test_golden_question(name: str) -> None:
+    """The event asks the sessions exactly what the case expects; fields that the case leaves out are not looked at."""
+    case = read_case(name)
+    expected = case.expected["question"]
+    question = prepare(decode_event(case.event), destination_of(case), decode_object(case.event)).question
+    found = None if question is None else {key: getattr(question, key) for key in expected or ()}
+
+    assert expected == found
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -121,7 +145,7 @@ def test_golden_explanation_agrees(name: str) -> None:
     found = explanations()[name]
     shown = {step.parameter: step.value for step in found.steps if step.value is not None}
 
-    assert read_case(name).expected == as_expected(found.outcome)
+    assert expectation(read_case(name)) == as_expected(found.outcome, read_case(name).expected)
     if isinstance(found.outcome, Send):
         assert dict(found.outcome.request.form) == shown
 
@@ -184,8 +208,10 @@ def test_every_switch_is_flipped() -> None:
     missing = []
     for key in load_manifest().configuration:
         given = [config[name] for config in configs for name in (key.key, *key.aliases) if name in config]
+        usual = key.default if isinstance(key.default, list) else [key.default]
+        used = [one for value in given for one in (value if isinstance(value, list) else [value])]
         missing += [f"{name} is in no case" for name in key.aliases if not any(name in config for config in configs)]
-        missing += [f"{key.key} is never {v}" for v in key.values if v != key.default and v not in given]
+        missing += [f"{key.key} is never {v}" for v in key.values if v not in usual and v not in used]
         if len({json.dumps(value) for value in (*given, key.default)}) < 2 or (key.required and len(given) < 2):
             missing.append(f"{key.key} is never flipped")
 
@@ -193,7 +219,8 @@ def test_every_switch_is_flipped() -> None:
 
 
 def test_every_case_has_its_three_files_and_no_others() -> None:
-    """A golden folder is event, config and expectation, nothing else."""
+    """A golden folder is event, config and expectation, and the visit where it matters; nothing else."""
     files = {"config.json", "event.json", "expected.json"}
+    found = {name: {file.name for file in (GOLDEN / name).iterdir()} - {"visit.json"} for name in CASES}
 
-    assert [] == [name for name in CASES if files != {file.name for file in (GOLDEN / name).iterdir()}]
+    assert [] == [name for name in CASES if files != found[name]]

@@ -1,18 +1,7 @@
 """The service over loopback connections: CPU time of its process against a bare handler and against decoding alone.
 
-python benchmarks/http.py [--quick] [--json]
+python -m benchmarks.service [--quick] [--json]
 """
-
-# ruff: noqa: A005 - the name says what is measured; each script here takes this folder off the path first
-
-import sys
-from pathlib import Path
-
-if __name__ == "__main__":
-    # This very file must not stand before the standard library's http.
-    if not sys.flags.safe_path:
-        sys.path.pop(0)
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
 import asyncio
