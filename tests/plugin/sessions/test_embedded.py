@@ -322,19 +322,6 @@ async def test_a_damaged_page_is_told(opened: Opener, tmp_path: Path) -> None:
             pytest.fail("a damaged file was opened")
 
 
-async def test_a_damaged_value_is_told(opened: Opener, tmp_path: Path) -> None:
-    """A sound database with a row that nobody could have written is no reason for a traceback either."""
-    async with opened() as store:
-        await ask(store, *DAY_IN_SHORT)
-    connection = sqlite3.connect(tmp_path / FILE)
-    with connection:
-        connection.execute("UPDATE journal SET claims = 'text', answers = NULL")
-    connection.close()
-    with pytest.raises(StateError, match=FILE):
-        async with opened():
-            pytest.fail("a damaged file was opened")
-
-
 async def test_a_file_of_a_later_version_is_refused(opened: Opener, tmp_path: Path) -> None:
     """An older release does not guess at what a newer one wrote."""
     async with opened() as store:
