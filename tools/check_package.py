@@ -16,6 +16,7 @@ PACKAGES: Final = {"impact_plugin", "impact_transformers"}
 NEEDED: Final = {
     "impact_plugin/manifest.json",
     "impact_plugin/py.typed",
+    "impact_plugin/store/decide.lua",
     "impact_transformers/py.typed",
     "impact_transformers/mappings/conversion.toml",
     "impact_transformers/mappings/item.toml",

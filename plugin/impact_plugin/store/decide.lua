@@ -31,12 +31,21 @@ local function put_claim(query, windows)
   redis.call('SET', prefix .. 'c' .. query[KEY], cmsgpack.pack(windows), 'PX', decided_for + query[WINDOW])
 end
 
+-- Whether one text comes before another by its bytes; Lua's own < goes by the locale of the server.
+local function before(one, other)
+  for at = 1, math.min(#one, #other) do
+    local left, right = string.byte(one, at), string.byte(other, at)
+    if left ~= right then return left < right end
+  end
+  return #one < #other
+end
+
 -- Put an entry (time, value) into a list in order; false when it is there already.
 local function insert(list, time, value)
   local at = #list + 1
   for index, entry in ipairs(list) do
     if entry[1] == time and entry[2] == value then return false end
-    if at > #list and (entry[1] > time or (entry[1] == time and entry[2] > value)) then at = index end
+    if at > #list and (entry[1] > time or (entry[1] == time and before(value, entry[2]))) then at = index end
   end
   table.insert(list, at, { time, value })
   return true
@@ -44,14 +53,16 @@ end
 
 local function with_click(clicks, time, click_id)
   if not insert(clicks, time, click_id) then return nil end
-  local found = {}
-  for index, click in ipairs(clicks) do
-    local before, after = clicks[index - 1], clicks[index + 1]
-    -- Of three in a row with the same id the middle one is left out.
-    if not (before and after and before[2] == click[2] and after[2] == click[2]) then table.insert(found, click) end
+  if #clicks <= NEWEST_CLICKS then return clicks end
+  -- The middle one of three in a row with the same id goes before the oldest does.
+  for index = 2, #clicks - 1 do
+    if clicks[index - 1][2] == clicks[index][2] and clicks[index][2] == clicks[index + 1][2] then
+      table.remove(clicks, index)
+      return clicks
+    end
   end
-  while #found > NEWEST_CLICKS do table.remove(found, 1) end
-  return found
+  table.remove(clicks, 1)
+  return clicks
 end
 
 -- Whether a click of this time on an anonymous identity belongs to the user: identified since, and nobody else was.

@@ -92,7 +92,7 @@ async def open_embedded(settings: EmbeddedSettings, now: Callable[[], float]) ->
         connection = await asyncio.to_thread(_connect, settings)
         try:
             store = EmbeddedStore(settings, now, connection)
-            await asyncio.to_thread(store.load)
+            await asyncio.to_thread(_load, store, settings.folder / FILE)
             # A task rather than a task group: the block may be entered and left by different tasks.
             task = asyncio.create_task(store.run())
             try:
@@ -118,6 +118,20 @@ def _exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
+def _load(store: "EmbeddedStore", path: Path) -> None:
+    try:
+        store.load()
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> StateError:
+    return StateError(
+        f"{path}: the session state cannot be opened: {error}; free or mend the disk, or move the file away to start "
+        "with an empty memory"
+    )
+
+
 def _connect(settings: EmbeddedSettings) -> sqlite3.Connection:
     path = settings.folder / FILE
     try:
@@ -133,10 +147,7 @@ def _connect(settings: EmbeddedSettings) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_size_limit = 67108864")
         connection.executescript(SCHEMA)
     except (OSError, sqlite3.Error) as error:
-        raise StateError(
-            f"{path}: the session state cannot be opened: {error}; free or mend the disk, or move the file away to "
-            "start with an empty memory"
-        ) from error
+        raise _unusable(path, error) from error
     return connection
 
 

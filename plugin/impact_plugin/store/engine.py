@@ -124,8 +124,6 @@ class Engine:
 
     def _answer(self, query: Query, answer: Answer) -> Answer:
         click_id = self._choose(query) if query.asks else None
-        if query.order and click_id is None:
-            self._watch(query)
         raw = b""
         if click_id is not None or answer.decision is not None:
             raw = _LETTERS[answer.decision] + (click_id or "").encode()
@@ -133,6 +131,8 @@ class Engine:
         if kept is not None:
             # The same message stands twice in the batch.
             return _unpacked(kept)
+        if query.order and click_id is None:
+            self._watch(query)
         self._changes.answers[query.owner] = raw
         if click_id is None:
             return answer
@@ -160,7 +160,7 @@ class Engine:
     def _extend(self, query: Query, key: bytes, held: bytes, at: int) -> Answer:
         packed = int.from_bytes(held[at : at + WINDOW_BYTES])
         start = packed & _START_MASK
-        length = max((packed >> START_BITS) & _LENGTH_MASK, query.time + query.window - start)
+        length = min(max((packed >> START_BITS) & _LENGTH_MASK, query.time + query.window - start), LONGEST)
         window = _pack(start, length, packed >> _OPENER_SHIFT)
         # Written even when nothing grew: the key was seen, and lives on.
         self._put_claim(key, held[:at] + window + held[at + WINDOW_BYTES :])
@@ -256,18 +256,17 @@ def _unpacked(raw: bytes) -> Answer:
 def with_click(clicks: Sequence[tuple[int, str]], time: int, click_id: str) -> list[tuple[int, str]]:
     """The newest clicks in order of time, with one more.
 
-    Of three in a row with the same id the middle one is left out: sites that keep the id in every URL would push all
-    others out.
+    When there are too many, the middle one of three in a row with the same id goes before the oldest does: sites that
+    keep the id in every URL would push all others out.
     """
     if (time, click_id) in clicks:
         return list(clicks)
     merged = sorted([*clicks, (time, click_id)])
-    kept = [
-        click
-        for index, click in enumerate(merged)
-        if not (0 < index < len(merged) - 1 and merged[index - 1][1] == click[1] == merged[index + 1][1])
-    ]
-    return kept[-NEWEST_CLICKS:]
+    if len(merged) > NEWEST_CLICKS:
+        inner = range(1, len(merged) - 1)
+        same = (at for at in inner if merged[at - 1][1] == merged[at][1] == merged[at + 1][1])
+        del merged[next(same, 0)]
+    return merged
 
 
 def _joined(users: Sequence[tuple[int, bytes]], time: int) -> list[bytes]:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from binascii import b2a_base64
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, Final
@@ -27,12 +27,18 @@ from impact_transformers.clicks import EARLIEST_MS
 PREFIX: Final = "impact-plugin:"
 SCRIPT: Final = files("impact_plugin.store").joinpath("decide.lua").read_text(encoding="utf-8")
 SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+PROBE: Final = f"{PREFIX}check"
+PROBE_MS: Final = 1000
 CONNECTIONS: Final = 32
 OLDEST_VERSION: Final = (6, 2)
 MISSED_LIMIT: Final = 50_000
 """Queries answered by this process alone that are written to the server when it is back; the oldest give way."""
 
 LONGEST_CAUSE: Final = 160
+NO_ADDRESS: Final = (
+    "state.url: is no address of a server: redis://user:password@host:6379/0, rediss://..., or unix:///path; "
+    "in user and password write %2F for /, %3F for ?, %23 for # and %40 for @"
+)
 
 _DECISIONS: Final = (None, Decision.NEW, Decision.REPEAT)
 
@@ -57,16 +63,7 @@ class _Results(msgspec.Struct, frozen=True, array_like=True):
 @asynccontextmanager
 async def open_redis(settings: RedisSettings) -> AsyncIterator["RedisStore"]:
     """Connect until the block ends; raises :class:`StateError` when the server cannot be used."""
-    try:
-        pool = BlockingConnectionPool.from_url(
-            settings.url.reveal(),
-            max_connections=CONNECTIONS,
-            timeout=settings.timeout,
-            socket_timeout=settings.timeout,
-            socket_connect_timeout=settings.timeout,
-        )
-    except (RedisError, ValueError) as error:
-        raise StateError(f"state.url: {place(settings.url)} cannot be used: {type(error).__name__}") from None
+    pool = _make_pool(settings)
     store = RedisStore(settings, Redis(connection_pool=pool))
     try:
         await store.inspect()
@@ -75,11 +72,46 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator["RedisStore"]:
         await pool.disconnect()
 
 
+def _make_pool(settings: RedisSettings) -> BlockingConnectionPool:
+    """The connections to be; none is opened yet."""
+    address = place(settings.url)
+    try:
+        pool = BlockingConnectionPool.from_url(
+            settings.url.reveal(),
+            max_connections=CONNECTIONS,
+            timeout=settings.timeout,
+            socket_timeout=settings.timeout,
+            socket_connect_timeout=settings.timeout,
+        )
+        # The URL's options come last there, but answers of the script are bytes.
+        pool.connection_kwargs["decode_responses"] = False
+        # Options are looked at when a connection is made: better now than at the first batch.
+        pool.connection_class(**pool.connection_kwargs)
+    except (RedisError, TypeError, ValueError) as error:
+        # What they say may quote the URL.
+        cause = f"{type(error).__name__}; look at the options after the question mark, and at the database"
+        raise StateError(f"state.url: {address} cannot be used: {cause}") from None
+    return pool
+
+
 def place(url: Secret) -> str:
-    """The server's address without user, password and options."""
-    parts = urlsplit(url.reveal())
-    host = parts.hostname or parts.path
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+    """The server's address without user, password and options; raises :class:`StateError` when it is none.
+
+    A password with a slash, a question mark or a hash ends the address before its time, so that a part of it looks like
+    a port or a path: then nothing of the URL is told.
+    """
+    try:
+        parts = urlsplit(url.reveal())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise StateError(NO_ADDRESS) from None
+    unix = parts.scheme == "unix"
+    if "@" not in parts.netloc and (parts.netloc if unix else "@" in url.reveal()):
+        raise StateError(NO_ADDRESS)
+    if unix:
+        return f"unix://{parts.path}"
+    shown = f"[{host}]" if host and ":" in host else host or "localhost"
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
 
 
 class RedisStore:
@@ -107,10 +139,15 @@ class RedisStore:
         try:
             found = await self._ask("INFO", "server")
             cluster = await self._ask("INFO", "cluster")
+            self._refuse_unsuitable(str(found["redis_version"]), cluster)
+            await self._probe()
             await self._ask("SCRIPT LOAD", SCRIPT)
+            # What was evicted before we came is not news, and the commands of the watch must be allowed to us.
+            await self.tally()
         except StoreUnavailableError as error:
             raise StateError(f"state.url: {error}") from error
-        version = str(found["redis_version"])
+
+    def _refuse_unsuitable(self, version: str, cluster: Mapping[str, Any]) -> None:
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
             raise StateError(f"state.url: {self._place} is version {version}; 6.2 or newer is needed")
         if cluster.get("cluster_enabled"):
@@ -120,6 +157,11 @@ class RedisStore:
         """See the port."""
         if len(queries) <= CALL_SIZE:
             return _answers(self._read(await self._run("both", queries)))
+        async with self._deadline():
+            return await self._decide_in_turns(queries)
+
+    async def _decide_in_turns(self, queries: Sequence[Query]) -> list[Answer]:
+        """A round trip for each chunk's writing and, when all are written, for its answers."""
         chunks = [queries[start : start + CALL_SIZE] for start in range(0, len(queries), CALL_SIZE)]
         written = [await self._run("write", chunk) for chunk in chunks]
         for raw in written:
@@ -131,31 +173,50 @@ class RedisStore:
 
     async def decide_locally(self, queries: Sequence[Query]) -> list[Answer]:
         """See the port: by a memory of this process, which the server gets when it is back."""
-        answers = self._alone.write(queries)
-        self._alone.read(queries, answers)
-        self._alone.take_changes()
+        chunks = [queries[start : start + CALL_SIZE] for start in range(0, len(queries), CALL_SIZE)]
+        # All at once and first: what is missed after the server came back would wait for the next outage.
+        self._remember_missed(queries)
+        # Catching up replaces the memory; a call keeps the one it began with.
+        alone = self._alone
+        parts = []
+        for chunk in chunks:
+            parts.append(alone.write(chunk))
+            await asyncio.sleep(0)
+        for chunk, part in zip(chunks, parts, strict=True):
+            alone.read(chunk, part)
+            await asyncio.sleep(0)
+        alone.take_changes()
+        return [answer for part in parts for answer in part]
+
+    def _remember_missed(self, queries: Sequence[Query]) -> None:
         self._missed.extend(queries)
         while len(self._missed) > MISSED_LIMIT:
             self._missed.popleft()
             self._unsaved += 1
-        return answers
 
     async def forget(self, identities: Sequence[bytes]) -> int:
         """See the port."""
         if not identities:
             return 0
+        gone = frozenset(identities)
+        self._alone.forget(identities)
+        # Catching up must not bring back what is to be forgotten; the decisions about messages hold no identity.
+        self._missed = deque(_without(query, gone) for query in self._missed)
         names = [_name(identity) for identity in identities]
         await self._ask("DEL", *[f"{PREFIX}w{name}" for name in names])
         return int(await self._ask("DEL", *[f"{PREFIX}i{name}" for name in names]))
 
     async def check(self) -> None:
         """See the port."""
-        await self._ask("PING")
+        await self._probe()
         while self._missed:
-            chunk = [self._missed[index] for index in range(min(CALL_SIZE, len(self._missed)))]
-            self._read(await self._run("both", chunk))
-            for _ in chunk:
-                self._missed.popleft()
+            # Taken out first: meanwhile others may be missed, and the oldest of them give way.
+            chunk = [self._missed.popleft() for _ in range(min(CALL_SIZE, len(self._missed)))]
+            try:
+                self._read(await self._run("both", chunk))
+            except BaseException:
+                self._missed.extendleft(reversed(chunk))
+                raise
         self._alone = self._make_engine()
 
     async def tally(self) -> Tally:
@@ -175,6 +236,11 @@ class RedisStore:
     def _make_engine(self) -> Engine:
         return Engine(self._settings.capacities, int(self._settings.retention * 1000))
 
+    async def _probe(self) -> None:
+        """Write something: a full server, or one that became a replica, still answers a ping."""
+        await self._ask("SET", PROBE, 1, "PX", PROBE_MS)
+        await self._ask("DEL", PROBE)
+
     async def _run(self, phase: str, queries: Sequence[Query], *more: bytes) -> bytes:
         """One round trip, unless the server has lost the script."""
         arguments = (0, PREFIX, *self._lifetimes, phase, self._encode([_row(query) for query in queries]), *more)
@@ -187,18 +253,28 @@ class RedisStore:
     async def _ask(self, *words: Any) -> Any:
         """Send one command within the deadline; every trouble of the server is the same to the caller."""
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with self._deadline():
                 return await self._client.execute_command(*words)
         except NoScriptError as error:
             raise _ScriptLostError from error
-        except TimeoutError:
-            raise StoreUnavailableError(f"{self._place} did not answer within {self._settings.timeout:g} s") from None
         except (RedisError, OSError) as error:
             cause = f"{type(error).__name__}: {error}"[:LONGEST_CAUSE]
             raise StoreUnavailableError(f"{self._place} cannot be used: {cause}") from None
 
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        """What happens within takes no longer than a call may."""
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                yield
+        except TimeoutError:
+            raise StoreUnavailableError(f"{self._place} did not answer within {self._settings.timeout:g} s") from None
+
     def _read(self, raw: bytes) -> _Results:
-        results = self._decode(raw)
+        try:
+            results = self._decode(raw)
+        except (msgspec.DecodeError, TypeError):
+            raise StoreUnavailableError(f"{self._place} cannot be used: its answer is not the script's") from None
         self._late_clicks += results.late_clicks
         return results
 
@@ -224,6 +300,14 @@ def _row(query: Query) -> tuple[Any, ...]:
         query.keeps,
         query.first,
     )
+
+
+def _without(query: Query, gone: frozenset[bytes]) -> Query:
+    """The query, of which nothing will be remembered for these identities."""
+    if query.anonymous not in gone and query.user not in gone:
+        return query
+    anonymous, user = (None if one in gone else one for one in (query.anonymous, query.user))
+    return msgspec.structs.replace(query, anonymous=anonymous, user=user)
 
 
 def _name(digest: bytes) -> str:

@@ -108,7 +108,7 @@ class Table:
 
     def _evict(self, shard: list[dict[bytes, bytes]]) -> None:
         """Drop the oldest entry of the shard, or of the next one that has any."""
-        for _ in range(len(self._shards)):
+        for _ in range(len(self._shards) + 1):
             for held in reversed(shard):
                 oldest = next(iter(held), None)
                 if oldest is not None:

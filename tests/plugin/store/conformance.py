@@ -196,6 +196,24 @@ class StoreConformance:
 
         assert "VISITORS" == await click_id(store, ask("o", 1, anonymous="a", user="u"))
 
+    @pytest.mark.parametrize("ids", [("a", "B"), ("B", "a"), ("ü", "z"), ("z", "ü")])
+    async def test_of_two_ids_at_the_same_time_arrival_does_not_matter(
+        self, store: SessionStore, ids: tuple[str, str]
+    ) -> None:
+        """Two tabs opened in one millisecond: the lower id by its characters, on every server and in any order."""
+        for number, id_ in enumerate(ids):
+            await store.decide([query(f"p{number}", 0, click_id=id_, anonymous="a")])
+
+        assert min(ids) == await click_id(store, ask("o", 1, anonymous="a"))
+
+    async def test_what_an_event_carries_wins(self, store: SessionStore) -> None:
+        """An event with an id of its own asks for none and gets none, but is remembered."""
+        await store.decide([query("p1", 0, click_id="OLD", anonymous="a")])
+        (carried,) = await store.decide([query("o1", 5, click_id="OWN", anonymous="a", order=True)])
+
+        assert Answer() == carried
+        assert "OWN" == await click_id(store, ask("o2", 6, anonymous="a"))
+
     async def test_a_visitor_is_not_a_user_of_the_same_name(self, store: SessionStore) -> None:
         """Identities are told apart by the digest, not by what they are used for."""
         await store.decide([query("p", 0, click_id="C", anonymous="same")])
