@@ -45,9 +45,10 @@ package: $(READY) ## Build the wheel, check what is in it, install it alone and 
 	$(BIN)/python tools/check_package.py
 
 bench: $(READY) ## Measure, as ratios to a floor of the same run.
-	$(BIN)/python benchmarks/transform.py
-	$(BIN)/python benchmarks/http.py
-	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python -m benchmarks.transform
+	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.sessions
 
 lock: $(READY) ## Resolve the dependencies anew.
 	$(BIN)/python tools/lock.py

@@ -18,6 +18,7 @@ class Kept(msgspec.Struct, frozen=True):
     entries: int
     bytes_per_entry: float
     write_ns: float
+    turn_ms: float
     look_up_ns: float | None = None
     replay_ns: float | None = None
 
@@ -36,7 +37,15 @@ def measure_clicks(identities: int, clicks_each: int) -> Kept:
         for batch in sample:
             watch.decide(engine, queries.orders(batch))
     name = "click" if clicks_each == 1 else "clicks"
-    return Kept(f"identity with {clicks_each} {name}", held, grown / held, writing.ns, looking.ns, replaying.ns)
+    return Kept(
+        f"identity with {clicks_each} {name}",
+        held,
+        grown / held,
+        writing.ns,
+        writing.longest_ms,
+        looking.ns,
+        replaying.ns,
+    )
 
 
 def measure_answers(count: int, *, with_click_id: bool) -> Kept:
@@ -55,4 +64,10 @@ def measure_answers(count: int, *, with_click_id: bool) -> Kept:
     for batch in range(batches):
         writing.decide(engine, queries.orders(batch, visitors=visitors))
     held, grown = len(engine.answers) - held_before, resident_bytes() - before
-    return Kept(f"answer {'with a' if with_click_id else 'without'} click id", held, grown / held, writing.ns)
+    return Kept(
+        f"answer {'with a' if with_click_id else 'without'} click id",
+        held,
+        grown / held,
+        writing.ns,
+        writing.longest_ms,
+    )

@@ -88,8 +88,8 @@ class Digests:
             question.asks,
             question.joins,
             question.order,
-            # A time that is ours is another one at the next try, so the answer must stay with the message.
-            question.asks or (question.key is not None and question.received is None),
+            # A time that may be ours is another one at the next try: the message must be known, and not written again.
+            question.asks or question.received is None,
             question.referral_ms,
             question.first,
         )

@@ -160,7 +160,7 @@ end
 
 local function answer(query, result)
   local click_id = query[ASKS] and choose(query) or ''
-  if query[ORDER] and click_id == '' then
+  if query[ASKS] and query[ORDER] and click_id == '' then
     for _, identity in ipairs({ query[ANONYMOUS] or false, query[USER] or false }) do
       if identity then redis.call('SET', prefix .. 'w' .. identity, query[TIME], 'PX', WATCHED_FOR) end
     end

@@ -131,7 +131,7 @@ class Engine:
         if kept is not None:
             # The same message stands twice in the batch.
             return _unpacked(kept)
-        if query.order and click_id is None:
+        if query.asks and query.order and click_id is None:
             self._watch(query)
         self._changes.answers[query.owner] = raw
         if click_id is None:

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import impact_plugin.store.embedded
@@ -410,13 +411,12 @@ async def test_a_disk_that_fails_for_a_while(opened: Opener, monkeypatch: pytest
     async with opened() as store:
         for number in range(60):
             name = f"m{number % 20}"
-            try:
-                [found] = await ask(store, landing(name, number % 20, "a"))
-            except StoreUnavailableError as error:
-                assert "cannot be written: disk I/O error" in str(error)
-                refused += 1
+            [found] = await asyncio.gather(ask(store, landing(name, number % 20, "a")), return_exceptions=True)
+            if isinstance(found, list):
+                assert told.setdefault(name, found[0]) == found[0]
                 continue
-            assert told.setdefault(name, found) == found
+            assert "the session state cannot be written: disk I/O error" == str(found)
+            refused += 1
     monkeypatch.undo()
     async with opened() as store:
         again = {name: (await ask(store, landing(name, int(name[1:]), "a")))[0] for name in told}
@@ -536,14 +536,16 @@ async def test_nothing_on_disk_reveals_a_person(opened: Opener, tmp_path: Path) 
     secrets = ["visitor-4711", "jane@example.com", "message-0815", "IRaccount", "https://shop.example.com/landing"]
     visitor, user, message, account, page = secrets
     program = f"{account}\x1f1"
-    common = (program, message, NOON * 1000, NOON * 1000)
-    asked = [
-        Question(*common, f"{program}\x1f{visitor}\x1f{page}", "CLICK-1", visitor, user, False, False, False, 1, 1, False),  # noqa: FBT003 - as the core calls it
-        Question(program, message + "2", *common[2:], None, None, visitor, user, True, True, False, 1, 1, False),  # noqa: FBT003 - as above
-    ]  # fmt: skip
+    landed = Question(
+        program=program, message=message, time=NOON * 1000, received=NOON * 1000,
+        key=f"{program}\x1f{visitor}\x1f{page}", click_id="CLICK-1",
+        anonymous_id=visitor, user_id=user, asks=False, joins=False, order=False,
+        window_ms=MINUTE, referral_ms=MINUTE, first=False,
+    )  # fmt: skip
+    joined = msgspec.structs.replace(landed, message=f"{message}-2", key=None, click_id=None, asks=True, joins=True)
     async with opened() as store:
         sessions = Sessions(store, Digests(Secret("a secret of a test")), Telemetry(), 0, lambda: NOON)
-        visits = await sessions.visits(asked)
+        visits = await sessions.visits([landed, joined])
         found = bytes_on_disk(tmp_path)
 
     assert [(NEW, None), (None, "CLICK-1")] == [(one.decision, one.click_id) for one in visits]

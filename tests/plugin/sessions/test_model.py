@@ -1,7 +1,8 @@
 """Same message, same answer, always: stateful tests of each backend against a reference that a reader can check.
 
 The reference keeps plain lists and never packs, shards, expires or forgets what it answered. Batches of random events,
-retries of any of them in any order and split, restarts, time going by, and two replicas on one server.
+retries of any of them in any order and split, restarts, time going by, visitors who are forgotten, and two replicas on
+one server.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -38,6 +40,11 @@ RETENTION = 96 * 3600.0
 MEMORY = 30 * 86400.0
 Given = tuple[Decision | None, str | None]
 
+CLICKS = [(0, "A"), (15, "A"), (30, "A"), (30, "B"), (60, "Ü"), (90, "A"), (120, "B"), (121, "B")]
+"""Minutes and ids: as many as an identity remembers, because the reference never lets go of any."""
+
+assert len(CLICKS) == NEWEST_CLICKS
+
 minutes = st.integers(-40, 200)
 visitors = st.sampled_from(["a", "b", "c"])
 users = st.sampled_from(["u", "v"])
@@ -51,14 +58,25 @@ class Naive:
         self.clicks: dict[bytes, list[tuple[int, str]]] = {}
         self.users: dict[bytes, list[tuple[int, bytes]]] = {}
         self.given: dict[bytes, Given] = {}
+        self.written: dict[bytes, bool] = {}
 
     def decide(self, queries: Sequence[Query]) -> list[Given]:
-        """Write everything, then answer."""
-        decided = [self.given[one.owner] if one.owner in self.given else (self._write(one), None) for one in queries]
-        for one, (decision, _) in zip(queries, decided, strict=True):
+        """Write everything, then answer; a message that comes again changes nothing."""
+        decided = {}
+        for one in queries:
+            if one.owner not in self.written:
+                self.written[one.owner] = one.keeps
+                decided[one.owner] = self._write(one)
+        for one in queries:
             if one.owner not in self.given:
-                self.given[one.owner] = (decision, self._choose(one) if one.asks else None)
+                self.given[one.owner] = (decided[one.owner], self._choose(one) if one.asks else None)
         return [self.given[one.owner] for one in queries]
+
+    def forget(self, identities: Sequence[bytes]) -> int:
+        """What is known of them goes; only the retry of a message whose answer is kept brings nothing back."""
+        known = [one for one in identities if (self.clicks.pop(one, []), self.users.pop(one, [])) != ([], [])]
+        self.written = {owner: kept for owner, kept in self.written.items() if kept}
+        return len(known)
 
     def _write(self, one: Query) -> Decision | None:
         decision = None if one.key is None else self._claim(one, one.key)
@@ -86,18 +104,13 @@ class Naive:
         return Decision.NEW
 
     def _is(self, one: Query, user: bytes, time: int) -> bool:
-        noted = self.users[one.anonymous or b""]
+        noted = self.users.get(one.anonymous or b"", [])
         others = [at for at, other in noted if other != user and at > time]
         return not others and any(at >= time for at, other in noted if other == user)
 
     def _remember(self, identity: bytes | None, time: int, click_id: str) -> None:
         clicks = self.clicks.setdefault(identity or b"", [])
-        merged = sorted({*clicks, (time, click_id)})
-        if len(merged) > len(clicks):
-            clicks[:] = [
-                one for at, one in enumerate(merged)
-                if at in {0, len(merged) - 1} or len({merged[at - 1][1], one[1], merged[at + 1][1]}) > 1
-            ][-NEWEST_CLICKS:]  # fmt: skip
+        clicks[:] = sorted({*clicks, (time, click_id)})
 
     def _choose(self, one: Query) -> str | None:
         known = [
@@ -133,7 +146,8 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
     if kind in {"landing", "bare landing"}:
         found |= {"key": digest(f"key {visitor or user} {draw(st.integers(0, 1))}"), "window": 30 * MINUTE}
     if kind in {"landing", "carrier"}:
-        found |= {"click_id": draw(st.sampled_from(["A", "B", "C", "Ü", "E", "F", "G", "H", "I", "J"]))}
+        minute, click_id = draw(st.sampled_from(CLICKS))
+        found |= {"time": NOON + minute * MINUTE, "click_id": click_id}
     elif known:
         found |= {"asks": True, "keeps": True, "order": kind == "order"}
     if kind == "login" and visitor is not None and user is not None:
@@ -186,6 +200,38 @@ class Machine(RuleBasedStateMachine):
     def retry(self, data: st.DataObject) -> None:
         """Any of the earlier ones again, in any order, some twice, in one batch."""
         self._ask(data.draw(st.lists(st.sampled_from(self.sent), min_size=1, max_size=8)))
+
+    @precondition(lambda self: any(one.keeps for one in self.sent))
+    @rule(data=st.data(), late=minutes)
+    def retry_at_another_time(self, data: st.DataObject, late: int) -> None:
+        """Where the time is ours it is another one at each try; the answer stays with the message."""
+        kept = st.sampled_from([one for one in self.sent if one.keeps])
+        moved = [
+            msgspec.structs.replace(one, time=NOON + late * MINUTE)
+            for one in data.draw(st.lists(kept, min_size=1, max_size=4))
+        ]
+        self._ask(moved)
+
+    @precondition(lambda self: self.sent and len(self.naive.written) == len(self.sent))
+    @rule(pieces=st.integers(2, 5))
+    def retry_all_at_once(self, pieces: int) -> None:
+        """The whole history split over calls at the same time: no chunk can upset another."""
+
+        async def ask_all() -> list[list[Answer]]:
+            return await asyncio.gather(
+                *[self.stores[n % len(self.stores)].decide(self.sent[n::pieces]) for n in range(pieces)]
+            )
+
+        for n, answers in enumerate(self.runner.run(ask_all())):
+            given = [self.naive.given[one.owner] for one in self.sent[n::pieces]]
+            assert given == [(one.decision, one.click_id) for one in answers]
+
+    @rule(identities=st.lists(visitors | users, min_size=1, max_size=3, unique=True))
+    def forget(self, identities: list[str]) -> None:
+        """Visitors and users ask to be forgotten; what they were answered stands, and they may come back."""
+        digests = [digest(f"{'visitor' if one in 'abc' else 'user'} {one}") for one in identities]
+
+        assert self.naive.forget(digests) == self.runner.run(self.stores[self.turn % len(self.stores)].forget(digests))
 
     @precondition(lambda self: self.sent)
     @rule()
@@ -243,7 +289,7 @@ def run(machine: type[Machine], examples: int) -> None:
         max_examples=examples, stateful_step_count=25, deadline=None, derandomize=True,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    run_state_machine_as_test(machine, settings=chosen)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=chosen)
 
 
 def test_the_embedded_store_never_changes_its_mind() -> None:
