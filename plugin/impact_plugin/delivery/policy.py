@@ -5,6 +5,7 @@ Pure. The statuses are impact.com's: https://integrations.impact.com/impact-bran
 
 import html
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
 
@@ -35,6 +36,13 @@ class Cause(StrEnum):
     UNEXPECTED = "unexpected"
     NOT_SENT = "not_sent"
     AMBIGUOUS = "ambiguous"
+    WAITING = "waiting"
+    BUSY = "busy"
+    STOPPING = "stopping"
+    STATE_UNAVAILABLE = "state_unavailable"
+    ORDER_UNDER_WAY = "order_under_way"
+    DUPLICATE_ORDER = "duplicate_order"
+    AMBIGUOUS_EXPIRED = "ambiguous_expired"
     ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed"
     EMAIL_IN_PARAMETER = "email_in_parameter"
     UNSUPPORTED_BODY = "unsupported_body"
@@ -52,18 +60,34 @@ CAUSES: Final[dict[Cause, str]] = {
     Cause.UNEXPECTED: "A status impact.com does not document, a redirect for instance; tried again.",
     Cause.NOT_SENT: "No connection; nothing was sent, tried again.",
     Cause.AMBIGUOUS: "The connection ended after the request was written; tried again with the same OrderId.",
+    Cause.WAITING: "Its turn did not come before the router's deadline; not sent. The text names the gate.",
+    Cause.BUSY: "Too many requests wait already (`delivery.max_waiting`); not sent, tried again.",
+    Cause.STOPPING: "The service is stopping; not sent, tried again.",
+    Cause.STATE_UNAVAILABLE: "The ledger of conversions is out of reach; not sent, tried again.",
+    Cause.ORDER_UNDER_WAY: "The same order is being sent already; tried again, which tells its outcome.",
+    Cause.DUPLICATE_ORDER: "impact.com has the order already, of this event type; told as delivered, not sent again.",
+    Cause.AMBIGUOUS_EXPIRED: (
+        "Whether impact.com has the order was never known, and `delivery.dedup_window_hours` have passed; not sent "
+        "again, kept by the router until it drains it. Look the order up at impact.com."
+    ),
     Cause.ENDPOINT_NOT_ALLOWED: "The router asked for an address that is not impact.com's; aborted, nothing was sent.",
     Cause.EMAIL_IN_PARAMETER: "A parameter other than CustomerEmail held an address in clear; aborted, not sent.",
     Cause.UNSUPPORTED_BODY: "The request is not one form of text values; aborted, nothing was sent.",
 }
 """What each cause means, for the documentation."""
 
+NOT_TAKEN: Final = frozenset(
+    {Cause.BODY_ERROR, Cause.REFUSED, Cause.CREDENTIALS, Cause.QUOTA, Cause.OVERLOAD, Cause.NOT_SENT}
+)
+"""After these impact.com does not have the conversion; after any other failure it may have it."""
+
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back: status and the beginning of the body."""
+    """What came back: status, the beginning of the body, and the headers, whose names may be in any letter case."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = {}
 
 
 class NoAnswer(msgspec.Struct, frozen=True):
