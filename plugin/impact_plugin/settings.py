@@ -19,6 +19,8 @@ STATE_LIMITS: Final[dict[str, tuple[float, float]]] = {
     "max_claims": (1, 100_000_000),
     "max_identities": (1, 100_000_000),
     "max_answers": (1, 100_000_000),
+    "max_orders": (1, 100_000_000),
+    "order_memory_days": (1, 400),
     "grace_seconds": (0, 3600),
     "timeout_seconds": (0.1, 60),
 }
@@ -60,6 +62,7 @@ class DeliverySettings(Section, frozen=True):
 
     timeout_seconds: float = 10.0
     connections: int = 64
+    dedup_window_hours: float = 24.0
 
 
 class StateSettings(Section, frozen=True):
@@ -74,6 +77,8 @@ class StateSettings(Section, frozen=True):
     max_claims: int = 5_000_000
     max_identities: int = 2_000_000
     max_answers: int = 2_000_000
+    max_orders: int = 5_000_000
+    order_memory_days: float = 90.0
     grace_seconds: float = 300.0
     timeout_seconds: float = 5.0
 
@@ -110,6 +115,9 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "rudder.router_transform": "Whether /features allows the router to transform at delivery time (/routerTransform).",
     "delivery.timeout_seconds": "Longest delivery of one request when the router names no RdProxy-Timeout.",
     "delivery.connections": "Connections to impact.com at the same time, both hosts together.",
+    "delivery.dedup_window_hours": (
+        "How long an order whose outcome is unknown may be sent again: impact.com's own OrderId window."
+    ),
     "state.dir": "Folder for state; made at start, mode 0700.",
     "state.url": "Where sessions are kept: embedded: (in state.dir, one process), or redis://, rediss://, unix://.",
     "state.secret": "Keys the digests that stand for identifiers; required with Redis, else state.dir/secret is made.",
@@ -119,6 +127,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "state.max_claims": "Click keys kept; at capacity those seen longest ago go. About 150 bytes each.",
     "state.max_identities": "Visitors and users whose clicks are kept. About 250 bytes each.",
     "state.max_answers": "Messages whose click id is kept for a retry. About 100 bytes each.",
+    "state.max_orders": "Conversions remembered, so that none is sent twice; at capacity the oldest go.",
+    "state.order_memory_days": "How long a conversion that was sent is remembered.",
     "state.grace_seconds": "How long batches are refused while the state is down; then this process decides alone.",
     "state.timeout_seconds": "How long a batch waits for the state before it counts as down.",
     "log.level": "Least serious level to log.",
@@ -186,6 +196,15 @@ def _check_state(state: StateSettings) -> None:
             raise SettingsError(f"state.{name}: must be between {low:,} and {high:,}")
 
 
+def _check_dedup_window(settings: Settings) -> None:
+    hours, days = settings.delivery.dedup_window_hours, settings.state.order_memory_days
+    # An order forgotten within the window would be sent once more after it.
+    if not 0 <= hours <= days * 24:
+        raise SettingsError(
+            f"delivery.dedup_window_hours: must be between 0 and {days * 24:g}, state.order_memory_days"
+        )
+
+
 def _check(settings: Settings) -> None:
     _check_state(settings.state)
     for name in ("tracking_url", "api_url"):
@@ -202,3 +221,4 @@ def _check(settings: Settings) -> None:
         raise SettingsError("server.max_body_mb: must be between 1 and 2048")
     if settings.delivery.timeout_seconds <= 0 or settings.delivery.connections < 1:
         raise SettingsError("delivery: timeout_seconds and connections must be greater than zero")
+    _check_dedup_window(settings)
