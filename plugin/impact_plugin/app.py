@@ -99,7 +99,7 @@ async def _make_router_app(
 ) -> RouterApp:
     variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
     desk = Desk(Destinations(variables), Endpoints(settings.impact), telemetry, sessions)
-    client = await stack.enter_async_context(DeliveryClient(settings.delivery.connections))
+    client = await stack.enter_async_context(DeliveryClient())
     upstream = settings.rudder.upstream
     gateway = await stack.enter_async_context(Gateway(upstream, telemetry)) if upstream else None
     proxy = Proxy(settings, client, telemetry)

@@ -13,6 +13,8 @@ from impact_transformers import Secret
 ENVIRONMENT_PREFIX: Final = "IMPACT_PLUGIN__"
 SERVER_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 SHORTEST_SECRET: Final = 16
+LONGEST_QUEUE: Final = 1_000_000
+"""Requests that wait are held in memory, a few kilobytes each."""
 STATE_LIMITS: Final[dict[str, tuple[float, float]]] = {
     "decision_retention_hours": (24, 720),
     "click_memory_days": (1, 90),
@@ -61,7 +63,10 @@ class DeliverySettings(Section, frozen=True):
     """Delivery on behalf of the router (``Router.IMPACT.transformerProxy=true``)."""
 
     timeout_seconds: float = 10.0
-    connections: int = 64
+    connections: int = 512
+    account_connections: int = 64
+    max_waiting: int = 10_000
+    ordering: Literal["lane", "none"] = "lane"
     dedup_window_hours: float = 24.0
 
 
@@ -105,7 +110,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "server.host": "Address the router's port listens on.",
     "server.port": "Port for the router; 9090 is the stock transformer's.",
     "server.operator_host": "Address the operator's port listens on.",
-    "server.operator_port": "Port for /metrics, /health, /ready and /version; 9091 is the stock transformer's.",
+    "server.operator_port": "For /metrics, /debug/limits, /health, /ready, /version; 9091 is the stock transformer's.",
     "server.max_body_mb": "Largest request body in MiB after inflation; a larger one is answered 503 and counted.",
     "server.shutdown_grace_seconds": "How long a stopping service lets requests finish.",
     "impact.tracking_url": "Base of Page Loads, in transformed requests and in what the proxy may call.",
@@ -113,8 +118,13 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "rudder.upstream": "URL of the stock transformer that gets every request that is not ours; empty for none.",
     "rudder.destination_types": "Destination definitions that are ours; in the environment, several with commas.",
     "rudder.router_transform": "Whether /features allows the router to transform at delivery time (/routerTransform).",
-    "delivery.timeout_seconds": "Longest delivery of one request when the router names no RdProxy-Timeout.",
-    "delivery.connections": "Connections to impact.com at the same time, both hosts together.",
+    "delivery.timeout_seconds": (
+        "How long impact.com may take for one request, and the router's patience when it names no RdProxy-Timeout."
+    ),
+    "delivery.connections": "Requests under way to impact.com at the same time, of all accounts together.",
+    "delivery.account_connections": "The same for one account and endpoint; the limiter finds out how many are good.",
+    "delivery.max_waiting": "Requests that may wait for leave to be sent, a quarter of them of one account.",
+    "delivery.ordering": "lane: one request of a visitor at a time, in the order they came; none: as they come.",
     "delivery.dedup_window_hours": (
         "How long an order whose outcome is unknown may be sent again: impact.com's own OrderId window."
     ),
@@ -205,6 +215,15 @@ def _check_dedup_window(settings: Settings) -> None:
         )
 
 
+def _check_delivery(delivery: DeliverySettings) -> None:
+    if delivery.timeout_seconds <= 0 or delivery.connections < 1:
+        raise SettingsError("delivery: timeout_seconds and connections must be greater than zero")
+    if delivery.account_connections < 1:
+        raise SettingsError("delivery.account_connections: must be greater than zero")
+    if not 1 <= delivery.max_waiting <= LONGEST_QUEUE:
+        raise SettingsError(f"delivery.max_waiting: must be between 1 and {LONGEST_QUEUE:,}")
+
+
 def _check(settings: Settings) -> None:
     _check_state(settings.state)
     for name in ("tracking_url", "api_url"):
@@ -219,6 +238,5 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"server.{name}: must be between 0 (any free port) and 65535")
     if not 1 <= settings.server.max_body_mb <= 2048:
         raise SettingsError("server.max_body_mb: must be between 1 and 2048")
-    if settings.delivery.timeout_seconds <= 0 or settings.delivery.connections < 1:
-        raise SettingsError("delivery: timeout_seconds and connections must be greater than zero")
+    _check_delivery(settings.delivery)
     _check_dedup_window(settings)

@@ -276,6 +276,7 @@ def test_every_fact_can_be_emitted(capsys: pytest.CaptureFixture[str]) -> None:
     samples: dict[type[Any], Any] = {
         str: "text", int: 1, float: 0.5, BaseException: ValueError("jane"), Counter[str]: Counter({"a": 1}),
         Counter[tuple[str, str, str]]: Counter({("Page", "skip", "r"): 1}), Mapping[str, int]: {"claims": 1},
+        Mapping[tuple[str, str], int]: {("pageload", "open"): 1},
     }  # fmt: skip
     kinds = get_args(TelemetryEvent)
     for kind in kinds:

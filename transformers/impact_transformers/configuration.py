@@ -152,6 +152,7 @@ class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     click_key_parts: tuple[KeyPart, ...] = ("visitor", "click_id")
     click_window_minutes: int = 30
     repeated_clicks: Literal["page_load", "drop"] = "page_load"
+    duplicate_orders: Literal["suppress", "send"] = "suppress"
     remembered_click: Literal["last", "first", "off"] = "last"
     referral_window_days: int = 30
 

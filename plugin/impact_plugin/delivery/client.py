@@ -1,8 +1,8 @@
 """One aiohttp session for both hosts of impact.com; every failure becomes a value."""
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Final, Self
+from types import SimpleNamespace, TracebackType
+from typing import Any, Final, Self
 
 import aiohttp
 
@@ -12,19 +12,29 @@ MAX_ANSWER: Final = 65536
 """Bytes read of an answer; impact.com's are a few hundred."""
 
 CONNECT_SECONDS: Final = 5.0
+DNS_SECONDS: Final = 60
+KEEP_ALIVE_SECONDS: Final = 30.0
+"""A little less than servers keep an idle connection: a POST on a closed one is ambiguous, and is not repeated."""
+
+_BEFORE_WRITING: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 
 class DeliveryClient:
-    """Sends forms. Redirects are refused, proxies in the environment are not asked, certificates are verified."""
+    """Sends forms. Redirects are refused, proxies in the environment are not asked, certificates are verified.
 
-    def __init__(self, connections: int) -> None:
-        self._connections = connections
+    It has no limit of its own: who sends has leave of the limiter.
+    """
+
+    def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_headers_sent.append(_note_written)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=60),
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_SECONDS, keepalive_timeout=KEEP_ALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[tracing],
         )
         return self
 
@@ -39,15 +49,27 @@ class DeliveryClient:
         if self._session is None:
             raise RuntimeError("the client is used outside of its context")
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
+        written: list[bool] = []
         try:
             async with self._session.post(
-                url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+                url, data=body, headers=headers, timeout=timeout, allow_redirects=False, trace_request_ctx=written
             ) as response:
-                return Answer(response.status, await _beginning(response))
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+                return Answer(response.status, await _beginning(response), response.headers)
+        except _BEFORE_WRITING as error:
             return NoAnswer(written=False, detail=type(error).__name__)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except TimeoutError as error:
+            # The deadline may end a look-up of the host's name as well as a wait for the answer.
+            return NoAnswer(written=bool(written), detail=type(error).__name__)
+        except (aiohttp.ClientError, OSError) as error:
             return NoAnswer(written=True, detail=type(error).__name__)
+
+
+async def _note_written(
+    _session: aiohttp.ClientSession, context: SimpleNamespace, _parameters: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    """Called before the first byte goes out: from here on impact.com may have the request."""
+    written: Any = context.trace_request_ctx
+    written.append(True)
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:

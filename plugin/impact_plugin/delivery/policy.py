@@ -43,6 +43,7 @@ class Cause(StrEnum):
     ORDER_UNDER_WAY = "order_under_way"
     DUPLICATE_ORDER = "duplicate_order"
     AMBIGUOUS_EXPIRED = "ambiguous_expired"
+    FAULT = "fault"
     ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed"
     EMAIL_IN_PARAMETER = "email_in_parameter"
     UNSUPPORTED_BODY = "unsupported_body"
@@ -70,6 +71,7 @@ CAUSES: Final[dict[Cause, str]] = {
         "Whether impact.com has the order was never known, and `delivery.dedup_window_hours` have passed; not sent "
         "again, kept by the router until it drains it. Look the order up at impact.com."
     ),
+    Cause.FAULT: "A defect of ours met the request; see the log. Tried again.",
     Cause.ENDPOINT_NOT_ALLOWED: "The router asked for an address that is not impact.com's; aborted, nothing was sent.",
     Cause.EMAIL_IN_PARAMETER: "A parameter other than CustomerEmail held an address in clear; aborted, not sent.",
     Cause.UNSUPPORTED_BODY: "The request is not one form of text values; aborted, nothing was sent.",
@@ -142,6 +144,11 @@ def judge(answer: Answer | NoAnswer, *, attempt: int = 0) -> Verdict:
     if cause is Cause.UNCLEAR and attempt >= UNCLEAR_ATTEMPTS:
         result = "rejected"
     return _verdict(result, cause, answer.status, told.text)
+
+
+def held_back(cause: Cause, text: str) -> Verdict:
+    """The verdict on what was not sent, or has no answer yet: it is to come again."""
+    return Verdict("retry", cause, f"{cause}: {text}")
 
 
 def _verdict(result: Result, cause: Cause, status: int, text: str) -> Verdict:

@@ -57,13 +57,61 @@ class RequestFault(msgspec.Struct, frozen=True, tag=True):
     exception: BaseException
 
 
+class Attempted(msgspec.Struct, frozen=True, tag=True):
+    """One request went to impact.com; ``seconds`` until the answer or its absence."""
+
+    endpoint_path: str
+    cause: str
+    seconds: float
+
+
 class Delivered(msgspec.Struct, frozen=True, tag=True):
-    """One request was delivered for the router, or not; the cause tells."""
+    """One delivery for the router ended, sent or not; the cause tells. ``seconds`` with all waiting."""
 
     endpoint_path: str
     result: Literal["delivered", "retry", "rejected"]
     cause: str
     seconds: float
+
+
+class DeliveryMeasured(msgspec.Struct, frozen=True, tag=True):
+    """How many requests wait and are under way, by endpoint path, and how many accounts are in which state."""
+
+    waiting: Mapping[str, int]
+    in_flight: Mapping[str, int]
+    accounts: Mapping[tuple[str, str], int]
+
+
+class LimitChanged(msgspec.Struct, frozen=True, tag=True):
+    """impact.com takes more or less of an account's requests than before: breaker, quota, credentials or limit."""
+
+    account: str
+    endpoint_path: str
+    change: str
+    detail: str
+
+
+class LaneUnordered(msgspec.Struct, frozen=True, tag=True):
+    """A visitor had too many requests waiting; they go in any order."""
+
+
+class LedgerFailed(msgspec.Struct, frozen=True, tag=True):
+    """The ledger of conversions is out of reach: conversions are held back, and the router keeps them."""
+
+    cause: str
+
+
+class LedgerRestored(msgspec.Struct, frozen=True, tag=True):
+    """The ledger of conversions is back."""
+
+
+class LedgerMeasured(msgspec.Struct, frozen=True, tag=True):
+    """What the ledger holds: orders, those without a known outcome, and what it had to drop since the last look."""
+
+    orders: int
+    unsettled: int
+    capacity: int
+    evicted: int
 
 
 class PassedThrough(msgspec.Struct, frozen=True, tag=True):
@@ -126,7 +174,14 @@ TelemetryEvent: TypeAlias = (
     | TransformFault
     | RequestRefused
     | RequestFault
+    | Attempted
     | Delivered
+    | DeliveryMeasured
+    | LimitChanged
+    | LaneUnordered
+    | LedgerFailed
+    | LedgerRestored
+    | LedgerMeasured
     | PassedThrough
     | SessionsDecided
     | StateMeasured

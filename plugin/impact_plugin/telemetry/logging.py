@@ -25,6 +25,10 @@ LEVELS: Final[dict[str, str]] = {
     "StateFailed": "warning",
     "StateUndecided": "error",
     "StateRestored": "warning",
+    "LimitChanged": "warning",
+    "LaneUnordered": "warning",
+    "LedgerFailed": "error",
+    "LedgerRestored": "warning",
 }
 
 

@@ -8,8 +8,15 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from impact_plugin.telemetry.events import (
+    Attempted,
     BatchTransformed,
     Delivered,
+    DeliveryMeasured,
+    LaneUnordered,
+    LedgerFailed,
+    LedgerMeasured,
+    LedgerRestored,
+    LimitChanged,
     PassedThrough,
     RequestFault,
     RequestRefused,
@@ -63,14 +70,64 @@ DELIVERIES: Final = MetricFacts(
     "impact_plugin_deliveries",
     "counter",
     ("endpoint_path", "result", "cause"),
-    "Requests sent for the router, by endpoint path, result and cause.",
+    "Deliveries for the router, sent or not, by endpoint path, result and cause.",
 )
 DELIVERY_SECONDS: Final = MetricFacts(
     "impact_plugin_delivery_seconds",
     "histogram",
     ("endpoint_path",),
-    "Time until impact.com answered, in seconds.",
+    "Time until the router was answered, waiting included, in seconds.",
     _SECONDS,
+)
+ATTEMPTS: Final = MetricFacts(
+    "impact_plugin_attempts",
+    "counter",
+    ("endpoint_path", "cause"),
+    "Requests that went to impact.com, by endpoint path and cause.",
+)
+ATTEMPT_SECONDS: Final = MetricFacts(
+    "impact_plugin_attempt_seconds",
+    "histogram",
+    ("endpoint_path",),
+    "Time until impact.com answered one request, in seconds.",
+    _SECONDS,
+)
+WAITING: Final = MetricFacts(
+    "impact_plugin_delivery_waiting", "gauge", ("endpoint_path",), "Requests that wait for leave to be sent."
+)
+IN_FLIGHT: Final = MetricFacts(
+    "impact_plugin_delivery_in_flight", "gauge", ("endpoint_path",), "Requests under way to impact.com."
+)
+LIMIT_STATES: Final = MetricFacts(
+    "impact_plugin_delivery_accounts",
+    "gauge",
+    ("endpoint_path", "state"),
+    "Accounts whose traffic flows (open), is tried again (probing) or is stopped (closed); /debug/limits says why.",
+)
+LIMIT_CHANGES: Final = MetricFacts(
+    "impact_plugin_limit_changes",
+    "counter",
+    ("endpoint_path", "change"),
+    "Changes of an account's limits: breaker, credentials, quota, collapse; the log names the account.",
+)
+LANES_UNORDERED: Final = MetricFacts(
+    "impact_plugin_lanes_unordered",
+    "counter",
+    (),
+    "Visitors whose requests were let go in any order, because too many of them waited.",
+)
+LEDGER_ORDERS: Final = MetricFacts("impact_plugin_ledger_orders", "gauge", (), "Orders in the ledger of conversions.")
+LEDGER_CAPACITY: Final = MetricFacts(
+    "impact_plugin_ledger_capacity", "gauge", (), "How many orders the ledger may hold; alert at 80 %."
+)
+LEDGER_UNSETTLED: Final = MetricFacts(
+    "impact_plugin_ledger_unsettled", "gauge", (), "Orders in the ledger whose outcome is not known."
+)
+LEDGER_EVICTED: Final = MetricFacts(
+    "impact_plugin_ledger_evicted", "counter", (), "Orders dropped from the ledger at capacity; expected 0."
+)
+LEDGER_UP: Final = MetricFacts(
+    "impact_plugin_ledger_up", "gauge", (), "1 while the ledger of conversions answers, 0 while it is out of reach."
 )
 PASSED_THROUGH: Final = MetricFacts(
     "impact_plugin_passed_through",
@@ -138,6 +195,18 @@ METRICS: Final = (
     REFUSED,
     DELIVERIES,
     DELIVERY_SECONDS,
+    ATTEMPTS,
+    ATTEMPT_SECONDS,
+    WAITING,
+    IN_FLIGHT,
+    LIMIT_STATES,
+    LIMIT_CHANGES,
+    LANES_UNORDERED,
+    LEDGER_ORDERS,
+    LEDGER_CAPACITY,
+    LEDGER_UNSETTLED,
+    LEDGER_EVICTED,
+    LEDGER_UP,
     PASSED_THROUGH,
     DECISIONS,
     ORDERS,
@@ -196,11 +265,42 @@ class Metrics:
             case Delivered():
                 self._counter(DELIVERIES, event.endpoint_path, event.result, event.cause).inc()
                 self._histogram(DELIVERY_SECONDS, event.endpoint_path).observe(event.seconds)
+            case Attempted():
+                self._counter(ATTEMPTS, event.endpoint_path, event.cause).inc()
+                self._histogram(ATTEMPT_SECONDS, event.endpoint_path).observe(event.seconds)
             case PassedThrough():
                 status = f"{event.status // 100}xx" if event.status else "unreachable"
                 self._counter(PASSED_THROUGH, status).inc()
             case _:
+                self._count_delivery(event)
                 self._count_state(event)
+
+    def _count_delivery(self, event: TelemetryEvent) -> None:
+        """The metrics of the delivery engine and of its ledger."""
+        match event:
+            case DeliveryMeasured():
+                for endpoint, number in event.waiting.items():
+                    self._gauge(WAITING, endpoint).set(number)
+                for endpoint, number in event.in_flight.items():
+                    self._gauge(IN_FLIGHT, endpoint).set(number)
+                for (endpoint, state), number in event.accounts.items():
+                    self._gauge(LIMIT_STATES, endpoint, state).set(number)
+            case LimitChanged():
+                self._counter(LIMIT_CHANGES, event.endpoint_path, event.change).inc()
+            case LaneUnordered():
+                self._counter(LANES_UNORDERED).inc()
+            case LedgerMeasured():
+                self._gauge(LEDGER_ORDERS).set(event.orders)
+                self._gauge(LEDGER_CAPACITY).set(event.capacity)
+                self._gauge(LEDGER_UNSETTLED).set(event.unsettled)
+                self._counter(LEDGER_EVICTED).inc(event.evicted)
+                self._gauge(LEDGER_UP).set(1)
+            case LedgerFailed():
+                self._gauge(LEDGER_UP).set(0)
+            case LedgerRestored():
+                self._gauge(LEDGER_UP).set(1)
+            case _:
+                pass
 
     def _count_state(self, event: TelemetryEvent) -> None:
         """The metrics of the session state itself."""
