@@ -12,6 +12,7 @@ from aiohttp import web
 from impact_plugin import __version__
 from impact_plugin.batch import Desk
 from impact_plugin.delivery.client import DeliveryClient
+from impact_plugin.delivery.pipeline import Deliveries, open_deliveries
 from impact_plugin.destinations import Destinations
 from impact_plugin.errors import SettingsError
 from impact_plugin.features import Features
@@ -23,9 +24,10 @@ from impact_plugin.router_app import RouterApp
 from impact_plugin.secrets import read_or_make_secret
 from impact_plugin.sessions import Digests, Sessions, open_sessions
 from impact_plugin.settings import Settings, StateSettings
-from impact_plugin.store.registry import EMBEDDED, open_store
+from impact_plugin.store.registry import EMBEDDED, open_ledger, open_store
 from impact_plugin.telemetry import ServiceStarted, ServiceStopping, StateLoaded, Telemetry
 from impact_plugin.wire import Endpoints
+from impact_transformers import Secret
 from impact_transformers.configuration import VARIABLE_PREFIX
 
 KEEP_ALIVE_SECONDS: Final = 75.0
@@ -50,10 +52,13 @@ async def run_service(settings: Settings, environment: Mapping[str, str]) -> Asy
     _make_folder(state_dir)
     telemetry = Telemetry()
     async with AsyncExitStack() as stack:
-        sessions = await _open_sessions(settings.state, telemetry, stack)
+        digests = Digests(_read_secret(settings.state))
+        sessions = await _open_sessions(settings.state, digests, telemetry, stack)
+        deliveries = await _open_deliveries(settings, digests, telemetry, stack)
         readiness = Readiness(state_dir, sessions.health)
-        operations = Operations(readiness, telemetry)
-        router = await _make_router_app(settings, environment, operations, readiness, sessions, telemetry, stack)
+        operations = Operations(readiness, telemetry, deliveries.report)
+        desk = _make_desk(settings, environment, sessions, telemetry)
+        router = await _make_router_app(settings, desk, deliveries, operations, readiness, stack)
         server = settings.server
         grace = server.shutdown_grace_seconds
         url = await _listen(stack, router.application(), server.host, server.port, grace)
@@ -65,6 +70,7 @@ async def run_service(settings: Settings, environment: Mapping[str, str]) -> Asy
             yield Service(url, operator_url, telemetry)
         finally:
             readiness.draining = True
+            deliveries.stop()
             telemetry.emit(ServiceStopping(grace))
 
 
@@ -75,34 +81,50 @@ def _make_folder(folder: Path) -> None:
         raise SettingsError(f"state.dir: {folder} cannot be made: {error.strerror}") from error
 
 
-async def _open_sessions(settings: StateSettings, telemetry: Telemetry, stack: AsyncExitStack) -> Sessions:
-    """The session state, loaded; before the port opens, because a batch cannot be answered without it."""
-    started = monotonic()
+def _read_secret(settings: StateSettings) -> Secret:
+    """What keys the digests; raises :class:`SettingsError` where a shared one must be set."""
     if not settings.secret and settings.url.reveal() != EMBEDDED:
         raise SettingsError("state.secret: is required with a server, the same for all processes that share it")
-    secret = settings.secret or read_or_make_secret(Path(settings.dir))
+    return settings.secret or read_or_make_secret(Path(settings.dir))
+
+
+async def _open_sessions(
+    settings: StateSettings, digests: Digests, telemetry: Telemetry, stack: AsyncExitStack
+) -> Sessions:
+    """The session state, loaded; before the port opens, because a batch cannot be answered without it."""
+    started = monotonic()
     store = await stack.enter_async_context(open_store(settings, time))
     telemetry.emit(StateLoaded((await store.tally()).sizes, monotonic() - started))
-    return await stack.enter_async_context(
-        open_sessions(store, Digests(secret), telemetry, settings.grace_seconds, time)
-    )
+    return await stack.enter_async_context(open_sessions(store, digests, telemetry, settings.grace_seconds, time))
+
+
+async def _open_deliveries(
+    settings: Settings, digests: Digests, telemetry: Telemetry, stack: AsyncExitStack
+) -> Deliveries:
+    """The delivery engine on its ledger; it ends before them, after the ports."""
+    ledger = await stack.enter_async_context(open_ledger(settings.state, settings.delivery, time))
+    client = await stack.enter_async_context(DeliveryClient())
+    deliveries = Deliveries(settings.delivery, client, ledger, digests.of, telemetry, time)
+    return await stack.enter_async_context(open_deliveries(deliveries, settings.server.shutdown_grace_seconds))
+
+
+def _make_desk(settings: Settings, environment: Mapping[str, str], sessions: Sessions, telemetry: Telemetry) -> Desk:
+    variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
+    return Desk(Destinations(variables), Endpoints(settings.impact), telemetry, sessions)
 
 
 async def _make_router_app(
     settings: Settings,
-    environment: Mapping[str, str],
+    desk: Desk,
+    deliveries: Deliveries,
     operations: Operations,
     readiness: Readiness,
-    sessions: Sessions,
-    telemetry: Telemetry,
     stack: AsyncExitStack,
 ) -> RouterApp:
-    variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
-    desk = Desk(Destinations(variables), Endpoints(settings.impact), telemetry, sessions)
-    client = await stack.enter_async_context(DeliveryClient())
+    telemetry = desk.telemetry
     upstream = settings.rudder.upstream
     gateway = await stack.enter_async_context(Gateway(upstream, telemetry)) if upstream else None
-    proxy = Proxy(settings, client, telemetry)
+    proxy = Proxy(settings, deliveries, telemetry)
     features = Features(settings.rudder, gateway)
     return RouterApp(settings, desk, proxy, features, gateway, operations, readiness)
 

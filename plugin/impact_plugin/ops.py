@@ -1,12 +1,14 @@
-"""What operators and their machines ask: /health, /ready, /version, /metrics."""
+"""What operators and their machines ask: /health, /ready, /version, /metrics, /debug/limits."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
 from impact_plugin import __version__
+from impact_plugin.delivery.scheduler import LimitReport
 from impact_plugin.sessions import Health
 from impact_plugin.telemetry import CONTENT_TYPE, Telemetry
 
@@ -38,9 +40,10 @@ class Readiness:
 class Operations:
     """Handlers for both ports."""
 
-    def __init__(self, readiness: Readiness, telemetry: Telemetry) -> None:
+    def __init__(self, readiness: Readiness, telemetry: Telemetry, limits: Callable[[], Sequence[LimitReport]]) -> None:
         self._readiness = readiness
         self._telemetry = telemetry
+        self._limits = limits
 
     async def health(self, _request: web.Request) -> web.Response:
         """Alive: the process answers. The body is the stock transformer's."""
@@ -60,6 +63,10 @@ class Operations:
         """Prometheus' text format."""
         return web.Response(body=self._telemetry.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
+    async def debug_limits(self, _request: web.Request) -> web.Response:
+        """Every account that something was sent for lately: its limits, what waits, and why."""
+        return _json({"accounts": self._limits()})
+
     def operator_app(self) -> web.Application:
         """The application of the operator's port."""
         app = web.Application()
@@ -67,6 +74,7 @@ class Operations:
         app.router.add_get("/health", self.health)
         app.router.add_get("/ready", self.ready)
         app.router.add_get("/version", self.version)
+        app.router.add_get("/debug/limits", self.debug_limits)
         return app
 
 

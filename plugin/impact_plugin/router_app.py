@@ -144,7 +144,11 @@ class RouterApp:
     async def _deliver(self, request: web.Request, version: str) -> web.Response:
         body = await read_body(request, self._max_body)
         timeout = request.headers.get("RdProxy-Timeout")
-        status, reply = await self._proxy.answer(body.text, timeout, version=version)
+
+        def gone() -> bool:
+            return request.transport is None or request.transport.is_closing()
+
+        status, reply = await self._proxy.answer(body.text, timeout, version=version, gone=gone)
         return web.Response(body=reply, status=status, headers=API_VERSION, content_type=JSON)
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:

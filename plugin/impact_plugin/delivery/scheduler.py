@@ -203,7 +203,7 @@ class Scheduler:
             wait = self._serve_one(account, now)
             if wait is None:
                 continue
-            if wait.gate is Gate.SLOTS and wait.until == inf:
+            if wait.gate is Gate.SLOTS:
                 # Everybody would hear the same; this one asks first when a slot is free.
                 account.in_ring = True
                 ring.appendleft(account)

@@ -6,7 +6,7 @@ https://github.com/rudderlabs/rudder-server/blob/master/router/transformer/trans
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite
 from time import perf_counter
 from typing import Any, Final
@@ -14,10 +14,10 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from impact_plugin.delivery.client import DeliveryClient
-from impact_plugin.delivery.policy import Cause, Verdict, judge
+from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel
+from impact_plugin.delivery.policy import Cause, Verdict, held_back
 from impact_plugin.settings import Settings
-from impact_plugin.telemetry import Delivered, Telemetry
+from impact_plugin.telemetry import Delivered, RequestFault, Telemetry
 from impact_plugin.wire import FORM_TYPE
 from impact_transformers import hash_email, holds_email
 
@@ -29,7 +29,13 @@ LEAST_SECONDS: Final = 0.1
 LONGEST_SECONDS: Final = 600.0
 """The router's own client waits ten minutes."""
 
-_CONVERSIONS: Final = re.compile(r"/Advertisers/[A-Za-z0-9_-]{1,64}/Conversions")
+_CONVERSIONS: Final = re.compile(r"/Advertisers/([A-Za-z0-9_-]{1,64})/Conversions")
+_ACCOUNT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_EVENT_TYPES: Final = (("EventTypeId", "id"), ("ActionTrackerId", "id"), ("EventTypeCode", "code"))
+"""The first two are one: https://integrations.impact.com/impact-brand/reference/submit-a-conversion"""
+
+_ORDER_ID_MACRO: Final = "IR_AN_64_TS"
+"""impact.com replaces it by an id of its own, another one each time: such an order has no identity."""
 
 
 class ProxyBody(msgspec.Struct, frozen=True):
@@ -42,6 +48,13 @@ class ProxyBody(msgspec.Struct, frozen=True):
     GZIP: dict[str, Any] | None = None
 
 
+class _Config(msgspec.Struct, frozen=True):
+    """What counts of the destination's configuration here; it may hold anything, templates for instance."""
+
+    account_sid: Any = msgspec.field(name="accountSID", default="")
+    duplicate_orders: Any = msgspec.field(name="duplicateOrders", default="")
+
+
 class ProxyRequest(msgspec.Struct, frozen=True, rename="camel"):
     """What the router wants delivered; ``metadata`` is a list (v1) or one object (v0)."""
 
@@ -51,6 +64,7 @@ class ProxyRequest(msgspec.Struct, frozen=True, rename="camel"):
     headers: dict[str, str] | None = None
     params: dict[str, Any] | None = None
     method: str = "POST"
+    destination_config: _Config | None = None
 
 
 class _Attempt(msgspec.Struct, frozen=True, rename="camel"):
@@ -100,24 +114,28 @@ _raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Proxy:
-    """Delivers for the router, straight away and within its deadline."""
+    """Delivers for the router, within its deadline."""
 
-    def __init__(self, settings: Settings, client: DeliveryClient, telemetry: Telemetry) -> None:
+    def __init__(self, settings: Settings, deliveries: Deliveries, telemetry: Telemetry) -> None:
         self._api = urlsplit(settings.impact.api_url)
         self._tracking = urlsplit(settings.impact.tracking_url)
         self._timeout = settings.delivery.timeout_seconds
-        self._client = client
+        self._deliveries = deliveries
         self._telemetry = telemetry
 
-    async def answer(self, raw: bytes, timeout_ms: str | None, *, version: str) -> tuple[int, bytes]:
-        """The HTTP status and body for one call; raises :class:`msgspec.DecodeError` for a body not of the protocol."""
+    async def answer(
+        self, raw: bytes, timeout_ms: str | None, *, version: str, gone: Callable[[], bool]
+    ) -> tuple[int, bytes]:
+        """The HTTP status and body for one call; raises :class:`msgspec.DecodeError` for a body not of the protocol.
+
+        ``gone`` tells whether the router has hung up.
+        """
         started = perf_counter()
         request = _decoder.decode(raw)
         listed = request.metadata if version == "v1" else msgspec.Raw(b"[" + bytes(request.metadata) + b"]")
         jobs, attempts = _raws.decode(listed), _attempts.decode(listed)
-        verdict = await self._deliver(
-            request, self._seconds(timeout_ms), max((one.attempt_num for one in attempts), default=0)
-        )
+        parcel = self._parcel(request, max((one.attempt_num for one in attempts), default=0))
+        verdict = parcel if isinstance(parcel, Verdict) else await self._deliver(parcel, timeout_ms, gone)
         label = "conversions" if request.endpoint.endswith("/Conversions") else "pageload"
         self._telemetry.emit(Delivered(label, verdict.result, verdict.cause, perf_counter() - started))
         status = STATUS[verdict.result]
@@ -126,6 +144,13 @@ class Proxy:
             replies = [JobReply(status, job, verdict.text) for job in jobs]
             return 200, _encoder.encode(Reply(Output(status, verdict.text, replies, tags)))
         return status, _encoder.encode(Reply(OutputV0(status, verdict.text, verdict.text, tags)))
+
+    async def _deliver(self, parcel: Parcel, timeout_ms: str | None, gone: Callable[[], bool]) -> Verdict:
+        try:
+            return await self._deliveries.deliver(parcel, seconds=self._seconds(timeout_ms), gone=gone)
+        except Exception as error:  # noqa: BLE001 - the border of one delivery: a 5xx of ours would end in an abort
+            self._telemetry.emit(RequestFault("proxy", type(error).__name__, error))
+            return held_back(Cause.FAULT, "a defect of impact-plugin; see its log")
 
     def _seconds(self, timeout_ms: str | None) -> float:
         """How long the delivery may take: the router's deadline less a margin for our own answer."""
@@ -136,7 +161,8 @@ class Proxy:
         asked = min(asked, LONGEST_SECONDS) if isfinite(asked) else self._timeout
         return max(min(asked - MARGIN_SECONDS, asked * 0.9), LEAST_SECONDS)
 
-    async def _deliver(self, request: ProxyRequest, seconds: float, attempt: int) -> Verdict:
+    def _parcel(self, request: ProxyRequest, attempt: int) -> Parcel | Verdict:
+        """What is to be sent, or why it never will be."""
         tracking = self._is_tracking(request.endpoint)
         if tracking is None or request.method.upper() != "POST" or request.params:
             return _refuse(Cause.ENDPOINT_NOT_ALLOWED, "only the configured addresses of impact.com may be called")
@@ -150,9 +176,20 @@ class Proxy:
         exposed = next((name for name, value in clean.items() if holds_email(value)), None)
         if exposed is not None:
             return _refuse(Cause.EMAIL_IN_PARAMETER, f"{exposed} would carry an e-mail address in clear")
-        headers = _headers(request.headers or {}, with_credentials=not tracking)
-        answer = await self._client.post(request.endpoint, headers, urlencode(clean).encode(), seconds=seconds)
-        return judge(answer, attempt=attempt)
+        config = request.destination_config or _Config()
+        account = _account(request.endpoint, config, clean)
+        return Parcel(
+            account,
+            "pageload" if tracking else "conversions",
+            request.endpoint,
+            _headers(request.headers or {}, with_credentials=not tracking),
+            urlencode(clean).encode(),
+            # The anonymous id first: the landing before the log-in and the order after it have only that in common.
+            clean.get("CustomProfileId") or clean.get("CustomerId"),
+            None if tracking else _order(account, clean),
+            attempt,
+            again=config.duplicate_orders == "send",
+        )
 
     def _is_tracking(self, endpoint: str) -> bool | None:
         """Whether the endpoint is on the tracking host; None when it is on neither of the configured ones."""
@@ -169,6 +206,26 @@ class Proxy:
                 if path == "/PageLoad" if tracking else _CONVERSIONS.fullmatch(path):
                     return tracking
         return None
+
+
+def _account(endpoint: str, config: _Config, form: Mapping[str, str]) -> str:
+    """Whose limits count: the account of the address, else the configured one, else the program."""
+    addressed = _CONVERSIONS.search(endpoint)
+    if addressed is not None:
+        return addressed[1]
+    configured = config.account_sid
+    if isinstance(configured, str) and _ACCOUNT.fullmatch(configured):
+        return configured
+    return f"campaign {form.get('CampaignId', '')[:10]}"
+
+
+def _order(account: str, form: Mapping[str, str]) -> OrderIdentity | None:
+    """The identity of an order; None where impact.com will refuse it or make up an id of its own."""
+    order_id = form.get("OrderId")
+    named = next(((kind, form[name]) for name, kind in _EVENT_TYPES if form.get(name)), None)
+    if not order_id or named is None or order_id == _ORDER_ID_MACRO:
+        return None
+    return OrderIdentity(account, form.get("CampaignId", ""), ":".join(named), order_id)
 
 
 def _refuse(cause: Cause, text: str) -> Verdict:
