@@ -1,10 +1,11 @@
 """One aiohttp session for both hosts of impact.com; every failure becomes a value."""
 
 from collections.abc import Mapping
-from types import SimpleNamespace, TracebackType
-from typing import Any, Final, Self
+from types import TracebackType
+from typing import Final, Self
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 from impact_plugin.delivery.policy import Answer, NoAnswer
 
@@ -29,12 +30,9 @@ class DeliveryClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        tracing = aiohttp.TraceConfig()
-        tracing.on_request_headers_sent.append(_note_written)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_SECONDS, keepalive_timeout=KEEP_ALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=[tracing],
         )
         return self
 
@@ -49,31 +47,36 @@ class DeliveryClient:
         if self._session is None:
             raise RuntimeError("the client is used outside of its context")
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
-        written: list[bool] = []
+        form = _Form(body)
         try:
             async with self._session.post(
-                url, data=body, headers=headers, timeout=timeout, allow_redirects=False, trace_request_ctx=written
+                url, data=form, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 return Answer(response.status, await _beginning(response), response.headers)
         except _BEFORE_WRITING as error:
             return NoAnswer(written=False, detail=type(error).__name__)
         except TimeoutError as error:
             # The deadline may end a look-up of the host's name as well as a wait for the answer.
-            return NoAnswer(written=bool(written), detail=type(error).__name__)
+            return NoAnswer(written=form.written, detail=type(error).__name__)
         except (aiohttp.ClientError, OSError) as error:
             return NoAnswer(written=True, detail=type(error).__name__)
 
 
-async def _note_written(
-    _session: aiohttp.ClientSession, context: SimpleNamespace, _parameters: aiohttp.TraceRequestHeadersSentParams
-) -> None:
-    """Called before the first byte goes out: from here on impact.com may have the request."""
-    written: Any = context.trace_request_ctx
-    written.append(True)
+class _Form(aiohttp.BytesPayload):
+    """A body that knows whether it was begun to be written: without it impact.com cannot have the request."""
+
+    written = False
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Called by aiohttp when the connection stands."""
+        self.written = True
+        await super().write_with_length(writer, content_length)
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:
     """Read an answer up to the limit; what is longer is not one of impact.com's."""
+    if response.content_length is not None and response.content_length <= MAX_ANSWER:
+        return await response.read()
     found = bytearray()
     async for chunk in response.content.iter_chunked(8192):
         found += chunk

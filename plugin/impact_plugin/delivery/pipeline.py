@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -115,10 +116,13 @@ class Deliveries:
         task = self._orders.get(identity) if identity is not None else None
         if task is None:
             task = self._start(parcel, identity, deadline, gone)
-        done, _ = await asyncio.wait((task,), timeout=seconds)
-        if done:
-            return task.result()
-        return held_back(Cause.AMBIGUOUS, "no answer in time; the attempt goes on and its outcome is noted")
+        told: asyncio.Future[Verdict] = self._loop.create_future()
+        late = self._loop.call_at(deadline, _tell_late, told)
+        task.add_done_callback(partial(_tell, told))
+        try:
+            return await told
+        finally:
+            late.cancel()
 
     def report(self) -> list[LimitReport]:
         """Every account's endpoints: state, limit, what waits and why."""
@@ -313,6 +317,23 @@ _STANDINGS: Final[dict[Standing, Verdict]] = {
     Standing.BUSY: held_back(Cause.ORDER_UNDER_WAY, "another process is sending this order"),
 }
 """What the ledger forbids; of the others an intent is on disk."""
+
+
+def _tell(told: "asyncio.Future[Verdict]", task: "asyncio.Task[Verdict]") -> None:
+    """Pass the verdict of an attempt on to who waits for it; several may."""
+    if told.done():
+        return
+    if task.cancelled():
+        told.set_result(held_back(Cause.AMBIGUOUS, "the service stopped before the answer came"))
+    elif (error := task.exception()) is not None:
+        told.set_exception(error)
+    else:
+        told.set_result(task.result())
+
+
+def _tell_late(told: "asyncio.Future[Verdict]") -> None:
+    if not told.done():
+        told.set_result(held_back(Cause.AMBIGUOUS, "no answer in time; the attempt goes on and its outcome is noted"))
 
 
 def _turn(parcel: Parcel, grant: Callable[[Permit], bool]) -> Turn:
