@@ -1,6 +1,6 @@
 """The composition root: settings in, a listening service out."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from time import monotonic, time
@@ -45,16 +45,21 @@ class Service(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def run_service(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[Service]:
-    """Listen until the block ends, then finish what is under way within the grace period."""
+async def run_service(
+    settings: Settings, environment: Mapping[str, str], clock: Callable[[], float] = time
+) -> AsyncIterator[Service]:
+    """Listen until the block ends, then finish what is under way within the grace period.
+
+    ``clock`` tells seconds since 1970.
+    """
     load_manifest()
     state_dir = Path(settings.state.dir)
     _make_folder(state_dir)
     telemetry = Telemetry()
     async with AsyncExitStack() as stack:
         digests = Digests(_read_secret(settings.state))
-        sessions = await _open_sessions(settings.state, digests, telemetry, stack)
-        deliveries = await _open_deliveries(settings, digests, telemetry, stack)
+        sessions = await _open_sessions(settings.state, digests, telemetry, clock, stack)
+        deliveries = await _open_deliveries(settings, digests, telemetry, clock, stack)
         readiness = Readiness(state_dir, sessions.health)
         operations = Operations(readiness, telemetry, deliveries.report)
         desk = _make_desk(settings, environment, sessions, telemetry)
@@ -89,22 +94,26 @@ def _read_secret(settings: StateSettings) -> Secret:
 
 
 async def _open_sessions(
-    settings: StateSettings, digests: Digests, telemetry: Telemetry, stack: AsyncExitStack
+    settings: StateSettings,
+    digests: Digests,
+    telemetry: Telemetry,
+    clock: Callable[[], float],
+    stack: AsyncExitStack,
 ) -> Sessions:
     """The session state, loaded; before the port opens, because a batch cannot be answered without it."""
     started = monotonic()
-    store = await stack.enter_async_context(open_store(settings, time))
+    store = await stack.enter_async_context(open_store(settings, clock))
     telemetry.emit(StateLoaded((await store.tally()).sizes, monotonic() - started))
-    return await stack.enter_async_context(open_sessions(store, digests, telemetry, settings.grace_seconds, time))
+    return await stack.enter_async_context(open_sessions(store, digests, telemetry, settings.grace_seconds, clock))
 
 
 async def _open_deliveries(
-    settings: Settings, digests: Digests, telemetry: Telemetry, stack: AsyncExitStack
+    settings: Settings, digests: Digests, telemetry: Telemetry, clock: Callable[[], float], stack: AsyncExitStack
 ) -> Deliveries:
     """The delivery engine on its ledger; it ends before them, after the ports."""
-    ledger = await stack.enter_async_context(open_ledger(settings.state, settings.delivery, time))
+    ledger = await stack.enter_async_context(open_ledger(settings.state, settings.delivery, clock))
     client = await stack.enter_async_context(DeliveryClient())
-    deliveries = Deliveries(settings.delivery, client, ledger, digests.of, telemetry, time)
+    deliveries = Deliveries(settings.delivery, client, ledger, digests.of, telemetry, clock)
     return await stack.enter_async_context(open_deliveries(deliveries, settings.server.shutdown_grace_seconds))
 
 

@@ -1,0 +1,97 @@
+"""An event loop on which time jumps: hours of waiting pass in milliseconds, with real sockets and threads.
+
+When nothing is ready, the loop does not wait for its next timer but moves its clock there. What is under way outside
+must not be overtaken: it never jumps while a call in a thread is outstanding, and before a jump it gives sockets a
+short real moment. So a service, its stand-ins and a database run unchanged, as long as they are in this process and
+take the time from the loop: monotonic from ``loop.time()``, seconds since 1970 from :meth:`VirtualLoop.wall`.
+"""
+
+import asyncio
+import selectors
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any, Final, TypeVar, TypeVarTuple
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+START: Final = 1_790_000_000.0
+"""Seconds since 1970 at which the virtual clock begins."""
+
+SETTLE_SECONDS: Final = 0.0001
+"""Real time given to sockets before a jump: what was written to a loopback connection is there when write returns."""
+
+THREAD_SECONDS: Final = 0.01
+"""Real time between two looks while a thread works; its end wakes the loop earlier."""
+
+
+class DeadlockError(RuntimeError):
+    """Nothing will ever happen: no timer, no thread, and nobody outside who could write to a socket."""
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Waits for sockets a moment and, when none is ready, moves the clock instead of waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jump: Callable[[float | None], bool] = lambda _: False
+        self.busy: Callable[[], bool] = lambda: False
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Like the original, in no time."""
+        if timeout is not None and timeout <= 0:
+            return super().select(0)
+        while True:
+            ready = super().select(THREAD_SECONDS if self.busy() else 0)
+            if not ready and not self.busy():
+                time.sleep(SETTLE_SECONDS)
+                ready = super().select(0)
+            if ready or (not self.busy() and self.jump(timeout)):
+                return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """See the module. ``start`` is what :meth:`wall` tells at first, in seconds since 1970."""
+
+    def __init__(self, *, start: float = START) -> None:
+        self._jumping = _JumpingSelector()
+        self._virtual = 0.0
+        self._in_threads = 0
+        self._start = start
+        super().__init__(self._jumping)
+        self._jumping.jump = self._jump
+        self._jumping.busy = lambda: self._in_threads > 0
+
+    def time(self) -> float:
+        """Virtual monotonic seconds."""
+        return self._virtual
+
+    def wall(self) -> float:
+        """Virtual seconds since 1970."""
+        return self._start + self._virtual
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Arguments], Result], *args: *Arguments
+    ) -> asyncio.Future[Result]:
+        """As the original; the clock stands still until it is done."""
+        self._in_threads += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._thread_done)
+        return future
+
+    def _thread_done(self, _future: object) -> None:
+        self._in_threads -= 1
+
+    def _jump(self, timeout: float | None) -> bool:
+        """Move to the next timer; True when there was one."""
+        if timeout is None:
+            raise DeadlockError("nothing is left that could happen: every task waits, and no timer is set")
+        self._virtual += timeout
+        return True
+
+
+def run_virtual(main: Callable[[], Coroutine[Any, Any, Result]], *, start: float = START) -> Result:
+    """Run a coroutine function to its end on a loop of its own; raises :class:`DeadlockError` when it cannot end."""
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(start=start)) as runner:
+        return runner.run(main())
