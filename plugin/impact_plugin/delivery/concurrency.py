@@ -1,0 +1,132 @@
+"""How many requests of one account may be under way: as many as impact.com proves to take.
+
+Pure; times are monotonic seconds. A *round* is as many answers as the limit allows requests, and only of requests sent
+after the last decision: what was sent before knows nothing of it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from impact_plugin.delivery.gates import LimitChange, Permit
+
+FIRST_LIMIT: Final = 4
+SLOWER: Final = 1.1
+"""The limit is doubled only while answers take less than so many times as long as they first did."""
+
+CUT: Final = 0.7
+FIRST_HOLD: Final = 1.0
+LONGEST_HOLD: Final = 8.0
+"""Seconds at a limit that is known, before one more is tried; doubled each time that one more is refused."""
+
+COLLAPSE_SECONDS: Final = 10.0
+COLLAPSE: Final = 4
+
+
+class Concurrency:
+    """The limit, between 1 and ``most``.
+
+    It grows only while it is used up. A 503 tells how many were too many, and that is the ceiling until one more is
+    taken; a time-out tells only that it was too much.
+    """
+
+    def __init__(self, most: int, tell: Callable[[LimitChange], None]) -> None:
+        self._most = most
+        self._tell = tell
+        self.limit = min(FIRST_LIMIT, most)
+        self.rtt: float | None = None
+        self._base = math.inf
+        self._starting = True
+        self._ceiling = most
+        self._hold = FIRST_HOLD
+        self._hold_until = 0.0
+        self._step = 1
+        self._probing = False
+        self._clean = True
+        self._decided = 0
+        self._results = 0
+        self._seconds = 0.0
+        self._saturated = False
+        self._high, self._high_at = self.limit, 0.0
+
+    def restart(self, issued: int) -> None:
+        """Learn anew, after an outage."""
+        self.limit = min(FIRST_LIMIT, self._most)
+        self._starting = self._clean = True
+        self._ceiling = self._most
+        self._hold = FIRST_HOLD
+        self._step = 1
+        self._probing = False
+        self._begin_round(issued)
+
+    def answered(self, permit: Permit, now: float, issued: int) -> None:
+        """A request was answered; ``issued`` is the number of the latest permit."""
+        if permit.number <= self._decided:
+            return
+        self._results += 1
+        self._seconds += now - permit.sent_at
+        if permit.rank >= self.limit:
+            self._saturated = True
+        if self._results >= self.limit:
+            self._finish_round(now, issued)
+
+    def refused(self, permit: Permit, now: float, issued: int) -> None:
+        """A 503. One burst of them is one cut: those sent before it are not counted again."""
+        if permit.number <= self._decided:
+            return
+        known = self.limit if self._clean else int(self.limit * CUT)
+        self._cut(min(permit.rank - 1, known), now, issued)
+
+    def lost(self, permit: Permit, now: float, issued: int) -> None:
+        """A time-out, or a connection that broke."""
+        if permit.number > self._decided:
+            self._cut(int(self.limit * CUT), now, issued)
+
+    def _cut(self, limit: int, now: float, issued: int) -> None:
+        self._watch_collapse(max(1, limit), now)
+        self.limit = self._ceiling = max(1, limit)
+        self._hold = min(LONGEST_HOLD, self._hold * 2) if self._probing else FIRST_HOLD
+        self._hold_until = now + self._hold
+        self._starting = self._probing = self._clean = False
+        self._step = 1
+        self._begin_round(issued)
+
+    def _finish_round(self, now: float, issued: int) -> None:
+        mean = self._seconds / self._results
+        self.rtt = mean
+        self._base = min(self._base, mean)
+        self._clean = True
+        if self._saturated:
+            self._grow(mean, now)
+        self._begin_round(issued)
+
+    def _grow(self, mean: float, now: float) -> None:
+        if self.limit >= self._most:
+            return
+        if self._starting and mean < SLOWER * self._base:
+            self.limit = min(self._most, self.limit * 2)
+            return
+        self._starting = False
+        if self.limit < self._ceiling:
+            self._probing = self._hold > FIRST_HOLD
+        elif now >= self._hold_until:
+            self._probing = True
+            self._ceiling = self._most
+        else:
+            return
+        self.limit = min(self._most, self.limit + self._step)
+        self._step *= 2
+
+    def _begin_round(self, issued: int) -> None:
+        self._decided = issued
+        self._results = 0
+        self._seconds = 0.0
+        self._saturated = False
+
+    def _watch_collapse(self, limit: int, now: float) -> None:
+        """Tell when the limit falls to a quarter within ten seconds."""
+        if now - self._high_at > COLLAPSE_SECONDS or self.limit > self._high:
+            self._high, self._high_at = self.limit, now
+        if limit * COLLAPSE <= self._high:
+            self._tell(LimitChange("limit_collapsed", f"from {self._high} to {limit} requests at once"))
+            self._high, self._high_at = limit, now

@@ -1,0 +1,160 @@
+"""The limit of requests at once: how it grows, and what it makes of refusals and time-outs."""
+
+from itertools import pairwise
+
+import pytest
+
+from impact_plugin.delivery.concurrency import COLLAPSE_SECONDS, LONGEST_HOLD, Concurrency
+from impact_plugin.delivery.gates import LimitChange, Permit
+
+RTT = 0.1
+
+
+class Flights:
+    """Requests in rounds: as many at once as the limit allows, of which a host takes so many."""
+
+    def __init__(self, most: int = 64) -> None:
+        self.told: list[LimitChange] = []
+        self.concurrency = Concurrency(most, self.told.append)
+        self.issued = 0
+        self.now = 0.0
+
+    def send(self, count: int) -> list[Permit]:
+        """Send so many at once."""
+        first, self.issued = self.issued + 1, self.issued + count
+        return [Permit(first + place, place + 1, self.now) for place in range(count)]
+
+    def fly(self, cap: int, *, demand: int = 1000, rtt: float = RTT) -> None:
+        """One round: those above the cap come back with 503, after the others."""
+        permits = self.send(min(demand, self.concurrency.limit))
+        self.now += rtt
+        for permit in permits[:cap]:
+            self.concurrency.answered(permit, self.now, self.issued)
+        for permit in permits[cap:]:
+            self.concurrency.refused(permit, self.now, self.issued)
+
+    def limits(self, rounds: int, cap: int) -> list[int]:
+        """The limit after each of some rounds."""
+        found = []
+        for _ in range(rounds):
+            self.fly(cap)
+            found.append(self.concurrency.limit)
+        return found
+
+
+def test_it_starts_with_four_and_doubles() -> None:
+    """Up to the most that is allowed."""
+    assert [8, 16, 32, 64, 64] == Flights().limits(5, 1000)
+
+
+def test_it_does_not_grow_without_demand() -> None:
+    """What was never used up has proved nothing."""
+    flights = Flights()
+    for _ in range(100):
+        flights.fly(1000, demand=3)
+
+    assert 4 == flights.concurrency.limit
+
+
+def test_a_refusal_tells_the_cap() -> None:
+    """The rank of the first one refused, less one."""
+    assert [8, 16, 32, 64, 50, 50] == Flights().limits(6, 50)
+
+
+def test_a_burst_of_refusals_is_one_cut() -> None:
+    """Twenty of one round, and those of it that come later, cut once."""
+    flights = Flights(most=40)
+    flights.limits(4, 1000)
+    late = flights.send(40)
+    for permit in late[20:]:
+        flights.concurrency.refused(permit, 1.0, flights.issued)
+
+    assert 20 == flights.concurrency.limit
+    assert [] == flights.told
+
+
+def test_a_second_refusal_without_a_clean_round_means_that_the_capacity_fell() -> None:
+    """From fifty to ten in a few rounds, not one by one."""
+    flights = Flights(most=50)
+    flights.limits(5, 50)
+
+    assert [10] == flights.limits(1, 10)
+    assert 2 >= flights.limits(2, 2)[-1]
+
+
+def test_one_more_is_tried_ever_less_often() -> None:
+    """A cap that stays is tried after 1, 2, 4 and then every 8 seconds: few refusals."""
+    flights = Flights()
+    tried = []
+    for _ in range(600):
+        before = flights.concurrency.limit
+        flights.fly(20)
+        if flights.concurrency.limit == 21 and before == 20:
+            tried.append(flights.now)
+    pauses = [round(later - earlier) for earlier, later in pairwise(tried)]
+
+    assert [2, 4] == pauses[:2]
+    assert LONGEST_HOLD + 1 >= max(pauses)
+    assert min(pauses[3:]) >= LONGEST_HOLD - 1
+
+
+def test_a_step_up_is_found_within_ten_seconds() -> None:
+    """Once one more is taken, two, four and eight more are tried at once."""
+    flights = Flights()
+    flights.limits(300, 10)
+    started = flights.now
+    while flights.concurrency.limit < 48 and flights.now < started + 60:
+        flights.fly(50)
+
+    assert flights.now - started < 10.0
+
+
+@pytest.mark.parametrize("cap", [1, 2, 5])
+def test_no_limit_is_stuck_at_one_after_recovery(cap: int) -> None:
+    """After the worst, rounds of one request lead up again."""
+    flights = Flights()
+    flights.limits(20, cap)
+    for _ in range(50):
+        for permit in flights.send(flights.concurrency.limit):
+            flights.concurrency.lost(permit, flights.now, flights.issued)
+        flights.now += 1.0
+    assert 1 == flights.concurrency.limit
+    flights.limits(200, 1000)
+
+    assert 64 == flights.concurrency.limit
+
+
+def test_time_outs_cut_once_a_burst() -> None:
+    """By three tenths, and those sent before the cut not again."""
+    flights = Flights()
+    flights.limits(4, 1000)
+    for permit in flights.send(64):
+        flights.concurrency.lost(permit, 1.0, flights.issued)
+
+    assert 44 == flights.concurrency.limit
+
+
+def test_it_starts_anew_after_an_outage() -> None:
+    """Slowly, and without the ceiling of before."""
+    flights = Flights()
+    flights.limits(30, 10)
+    flights.concurrency.restart(flights.issued)
+
+    assert [8, 16, 32, 64] == flights.limits(4, 1000)
+
+
+def test_a_collapse_is_told_once() -> None:
+    """To a quarter within ten seconds; a slow decline is not one."""
+    flights = Flights()
+    flights.limits(5, 1000)
+    flights.limits(2, 8)
+    assert ["limit_collapsed"] == [one.change for one in flights.told]
+
+    slow = Flights()
+    slow.limits(5, 1000)
+    for cap in (32, 16, 8, 4):
+        slow.now += COLLAPSE_SECONDS + 1
+        slow.fly(cap)
+        slow.concurrency.restart(slow.issued)
+
+    assert [] == slow.told

@@ -1,0 +1,302 @@
+"""The gates together: their order, what they consume, and that no sequence of events blocks them for ever."""
+
+import math
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from impact_plugin.delivery.gates import Gate, LimitChange, Permit, Wait
+from impact_plugin.delivery.limiter import WORTH_KEEPING, Limiter, LimiterSettings, Slots
+from impact_plugin.delivery.policy import Cause
+from impact_plugin.delivery.rate_limits import UNSAID, RateLimits
+
+ENDS = (
+    Cause.OK,
+    Cause.BODY_ERROR,
+    Cause.REFUSED,
+    Cause.CREDENTIALS,
+    Cause.UNCLEAR,
+    Cause.TRANSIENT,
+    Cause.QUOTA,
+    Cause.OVERLOAD,
+    Cause.UNEXPECTED,
+    Cause.NOT_SENT,
+    Cause.AMBIGUOUS,
+)
+"""How an attempt can end."""
+
+MOST = 8
+
+
+def _limiter(slots: Slots | None = None, most: int = 64, told: list[LimitChange] | None = None) -> Limiter:
+    """A limiter by itself."""
+    tell = (told if told is not None else []).append
+    chance = Random(1)  # noqa: S311 - jitter, not a secret
+    return Limiter(slots or Slots(), LimiterSettings(max_concurrency=most), chance, tell)
+
+
+def _permit(limiter: Limiter, now: float, *, retry: bool = False) -> Permit:
+    """Ask, and expect leave."""
+    leave = limiter.ask(now, retry=retry)
+    assert isinstance(leave, Permit)
+    return leave
+
+
+def _wait(limiter: Limiter, now: float, *, retry: bool = False, credentials: int = 0) -> Wait:
+    """Ask, and expect none."""
+    leave = limiter.ask(now, retry=retry, credentials=credentials)
+    assert isinstance(leave, Wait)
+    return leave
+
+
+def _do(limiter: Limiter, cause: Cause, count: int, now: float, limits: RateLimits = UNSAID) -> None:
+    """Send requests one after the other, which take no time."""
+    for _ in range(count):
+        limiter.done(_permit(limiter, now), cause, limits, now)
+
+
+def test_permits_are_numbered_and_ranked() -> None:
+    """The rank counts those under way with it."""
+    limiter = _limiter()
+    first, second = _permit(limiter, 0.0), _permit(limiter, 0.0)
+    limiter.done(first, Cause.OK, UNSAID, 0.1)
+    third = _permit(limiter, 0.1)
+
+    assert [(1, 1), (2, 2), (3, 2)] == [(one.number, one.rank) for one in (first, second, third)]
+
+
+def test_beyond_the_limit_requests_wait_for_one_to_come_back() -> None:
+    """Four at the start."""
+    limiter = _limiter()
+    for _ in range(4):
+        _permit(limiter, 0.0)
+
+    assert Wait(Gate.CONCURRENCY, math.inf) == _wait(limiter, 0.0)
+
+
+def test_slots_are_shared_by_all_accounts() -> None:
+    """And given back by ``done`` and ``withdraw``, once each."""
+    slots = Slots(2)
+    one, other = _limiter(slots), _limiter(slots)
+    first, second = _permit(one, 0.0), _permit(one, 0.0)
+    assert Wait(Gate.SLOTS, math.inf) == _wait(other, 0.0)
+    for _ in range(2):
+        one.done(first, Cause.OK, UNSAID, 0.1)
+        one.withdraw(second)
+        one.withdraw(first)
+
+    assert 0 == slots.taken
+    _permit(other, 0.1)
+
+
+def test_the_gates_are_asked_in_their_order() -> None:
+    """Refused credentials hide a quota that is used up, and so on; one gate after the other is opened."""
+    limiter = _limiter(most=2)
+    _do(limiter, Cause.CREDENTIALS, 2, 0.0)
+    limiter.done(_permit(limiter, 0.0), Cause.CREDENTIALS, RateLimits(100, 0, 50.0), 0.0)
+    found = [_wait(limiter, 0.0).gate, _wait(limiter, 0.0, credentials=1).gate]
+    now = 60.0
+    scout = limiter.ask(now, credentials=1)
+    assert isinstance(scout, Permit)
+    limiter.done(scout, Cause.OK, RateLimits(100, 100, 1000.0), now)
+    while isinstance(limiter.ask(now, credentials=1), Permit):
+        pass
+    found.append(_wait(limiter, now + 100.0, credentials=1).gate)
+
+    assert [Gate.CREDENTIALS, Gate.QUOTA, Gate.CONCURRENCY] == found
+
+
+def test_a_rest_of_the_quota_is_paced() -> None:
+    """One more at once, then one every ten seconds, looked at every second."""
+    limiter = _limiter()
+    _do(limiter, Cause.OK, 1, 0.0, RateLimits(100, 100, 1001.0))
+    _do(limiter, Cause.OK, 1, 0.0)
+
+    assert Wait(Gate.PACE, 1.0) == _wait(limiter, 0.0)
+    assert isinstance(limiter.ask(10.5), Permit)
+
+
+def test_retries_wait_for_their_budget_and_new_requests_do_not() -> None:
+    """Ten retries that failed, then new ones only until a second has passed."""
+    limiter = _limiter()
+    _do(limiter, Cause.OK, 100, 0.0)
+    for _ in range(9):
+        limiter.done(_permit(limiter, 0.0, retry=True), Cause.TRANSIENT, UNSAID, 0.0)
+    _permit(limiter, 0.0, retry=True)
+
+    assert Wait(Gate.RETRY_BUDGET, 1.0) == _wait(limiter, 0.0, retry=True)
+    _permit(limiter, 0.0)
+    _permit(limiter, 1.0, retry=True)
+
+
+def test_a_closed_gate_consumes_nothing() -> None:
+    """Asking a thousand times in vain changes neither the pace nor the budget nor the slots."""
+    slots = Slots()
+    limiter = _limiter(slots)
+    _do(limiter, Cause.OK, 1, 0.0, RateLimits(1000, 500, 100.0))
+    while isinstance(limiter.ask(0.0), Permit):
+        pass
+    before = (slots.taken, limiter.statistics(0.0))
+    for _ in range(1000):
+        _wait(limiter, 0.0, retry=True)
+
+    assert before == (slots.taken, limiter.statistics(0.0))
+
+
+def test_retries_do_not_inflate_the_measured_time() -> None:
+    """Ten attempts with a minute between them took a tenth of a second each."""
+    limiter, now = _limiter(), 0.0
+    for attempt in range(40):
+        permit = _permit(limiter, now, retry=attempt > 0)
+        limiter.done(permit, Cause.TRANSIENT if attempt % 4 == 0 else Cause.OK, UNSAID, now + 0.1)
+        now += 60.0
+
+    rtt = limiter.statistics(now).rtt
+    assert 0.1 == pytest.approx(rtt)
+
+
+def test_a_503_with_retry_after_closes() -> None:
+    """For as long as impact.com asks."""
+    limiter = _limiter()
+    limiter.done(_permit(limiter, 0.0), Cause.OVERLOAD, RateLimits(retry_after=30.0), 0.0)
+
+    assert Wait(Gate.BREAKER, 30.0) == _wait(limiter, 1.0)
+
+
+def test_it_starts_slowly_after_an_outage() -> None:
+    """A host that has just come back does not get all at once."""
+    limiter = _limiter()
+    now = 0.0
+    for _ in range(6):
+        permits = [_permit(limiter, now) for _ in range(limiter.statistics(now).limit)]
+        now += 0.1
+        for permit in permits:
+            limiter.done(permit, Cause.OK, UNSAID, now)
+    before = limiter.statistics(now).limit
+    now += 60.0
+    _do(limiter, Cause.NOT_SENT, 10, now)
+
+    assert (64, 4) == (before, limiter.statistics(now).limit)
+
+
+def test_statistics_say_why() -> None:
+    """In words, for whoever asks why nothing goes."""
+    limiter = _limiter()
+    _do(limiter, Cause.OK, 1, 0.0)
+    assert ("open", None, "Nothing waits.") == _told(limiter, 0.0)
+    _do(limiter, Cause.OK, 1, 0.0, RateLimits(1000, 0, 60.0))
+    state, gate, why = _told(limiter, 0.0)
+
+    assert ("closed", Gate.QUOTA) == (state, gate)
+    assert "until it is reset" in why
+    statistics = limiter.statistics(10.0)
+    assert (0, 50.0) == (statistics.quota_left, statistics.reset_in)
+
+
+def _told(limiter: Limiter, now: float) -> tuple[str, Gate | None, str]:
+    statistics = limiter.statistics(now)
+    return statistics.state, statistics.gate, statistics.why
+
+
+def test_an_account_is_forgotten_when_nothing_is_worth_keeping() -> None:
+    """Not while something is under way, nor before a quota's reset, nor while it is closed."""
+    limiter = _limiter()
+    assert limiter.idle(0.0)
+    permit = _permit(limiter, 0.0)
+    assert not limiter.idle(WORTH_KEEPING)
+    limiter.done(permit, Cause.OK, RateLimits(1000, 900, 3600.0), 0.0)
+    assert not limiter.idle(WORTH_KEEPING)
+    assert limiter.idle(3600.0)
+    closed = _limiter()
+    _do(closed, Cause.CREDENTIALS, 3, 0.0)
+
+    assert not closed.idle(1e6)
+
+
+LIMITS = st.builds(
+    RateLimits,
+    st.none() | st.integers(0, 1000),
+    st.none() | st.integers(0, 1000),
+    st.none() | st.floats(0, 86_400),
+    st.none() | st.floats(0, 3600),
+)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["ask", "ask", "retry", "done", "withdraw"]),
+        st.integers(0, MOST),
+        st.sampled_from(ENDS),
+        st.just(UNSAID) | LIMITS,
+        st.floats(0, 100) | st.just(0.0),
+        st.integers(0, 1),
+    ),
+    max_size=120,
+)
+
+
+class Checked:
+    """Two limiters that share slots, with every answer looked at."""
+
+    def __init__(self) -> None:
+        self.slots = Slots(6)
+        self.limiters = [_limiter(self.slots, most=MOST) for _ in range(2)]
+        self.under_way: list[list[Permit]] = [[], []]
+        self.now = 1e6
+
+    def ask(self, which: int, *, retry: bool) -> Wait | None:
+        """Ask, and check the answer."""
+        leave = self.limiters[which].ask(self.now, retry=retry, credentials=which)
+        if isinstance(leave, Permit):
+            self.under_way[which].append(leave)
+            return None
+        assert leave.until > self.now
+        assert leave.until < math.inf or (self.slots.taken if leave.gate is Gate.SLOTS else self.under_way[which])
+        return leave
+
+    def check(self) -> None:
+        """What holds at any time."""
+        assert sum(map(len, self.under_way)) == self.slots.taken
+        for limiter, permits in zip(self.limiters, self.under_way, strict=True):
+            statistics = limiter.statistics(self.now)
+            assert len(permits) == statistics.in_flight
+            assert 1 <= statistics.limit <= MOST
+
+    def answer_all(self) -> None:
+        """All that is under way is answered well."""
+        for limiter, permits in zip(self.limiters, self.under_way, strict=True):
+            while permits:
+                limiter.done(permits.pop(), Cause.OK, UNSAID, self.now)
+
+    def recover(self, which: int) -> float:
+        """Answer everything well from now on, until requests flow; how long that takes."""
+        started, free = self.now, 0
+        while free < 100:
+            wait = self.ask(which, retry=True)
+            if wait is None or wait.until == math.inf:
+                free += wait is None
+                self.answer_all()
+            else:
+                self.now = wait.until
+        return self.now - started
+
+
+@given(STEPS)
+@settings(max_examples=200, deadline=None)
+def test_no_sequence_of_events_blocks_it(steps: list[tuple[str, int, Cause, RateLimits, float, int]]) -> None:
+    """Counts stay right, no wait is without end or in the past, and after recovery requests flow again."""
+    checked = Checked()
+    for action, place, cause, limits, passed, which in steps:
+        checked.now += passed
+        permits = checked.under_way[which]
+        if action in {"ask", "retry"}:
+            checked.ask(which, retry=action == "retry")
+        elif permits:
+            permit = permits.pop(place % len(permits))
+            limiter = checked.limiters[which]
+            limiter.done(permit, cause, limits, checked.now) if action == "done" else limiter.withdraw(permit)
+        checked.check()
+    checked.answer_all()
+
+    # A day is the longest reset, an hour the longest Retry-After; the rest is a hundred requests at the slowest pace.
+    assert 86_400 + 3600 + 7200 >= max(checked.recover(0), checked.recover(1))
