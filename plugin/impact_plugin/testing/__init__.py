@@ -3,11 +3,29 @@
 >>> from impact_plugin.testing import FakeImpact, StrictRudder
 
 :class:`FakeImpact` validates, answers, remembers and misbehaves as scripted; :class:`StrictRudder` sends what the
-router sends and refuses loudly what would crash it or lose its events.
+router sends and refuses loudly what would crash it or lose its events; :class:`RouterQueue` delivers by proxy with the
+router's workers, order and retries; :func:`run_virtual` runs all of them, and the service, on a clock that jumps.
 """
 
+from impact_plugin.testing.capacity import Capacity
 from impact_plugin.testing.fake_impact import Call, FakeImpact
+from impact_plugin.testing.rudder_queue import JobEnd, Mischief, RouterJob, RouterQueue
 from impact_plugin.testing.rudder_rules import JobResult, RudderRefusal
 from impact_plugin.testing.strict_rudder import StrictRudder, Summary
+from impact_plugin.testing.virtual_time import VirtualLoop, run_virtual
 
-__all__ = ["Call", "FakeImpact", "JobResult", "RudderRefusal", "StrictRudder", "Summary"]
+__all__ = [
+    "Call",
+    "Capacity",
+    "FakeImpact",
+    "JobEnd",
+    "JobResult",
+    "Mischief",
+    "RouterJob",
+    "RouterQueue",
+    "RudderRefusal",
+    "StrictRudder",
+    "Summary",
+    "VirtualLoop",
+    "run_virtual",
+]

@@ -6,9 +6,10 @@ judges requests by the published rules, answers in the published shapes and reme
 - ``POST /PageLoad`` is the tracking host: https://integrations.impact.com/impact-brand/reference/create-a-pageload
 - ``POST /Advertisers/{AccountSID}/Conversions`` is the API host:
   https://integrations.impact.com/impact-brand/reference/submit-a-conversion
-- ``GET``/``DELETE /_calls`` show and forget the calls; ``GET``/``PUT /_script`` show and replace the scripted faults.
+- ``GET``/``DELETE /_calls`` show and forget the calls; ``GET``/``PUT /_script`` show and replace the scripted faults;
+  ``GET``/``PUT /_capacity`` show and replace how much is taken.
 
-The two control paths ask for no password: keep the server on the loopback interface or inside a test network.
+The control paths ask for no password: keep the server on the loopback interface or inside a test network.
 Bodies are limited to 1 MiB, aiohttp's own default (a longer one is answered 413 and not remembered).
 """
 
@@ -17,6 +18,7 @@ import base64
 import binascii
 import html
 import math
+import random
 import time
 import uuid
 from collections import deque
@@ -31,6 +33,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from aiohttp import web
 
+from impact_plugin.testing.capacity import Arrival, Capacity, RateLimit, Sink, Tally
 from impact_plugin.testing.impact_rules import (
     EVENT_TYPES,
     Form,
@@ -42,22 +45,13 @@ from impact_plugin.testing.impact_rules import (
     parse_body,
 )
 
-RateLimit = Literal[
-    "x-ratelimit",
-    "x-ratelimit-epoch",
-    "x-ratelimit-hour",
-    "ratelimit-draft",
-    "retry-after-seconds",
-    "retry-after-float",
-    "retry-after-date",
-]
-"""A family of rate-limit headers and the form of its values. impact.com's pages show several of them:
-https://integrations.impact.com/brand-api-reference/brand-api-reference-v13/readme/rate-limits"""
-
 _HeaderName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")]
 _HeaderValue = Annotated[str, msgspec.Meta(pattern=r"^[\x20-\x7e\t]*\Z")]
 _FRAMING_HEADERS: Final = frozenset({"content-length", "transfer-encoding"})
 _PAGE_LOAD_PATH: Final = "/PageLoad"
+NEVER: Final = 86_400.0
+"""Seconds for which a request that gets no answer is kept; its sender gives up long before."""
+
 _GENERATED_ORDER_ID: Final = "IR_AN_64_TS"
 _JSON_HEADERS: Final = MappingProxyType({"Content-Type": "application/json"})
 
@@ -163,10 +157,11 @@ class FakeImpact:
     ``auth_token``: the only password accepted, None accepts any. ``forbidden`` answers 403 to every authenticated
     conversion, like a token without that scope. ``strict`` refuses two things that impact.com tolerates: credentials
     sent to the tracking host, and a page load's e-mail address in clear. ``maxlen``: how many calls (and order ids) are
-    remembered, 100,000 unless told; the oldest are forgotten first. ``clock``: seconds since the epoch.
+    remembered, 100,000 unless told; the oldest are forgotten first. ``clock``: seconds since the epoch. ``capacity``:
+    how much is taken and how fast, without end unless told; it may be replaced at any time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a property of the account or the server, given by name
         self,
         *,
         host: str = "127.0.0.1",
@@ -177,7 +172,10 @@ class FakeImpact:
         strict: bool = True,
         maxlen: int = 100_000,
         clock: Callable[[], float] = time.time,
+        capacity: Capacity | None = None,
     ) -> None:
+        self._sink: Sink | None = None
+        self.capacity = capacity
         self._host = host
         self._port = port
         self._dedupe_window = dedupe_window
@@ -195,7 +193,8 @@ class FakeImpact:
 
     async def __aenter__(self) -> Self:
         # The low-level server: with two endpoints, a router and its middlewares would only cost load tests their speed.
-        server = web.Server(self._serve, access_log=None)
+        # A sender that gives up frees what it held; its request was remembered before.
+        server = web.Server(self._serve, access_log=None, handler_cancellation=True)
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         try:
@@ -220,6 +219,25 @@ class FakeImpact:
             raise RuntimeError("FakeImpact is not running; use it as an async context manager")
         host, port = self._runner.addresses[0][:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def capacity(self) -> Capacity | None:
+        """How much is taken and how fast; None without end, at once. A replaced one keeps the counts of the first."""
+        return None if self._sink is None else self._sink.capacity
+
+    @capacity.setter
+    def capacity(self, capacity: Capacity | None) -> None:
+        if capacity is None:
+            self._sink = None
+        elif self._sink is None:
+            self._sink = Sink(capacity, random.Random(1))  # noqa: S311 - jitter, the same in every run
+        else:
+            self._sink.capacity = capacity
+
+    @property
+    def tally(self) -> Tally:
+        """What the capacity has counted; nothing without one."""
+        return Tally() if self._sink is None else self._sink.tally
 
     @property
     def calls(self) -> list[Call]:
@@ -263,6 +281,38 @@ class FakeImpact:
         body = await request.read()
         if request.path.startswith("/_"):
             return self._control(request.method, request.path, body)
+        if self._sink is None:
+            return await self._take(request, body)
+        sink = self._sink
+        found = sink.arrive(self._clock())
+        try:
+            return await self._take_within(found, request, body)
+        finally:
+            sink.leave()
+
+    async def _take_within(self, found: Arrival, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
+        """Answer as the capacity says."""
+        if found.status == 0:
+            await asyncio.sleep(NEVER)
+        await asyncio.sleep(found.seconds)
+        headers: Mapping[str, str] = {}
+        announced = self._sink.capacity.announced if self._sink is not None else None
+        if announced is not None and found.allowance is not None:
+            told = found.allowance
+            rule = Rule(limit=told.limit, remaining=told.remaining, reset_after=told.reset_after)
+            # Absolute times count from the answer's Date, which is this server's clock, not the machine's.
+            now = self._clock()
+            headers = {"Date": formatdate(now, usegmt=True), **_RATE_LIMITS[announced](rule, now)}
+        if found.status == 200:
+            return await self._take(request, body, headers)
+        answer = _Answer(found.status, _failure(_phrase(found.status)), headers=headers)
+        self._remember(self._arrival(request, body), answer, dropped=False)
+        return _render(answer, xml=False)
+
+    async def _take(
+        self, request: web.BaseRequest, body: bytes, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> web.StreamResponse:
+        """Answer by the script, or by impact.com's rules."""
         arrival = self._arrival(request, body)
         rule = self._rule_for(arrival)
         answer = self._answer(arrival, rule)
@@ -272,6 +322,8 @@ class FakeImpact:
             await asyncio.sleep(rule.delay)
         if rule is not None and rule.reset is not None and request.transport is not None:
             request.transport.abort()
+        if headers:
+            answer = msgspec.structs.replace(answer, headers={**headers, **answer.headers})
         return _render(answer, xml=arrival.wants_xml or (rule is not None and rule.xml))
 
     def _arrival(self, request: web.BaseRequest, body: bytes) -> _Arrival:
@@ -416,7 +468,11 @@ class FakeImpact:
                 return _json(200, Script(self._rules))
             case "PUT", "/_script":
                 return self._put_script(body)
-            case _, ("/_calls" | "/_script"):
+            case "GET", "/_capacity":
+                return _json(200, {"capacity": self.capacity, "tally": self.tally})
+            case "PUT", "/_capacity":
+                return self._put_capacity(body)
+            case _, ("/_calls" | "/_script" | "/_capacity"):
                 return _json(405, _failure("Method Not Allowed"))
             case _:
                 return _json(404, _failure("Not Found"))
@@ -427,6 +483,13 @@ class FakeImpact:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _json(400, _failure("Wrong script", "body", str(error)))
         return _json(200, Script(self._rules))
+
+    def _put_capacity(self, body: bytes) -> web.Response:
+        try:
+            self.capacity = msgspec.json.decode(body, type=Capacity | None)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _json(400, _failure("Wrong capacity", "body", str(error)))
+        return _json(200, {"capacity": self.capacity, "tally": self.tally})
 
 
 def _error(field: str, message: str) -> Problem:

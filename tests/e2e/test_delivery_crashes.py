@@ -1,0 +1,136 @@
+"""The service is killed, or told to stop, while it delivers: what impact.com got is counted call by call."""
+
+import asyncio
+import base64
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from impact_plugin.testing.fake_impact import FakeImpact
+from impact_plugin.testing.rudder_queue import JobEnd, RouterJob, RouterQueue
+
+CONFIG = {"accountSID": "IRtest", "apiKey": "token-of-tests", "campaignId": "23224"}
+CREDENTIALS = "Basic " + base64.b64encode(b"IRtest:token-of-tests").decode()
+ORDERS = 400
+ANSWER_SECONDS = 0.03
+UNDER_WAY_SECONDS = ANSWER_SECONDS + 0.1
+"""An answer, and the moment until it is noted in the ledger."""
+
+
+def job(impact: FakeImpact, number: int) -> RouterJob:
+    """An order of one of forty visitors."""
+    visitor = f"visitor-{number % 40}"
+    form = {
+        "CampaignId": "23224",
+        "EventTypeId": "1",
+        "EventDate": "2026-09-10T10:00:00Z",
+        "CustomProfileId": visitor,
+        "OrderId": f"order-{number}",
+    }
+    request = {
+        "type": "REST",
+        "endpoint": f"{impact.url}/Advertisers/IRtest/Conversions",
+        "method": "POST",
+        "headers": {"Authorization": CREDENTIALS, "Content-Type": "application/x-www-form-urlencoded"},
+        "body": {"FORM": form},
+    }
+    return RouterJob(number, visitor, lambda _attempt: request)
+
+
+def raw_calls(impact: FakeImpact) -> Counter[str]:
+    """How often each order arrived, answered or not."""
+    return Counter(call.form["OrderId"] for call in impact.calls)
+
+
+async def until_up(url: str) -> None:
+    """Wait for the service."""
+    async with aiohttp.ClientSession() as session:
+        for _ in range(750):
+            try:
+                async with session.get(f"{url}/health"):
+                    return
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.02)
+    pytest.fail(f"{url} did not answer")
+
+
+class Site:
+    """The service as a process on a port that stays the same over restarts."""
+
+    def __init__(self, launch: Callable[..., Any], free_port: Callable[[], int], impact: FakeImpact) -> None:
+        self._launch, self._port, self._operator_port, self._impact = launch, free_port(), free_port(), impact
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.operator_url = f"http://127.0.0.1:{self._operator_port}"
+
+    async def start(self, **more: str) -> Any:
+        """A new process."""
+        variables = {
+            "SERVER__PORT": str(self._port),
+            "SERVER__OPERATOR_PORT": str(self._operator_port),
+            "IMPACT__API_URL": self._impact.url,
+            "IMPACT__TRACKING_URL": self._impact.url,
+            "LOG__LEVEL": "warning",
+        }
+        process = self._launch("serve", **variables, **more)
+        await until_up(self.url)
+        return process
+
+
+async def test_killed_between_sending_and_noting(
+    launch: Callable[..., Any], free_port: Callable[[], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten kills under load: every order arrives, and no more are sent again than were under way at the kills."""
+    async with FakeImpact() as impact:
+        impact.script([{"delay": ANSWER_SECONDS}])
+        site = Site(launch, free_port, impact)
+        process = await site.start()
+        under_way = 0
+        async with RouterQueue(site.url, config=CONFIG, shortest_backoff=0.05) as rudder:
+            running = asyncio.create_task(rudder.run([job(impact, number) for number in range(ORDERS)]))
+            for number in range(10):
+                await asyncio.sleep(0.15 + number * 0.01)
+                if running.done():
+                    break
+                process.send(signal.SIGKILL)
+                process.wait()
+                under_way += sum(call.received_at > time.time() - UNDER_WAY_SECONDS for call in impact.calls)
+                process = await site.start()
+            ends: list[JobEnd] = await running
+        calls = raw_calls(impact)
+    again = sum(count - 1 for count in calls.values())
+    with capsys.disabled():
+        told = f"{len(calls)} orders, {again} sent again after a kill"
+        sys.stdout.write(f"\n{told}, at most {under_way} were under way at the kills\n")
+
+    assert {end.state for end in ends} == {"succeeded"}
+    assert len(calls) == ORDERS
+    assert again <= under_way
+
+
+async def test_told_to_stop_under_load(launch: Callable[..., Any], free_port: Callable[[], int]) -> None:
+    """SIGTERM: what is under way is answered, what waits is told to come again, and nothing is sent twice."""
+    async with FakeImpact() as impact:
+        impact.script([{"delay": 0.05}])
+        site = Site(launch, free_port, impact)
+        process = await site.start(DELIVERY__ACCOUNT_CONNECTIONS="8")
+        async with RouterQueue(site.url, config=CONFIG, shortest_backoff=0.05) as rudder:
+            running = asyncio.create_task(rudder.run([job(impact, number) for number in range(ORDERS)]))
+            codes = []
+            for _ in range(3):
+                await asyncio.sleep(0.4)
+                process.send(signal.SIGTERM)
+                codes.append(await asyncio.to_thread(process.wait))
+                process = await site.start(DELIVERY__ACCOUNT_CONNECTIONS="8")
+            ends: list[JobEnd] = await running
+        calls = raw_calls(impact)
+
+    assert codes == [0, 0, 0]
+    assert {end.state for end in ends} == {"succeeded"}
+    assert set(calls.values()) == {1}
+    assert len(calls) == ORDERS
