@@ -24,9 +24,12 @@ SAME_RESET: Final = 2.0
 AIM: Final = 1.0
 """The last request of a window goes so many seconds before its end, or a twentieth of what is left of it."""
 
-BURST_SHARE: Final = 0.01
 LEAST_BURST: Final = 2.0
-"""Requests that may go at once when none went for a while: a hundredth of what is left."""
+BURST_SHARE: Final = 0.1
+SAVED_SECONDS: Final = 300.0
+"""Requests that may go at once when none went for a while: what the pace allowed in five minutes, after which a router
+tries again at the latest, but no more than a tenth of what is left. Without that a slow quota could not be used up,
+because jobs that were told to come again come all at once."""
 
 FIRST_CLOSED: Final = 1.0
 LONGEST_CLOSED: Final = 60.0
@@ -256,7 +259,7 @@ class Quota:
             self._tell(LimitChange("quota_exhausted", f"{why}; closed for {until - now:.1f} s"))
 
     def _save_tokens(self, now: float, rate: float) -> None:
-        burst = max(LEAST_BURST, (self.left or 0) * BURST_SHARE)
+        burst = max(LEAST_BURST, min((self.left or 0) * BURST_SHARE, rate * SAVED_SECONDS))
         if self.learned.rate is not None:
             burst = max(LEAST_BURST, min(burst, self.learned.rate * BURST_SECONDS))
         self._tokens = min(burst, self._tokens + max(0.0, now - self._tokens_at) * rate)
