@@ -46,12 +46,13 @@ class Service(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def run_service(
-    settings: Settings, environment: Mapping[str, str], clock: Callable[[], float] = time
+    settings: Settings, environment: Mapping[str, str], clock: Callable[[], float] | None = None
 ) -> AsyncIterator[Service]:
     """Listen until the block ends, then finish what is under way within the grace period.
 
-    ``clock`` tells seconds since 1970.
+    ``clock`` tells seconds since 1970; the machine's, unless told.
     """
+    clock = clock or time
     load_manifest()
     state_dir = Path(settings.state.dir)
     _make_folder(state_dir)
