@@ -4,6 +4,7 @@ Pure: time and chance come from outside, so the same model serves the real serve
 a quota an hour and little else, so these are the shapes that limits of HTTP services take in practice.
 """
 
+import heapq
 from collections import deque
 from math import inf
 from random import Random
@@ -29,11 +30,13 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is taken, and how fast.
 
-    ``concurrent``: requests at once; ``over`` says whether one more is refused with 503 or never answered. ``rate``:
+    ``concurrent``: requests that are worked on at once; ``over`` says whether one more is refused with 503 or never
+    answered, which takes none of the places. ``rate``:
     requests in ``window`` seconds, one more is refused with 429: over any such span, or, where ``announced`` names the
     family of headers that tell it, in windows one after the other. ``down``: an outage. ``latency``: seconds until an
     answer, spread by ``jitter`` (0.5: between half and one and a half of it), longer by ``knee_latency`` for each
-    request above ``knee`` at once.
+    request above ``knee`` at once. With ``workers`` so many are worked on at the same time and the others wait in line;
+    ``exponential`` draws the latency from that distribution instead.
     """
 
     concurrent: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -46,6 +49,8 @@ class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     knee: Annotated[int, msgspec.Meta(ge=1)] | None = None
     knee_latency: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
+    workers: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    exponential: bool = False
 
 
 class Allowance(msgspec.Struct, frozen=True):
@@ -81,10 +86,16 @@ class Sink:
         self.capacity = capacity
         self.tally = Tally()
         self._chance = chance
-        self._at_once = 0
+        self._at_once = self._busy = 0
         self._recent: deque[float] = deque()
         self._window_ends = -inf
         self._taken = 0
+        self._free_at: list[float] = []
+
+    @property
+    def at_once(self) -> int:
+        """Requests that have no answer yet."""
+        return self._at_once
 
     def arrive(self, now: float) -> Arrival:
         """One request comes; :meth:`leave` must follow when it has its answer. ``now`` is in seconds."""
@@ -97,18 +108,22 @@ class Sink:
         arrival = self._judge(now)
         tally.accepted += arrival.status == 200
         tally.refused += arrival.status != 200
+        self._busy += arrival.status == 200
         return arrival
 
-    def leave(self) -> None:
+    def leave(self, arrival: Arrival) -> None:
         """One request has its answer, or its sender has gone."""
         self._at_once -= 1
+        self._busy -= arrival.status == 200
 
     def _judge(self, now: float) -> Arrival:
         capacity = self.capacity
         seconds = self._seconds()
+        if capacity.workers is not None and capacity.down is None:
+            seconds += self._line(now, capacity.workers, seconds)
         if capacity.down is not None:
             return Arrival(503 if capacity.down == "503" else 0, seconds)
-        if capacity.concurrent is not None and self._at_once > capacity.concurrent:
+        if capacity.concurrent is not None and self._busy >= capacity.concurrent:
             return Arrival(503 if capacity.over == "503" else 0, seconds)
         if capacity.rate is None:
             return Arrival(200, seconds)
@@ -121,7 +136,20 @@ class Sink:
         latency = capacity.latency
         if capacity.knee is not None:
             latency += capacity.knee_latency * max(0, self._at_once - capacity.knee)
+        if capacity.exponential and latency:
+            return self._chance.expovariate(1 / latency)
         return latency * (1 + capacity.jitter * self._chance.uniform(-1, 1)) if capacity.jitter else latency
+
+    def _line(self, now: float, workers: int, seconds: float) -> float:
+        """How long a request waits for a worker, who is then busy for so many seconds."""
+        free_at = self._free_at
+        while free_at and free_at[0] <= now:
+            heapq.heappop(free_at)
+        begins = now
+        while len(free_at) >= workers:
+            begins = heapq.heappop(free_at)
+        heapq.heappush(free_at, begins + seconds)
+        return begins - now
 
     def _within_any_span(self, now: float, rate: int) -> bool:
         recent = self._recent

@@ -288,7 +288,7 @@ class FakeImpact:
         try:
             return await self._take_within(found, request, body)
         finally:
-            sink.leave()
+            sink.leave(found)
 
     async def _take_within(self, found: Arrival, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         """Answer as the capacity says."""
