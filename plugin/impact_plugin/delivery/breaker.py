@@ -44,9 +44,10 @@ class Outcomes:
     concurrency's business, and not down.
     """
 
-    __slots__ = ("_all", "_failed", "_fresh", "_knew", "_since", "_slot", "_streak")
+    __slots__ = ("_all", "_answered", "_failed", "_fresh", "_knew", "_since", "_slot", "_streak")
 
     def __init__(self) -> None:
+        self._answered = 0
         self.clear()
 
     def clear(self) -> None:
@@ -59,13 +60,14 @@ class Outcomes:
         self._since = math.inf
         self._knew = 0
 
-    def taken(self, now: float) -> None:
+    def taken(self, permit: Permit, now: float) -> None:
         """A request was answered."""
         slot = int(now / BUCKET_SECONDS)
         if slot != self._slot:
             self._advance(slot)
         self._all[slot % BUCKETS] += 1
         self._streak = 0
+        self._answered = max(self._answered, permit.number)
 
     def failed(self, permit: Permit, cause: Cause, now: float, issued: int) -> bool:
         """A request failed; true when that is one too many. ``issued`` is the number of the latest permit."""
@@ -75,15 +77,18 @@ class Outcomes:
         if cause is not Cause.OVERLOAD:
             self._all[slot % BUCKETS] += 1
             self._failed[slot % BUCKETS] += 1
-        self._lengthen_streak(permit, issued)
+        # A later one was answered: whatever this one met, the host is there.
+        if permit.number > self._answered:
+            # A refusal is news of now; silence tells that nobody was there since the request was sent.
+            self._lengthen_streak(permit, now if cause is Cause.OVERLOAD else permit.sent_at, issued)
         return self._too_long(now) or self._too_many()
 
-    def _lengthen_streak(self, permit: Permit, issued: int) -> None:
+    def _lengthen_streak(self, permit: Permit, since: float, issued: int) -> None:
         if not self._streak:
-            self._knew, self._fresh, self._since = issued, 0, permit.sent_at
+            self._knew, self._fresh, self._since = issued, 0, since
         self._streak += 1
         self._fresh += permit.number > self._knew
-        self._since = min(self._since, permit.sent_at)
+        self._since = min(self._since, since)
 
     def _too_long(self, now: float) -> bool:
         """Ten in a row, but not only of requests that a single broken connection or restart took with it."""
@@ -173,7 +178,7 @@ class Breaker:
                 self._close_for_host(now, issued)
                 return True
         elif cause is not Cause.QUOTA:
-            self._outcomes.taken(now)
+            self._outcomes.taken(permit, now)
         return False
 
     def stay_away(self, seconds: float, now: float, issued: int) -> None:

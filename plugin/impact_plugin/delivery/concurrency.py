@@ -5,6 +5,7 @@ after the last decision: what was sent before knows nothing of it.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +19,10 @@ CUT: Final = 0.7
 FIRST_HOLD: Final = 1.0
 LONGEST_HOLD: Final = 8.0
 """Seconds at a limit that is known, before one more is tried; doubled each time that one more is refused."""
+
+OVERDUE_ROUNDS: Final = 4
+"""The limit does not grow while a request has been under way for so many rounds, or for one whole round when it is to be
+doubled: it may be one of those that were too many, and time out long after the harm is done."""
 
 COLLAPSE_SECONDS: Final = 10.0
 COLLAPSE: Final = 4
@@ -43,7 +48,8 @@ class Concurrency:
         self._step = 1
         self._probing = False
         self._clean = True
-        self._decided = 0
+        self._decided = self._cut_at = 0
+        self._marks: deque[int] = deque([0] * OVERDUE_ROUNDS, OVERDUE_ROUNDS)
         self._results = 0
         self._seconds = 0.0
         self._saturated = False
@@ -59,8 +65,8 @@ class Concurrency:
         self._probing = False
         self._begin_round(issued)
 
-    def answered(self, permit: Permit, now: float, issued: int) -> None:
-        """A request was answered; ``issued`` is the number of the latest permit."""
+    def answered(self, permit: Permit, now: float, issued: int, oldest: int) -> None:
+        """A request was answered; ``issued`` is the number of the latest permit, ``oldest`` of those under way."""
         if permit.number <= self._decided:
             return
         self._results += 1
@@ -68,7 +74,7 @@ class Concurrency:
         if permit.rank >= self.limit:
             self._saturated = True
         if self._results >= self.limit:
-            self._finish_round(now, issued)
+            self._finish_round(now, issued, oldest)
 
     def refused(self, permit: Permit, now: float, issued: int) -> None:
         """A 503. One burst of them is one cut: those sent before it are not counted again."""
@@ -78,8 +84,8 @@ class Concurrency:
         self._cut(min(permit.rank - 1, known), now, issued)
 
     def lost(self, permit: Permit, now: float, issued: int) -> None:
-        """A time-out, or a connection that broke."""
-        if permit.number > self._decided:
+        """A time-out, or a connection that broke: known so late that other decisions were made since it was sent."""
+        if permit.number > self._cut_at:
             self._cut(int(self.limit * CUT), now, issued)
 
     def _cut(self, limit: int, now: float, issued: int) -> None:
@@ -89,15 +95,17 @@ class Concurrency:
         self._hold_until = now + self._hold
         self._starting = self._probing = self._clean = False
         self._step = 1
+        self._cut_at = issued
         self._begin_round(issued)
 
-    def _finish_round(self, now: float, issued: int) -> None:
+    def _finish_round(self, now: float, issued: int, oldest: int) -> None:
         mean = self._seconds / self._results
         self.rtt = mean
         self._base = min(self._base, mean)
         self._clean = True
-        if self._saturated:
+        if self._saturated and oldest > (self._decided if self._starting else self._marks[0]):
             self._grow(mean, now)
+        self._marks.append(self._decided)
         self._begin_round(issued)
 
     def _grow(self, mean: float, now: float) -> None:

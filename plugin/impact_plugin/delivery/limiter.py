@@ -107,7 +107,7 @@ class Limiter:
         self._quota.done(permit, cause, limits, now, issued, under_way)
         concurrency = self._concurrency
         if cause in _TIMED:
-            concurrency.answered(permit, now, issued)
+            concurrency.answered(permit, now, issued, next(iter(under_way), issued + 1))
         elif cause is Cause.OVERLOAD:
             concurrency.refused(permit, now, issued)
         elif cause is Cause.AMBIGUOUS:

@@ -38,22 +38,26 @@ LONGEST_CLOSED: Final = 60.0
 MEASURE: Final = 1.0
 """Seconds over which the accepted rate is measured, at least."""
 
-SHORT_CYCLE: Final = 10.0
-"""Seconds between two refusals up to which the accepted rate is measured from one to the other."""
+SOON: Final = 3.0
+"""Seconds after a refusal within which another one is of the same burst, or of what went before it."""
+
+SLOWER: Final = 0.7
+SLOWEST_STEP: Final = 0.35
+"""A refusal takes at most so much off the pace: three tenths, or, when it is the third in a row, two thirds."""
 
 BELOW: Final = 0.97
 """A learned pace starts at so much of what was accepted."""
 
-FIRST_HOLD: Final = 5.0
-LONGEST_HOLD: Final = 60.0
+FIRST_HOLD: Final = 4.0
+LONGEST_HOLD: Final = 30.0
 """Seconds before a learned pace is raised again: doubled each time that this ends in a refusal."""
 
-GROWTH: Final = 0.01
-MOST_GROWTH: Final = 0.5
+GROWTH: Final = 0.02
+MOST_GROWTH: Final = 0.2
 """By which share a learned pace is raised a second; doubled for each second, once it is above what it was."""
 
 SLOWEST: Final = 1 / 60
-BURST_SECONDS: Final = 0.05
+BURST_SECONDS: Final = 0.02
 ANSWERED: Final = frozenset({Cause.OK, Cause.BODY_ERROR, Cause.REFUSED, Cause.UNCLEAR})
 
 
@@ -62,7 +66,7 @@ class LearnedPace:
 
     def __init__(self) -> None:
         self.rate: float | None = None
-        self._count = self._last = self._cycle = 0
+        self._count = self._last = self._in_a_row = 0
         self._refused_at = -math.inf
         self._span = 0.0
         self._start = -math.inf
@@ -75,18 +79,24 @@ class LearnedPace:
         if now - self._start >= MEASURE:
             self._turn(now)
         self._count += 1
-        self._cycle += 1
 
     def refused(self, now: float) -> None:
         """A request was refused, the first one after a while."""
         measured = (self._last + self._count) / max(MEASURE, self._span + min(now - self._start, MEASURE))
-        if now - self._refused_at <= SHORT_CYCLE:
-            # What was saved up while nothing was sent was accepted at once; on the whole it is the rate.
-            measured = min(measured, self._cycle / max(MEASURE, now - self._refused_at))
-        rate = measured if self.rate is None else min(max(measured, self.rate / 2), self.rate)
-        self._refused_at, self._cycle = now, 0
-        self.rate = max(SLOWEST, rate * BELOW)
-        self._ceiling = rate
+        soon = now - self._refused_at <= SOON
+        self._in_a_row = self._in_a_row + 1 if soon else 1
+        if self.rate is None:
+            rate = measured
+        elif self._in_a_row == 1:
+            rate = min(max(measured, self.rate * SLOWER), self.rate)
+        elif self._in_a_row == 2:
+            # What was sent before the first refusal may still count against us.
+            rate = self.rate
+        else:
+            rate = min(self.rate * SLOWER, max(measured, self.rate * SLOWEST_STEP))
+        self._refused_at = now
+        self.rate = max(SLOWEST, rate * BELOW if self._in_a_row == 1 else rate)
+        self._ceiling = self.rate / BELOW
         self._hold = min(self._hold * 2, LONGEST_HOLD)
         self._hold_until = now + self._hold
         self._growth = GROWTH
@@ -261,7 +271,7 @@ class Quota:
     def _save_tokens(self, now: float, rate: float) -> None:
         burst = max(LEAST_BURST, min((self.left or 0) * BURST_SHARE, rate * SAVED_SECONDS))
         if self.learned.rate is not None:
-            burst = max(LEAST_BURST, min(burst, self.learned.rate * BURST_SECONDS))
+            burst = max(1.0, min(burst, self.learned.rate * BURST_SECONDS))
         self._tokens = min(burst, self._tokens + max(0.0, now - self._tokens_at) * rate)
         self._tokens_at = now
 

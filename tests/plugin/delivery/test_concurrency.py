@@ -29,7 +29,7 @@ class Flights:
         permits = self.send(min(demand, self.concurrency.limit))
         self.now += rtt
         for permit in permits[:cap]:
-            self.concurrency.answered(permit, self.now, self.issued)
+            self.concurrency.answered(permit, self.now, self.issued, self.issued + 1)
         for permit in permits[cap:]:
             self.concurrency.refused(permit, self.now, self.issued)
 
