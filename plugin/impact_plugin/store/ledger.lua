@@ -57,7 +57,7 @@ local function settle(order, attempt, kind)
     if kind == UNKNOWN then keep(order, false, now, '', 0) end
     return
   end
-  if attempt == '' or entry.attempt ~= attempt then return end
+  if entry.attempt ~= attempt then return end
   if entry.delivered then return keep(order, true, NEVER, '', 0) end
   local since = entry.since
   if kind == UNKNOWN then since = unknown_since(entry) end

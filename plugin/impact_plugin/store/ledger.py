@@ -184,7 +184,7 @@ def settled(entry: Entry | None, settle: Settle, now: int) -> Entry | None:
         return Entry(delivered=True)
     if entry is None:
         return Entry(since=now) if settle.outcome is Outcome.UNKNOWN else None
-    if entry.attempt != settle.attempt or not settle.attempt:
+    if entry.attempt != settle.attempt:
         return entry
     if entry.delivered:
         return Entry(delivered=True)

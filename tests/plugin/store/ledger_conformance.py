@@ -252,6 +252,38 @@ class LedgerConformance:
         assert isinstance(result, asyncio.CancelledError)
         assert CLEAR is await ledger.begin(ONE)
 
+    async def test_whoever_leaves_the_queue_is_not_begun(self, ledger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While the state is slow, callers come and go: nothing is written for those who have gone."""
+        perform, slow, written = ledger._perform, asyncio.Event(), []
+
+        async def perform_slowly(operations: Any, **named: Any) -> Any:
+            await slow.wait()
+            written.extend(operation.identity for operation in operations)
+            return await perform(operations, **named)
+
+        monkeypatch.setattr(ledger, "_perform", perform_slowly)
+        first = asyncio.create_task(ledger.begin(ONE))
+        await asyncio.sleep(0.01)
+        gone = [asyncio.create_task(ledger.begin(order(number))) for number in range(5)]
+        await asyncio.sleep(0.01)
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        slow.set()
+        await first
+        await ledger.flush()
+
+        assert [ONE] == written
+
+    async def test_more_than_one_turn_waits_for_no_tick(self, open_it: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What did not fit goes at once."""
+        monkeypatch.setattr("impact_plugin.store.ledger_queue.TICK_SECONDS", 60)
+        async with open_it() as ledger:
+            monkeypatch.setattr(ledger, "_turn_size", 10)
+            found = await asyncio.wait_for(asyncio.gather(*[ledger.begin(order(name)) for name in range(95)]), 5)
+
+        assert [CLEAR] * 95 == found
+
     async def test_giving_up_harms_no_other_attempt(self, ledger: Ledger) -> None:
         """A begin that would have been told BUSY is cancelled: the attempt in flight stays in flight."""
         first = await ledger.begin(ONE)
@@ -283,7 +315,7 @@ class LedgerConformance:
 
     async def test_a_settle_outlives_an_outage(self, ledger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is kept, in order, until the state is back."""
-        await asyncio.gather(*[ledger.begin(order(number)) for number in range(4)])
+        await asyncio.gather(*[ledger.begin(order(number)) for number in range(5)])
 
         async def fail(*_given: Any, **_named: Any) -> None:
             raise StoreUnavailableError("gone")
@@ -294,10 +326,15 @@ class LedgerConformance:
                 await ledger.settle(order(number), outcome)
                 with pytest.raises(StoreUnavailableError, match="gone"):
                     await ledger.flush()
+            # A second outcome is of an attempt that nobody remembers; only after the first it makes a difference.
+            await ledger.settle(order(4), Outcome.NOTHING)
+            await ledger.settle(order(4), Outcome.UNKNOWN)
+            with pytest.raises(StoreUnavailableError, match="gone"):
+                await ledger.flush()
         await ledger.settle(order(3), Outcome.NOTHING)
-        found = [await ledger.begin(order(number)) for number in range(4)]
+        found = [await ledger.begin(order(number)) for number in range(5)]
 
-        assert [DELIVERED, CLEAR, AMBIGUOUS, CLEAR] == found
+        assert [DELIVERED, CLEAR, AMBIGUOUS, CLEAR, AMBIGUOUS] == found
 
     async def test_closing_writes_what_was_settled(self, open_it: Opener, clock: Clock) -> None:
         """All of it, however much; and a closed ledger permits nothing."""

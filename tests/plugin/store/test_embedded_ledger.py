@@ -209,8 +209,8 @@ async def test_what_was_written_while_the_clock_was_wrong_does_not_run_out_early
         await attempt(ledger, ONE, Outcome.DELIVERED)
     async with open_it() as ledger:
         await attempt(ledger, order("two"), Outcome.DELIVERED)
-        clock.seconds += 100 * DAY
         await ledger.flush()
+        clock.seconds += 100 * DAY
         await ledger._tend()
 
         assert [DELIVERED, DELIVERED] == [await ledger.begin(ONE), await ledger.begin(order("two"))]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -35,7 +36,7 @@ from redis.asyncio import Redis
 
 from impact_plugin.errors import StateError
 from impact_plugin.store.base import StoreUnavailableError
-from impact_plugin.store.ledger import Ledger, Outcome
+from impact_plugin.store.ledger import Begin, Entry, Ledger, Operation, Outcome, Settle, Terms, play
 from impact_plugin.store.redis_ledger import TURN_SIZE, RedisLedger, RedisLedgerSettings, open_redis_ledger
 from impact_plugin.store.redis_server import PREFIX
 from impact_transformers import Secret
@@ -92,6 +93,33 @@ def test_any_history_stands_as_the_reference_has_it(redis_url: str, history: lis
             return await standings(history, clock, begin_life, f"history {next(HISTORIES)}")
 
     assert expected(history, alone=False) == asyncio.run(run())
+
+
+def any_operations(chance: random.Random, size: int) -> list[Operation]:
+    """Operations that meet others: few orders, few names of attempts, any outcome."""
+    found: list[Operation] = []
+    for _ in range(size):
+        identity, name = order(chance.randrange(4)), chance.choice((b"a", b"b", b"c"))
+        begins = chance.random() < 0.5
+        outcome = chance.choice(list(Outcome))
+        found.append(Begin(identity, name, chance.random() < 0.3) if begins else Settle(identity, name, outcome))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_the_script_has_the_rules_of_the_module(open_it: Opener, clock: Clock, seed: int) -> None:
+    """Turns of any kind and size, with attempts that are repeated: each answer is the one of ``play``."""
+    chance, book = random.Random(seed), dict[bytes, Entry]()  # noqa: S311 - a test repeats what it does
+    terms = Terms(int(WINDOW * 1000), int(LEASE * 1000))
+    wanted, found = [], []
+    async with open_it() as ledger:
+        for size in (1, 2, 5, 20, 1, 40, 3, 1, 1, 5, 10, 1):
+            operations = any_operations(chance, size)
+            wanted += play(book, operations, int(clock.seconds * 1000), terms)
+            found += await ledger._perform(operations, probe=False)
+            clock.seconds += chance.choice((0, 1, LEASE, -LEASE, WINDOW / 2))
+
+    assert wanted == found
 
 
 async def calls_of_scripts(client: Any) -> int:
