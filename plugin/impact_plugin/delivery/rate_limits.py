@@ -26,7 +26,7 @@ _SIMPLE: Final = (
     ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
 )
 _NAMED: Final = re.compile(r"\b(limit|remaining|reset|r|t)\s*=\s*(\d+)")
-_NUMBER: Final = re.compile(r"\d{1,15}(?:\.\d{1,9})?")
+_NUMBER: Final = re.compile(r"\d{1,15}(?:\.\d{1,40})?")
 
 
 class RateLimits(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ FAMILIES: dict[str, tuple[dict[str, str], RateLimits]] = {
     "no reset": ({"X-RateLimit-Remaining": "3"}, RateLimits(None, 3, None)),
     "seconds to stay away": ({"Retry-After": "120"}, RateLimits(retry_after=120.0)),
     "a fraction": ({"Retry-After": "0.25"}, RateLimits(retry_after=0.25)),
+    "a fraction as programs print it": ({"Retry-After": "19.300000000000001"}, RateLimits(retry_after=19.3)),
     "a date": ({"Retry-After": formatdate(NOW + 30, usegmt=True)}, RateLimits(retry_after=30.0)),
     "a date gone by": ({"Retry-After": formatdate(NOW - 30, usegmt=True)}, RateLimits(retry_after=0.0)),
     "a time since 1970": ({"Retry-After": str(int(NOW + 20))}, RateLimits(retry_after=20.0)),
