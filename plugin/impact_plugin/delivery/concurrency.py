@@ -21,8 +21,25 @@ LONGEST_HOLD: Final = 8.0
 """Seconds at a limit that is known, before one more is tried; doubled each time that one more is refused."""
 
 OVERDUE_ROUNDS: Final = 4
-"""The limit does not grow while a request has been under way for so many rounds, or for one whole round when it is to be
-doubled: it may be one of those that were too many, and time out long after the harm is done."""
+"""The limit does not grow while a request has been under way for so many rounds, or for one whole round when it is to
+be doubled: it may be one of those that were too many, and time out long after the harm is done."""
+
+LATER: Final = 1.3
+DEVIATIONS: Final = 2.5
+"""Answers that take so many times as long as they did, and so many standard errors of the mean longer, may be late
+because of us."""
+
+LATE_ROUNDS: Final = 2
+"""One round in a row with late answers is chance often enough."""
+
+LEAST_RESULTS: Final = 8
+SETTLING_ROUNDS: Final = 2
+"""Fewer answers tell nothing about time, nor do the rounds after the limit was lowered, whose first answers are the
+quickest ones."""
+
+TRIAL: Final = 0.75
+FELL: Final = 0.94
+"""Then so much of the limit is tried for a round; where answers do not get that much quicker, it was not us."""
 
 COLLAPSE_SECONDS: Final = 10.0
 COLLAPSE: Final = 4
@@ -47,12 +64,16 @@ class Concurrency:
         self._hold_until = 0.0
         self._step = 1
         self._probing = False
+        self._proved = 0
         self._clean = True
         self._decided = self._cut_at = 0
         self._marks: deque[int] = deque([0] * OVERDUE_ROUNDS, OVERDUE_ROUNDS)
         self._results = 0
-        self._seconds = 0.0
+        self._seconds = self._squares = 0.0
         self._saturated = False
+        self._trial: tuple[int, float] | None = None
+        self._late: list[float] = []
+        self._unsettled = 0
         self._high, self._high_at = self.limit, 0.0
 
     def restart(self, issued: int) -> None:
@@ -63,6 +84,8 @@ class Concurrency:
         self._hold = FIRST_HOLD
         self._step = 1
         self._probing = False
+        self._proved = 0
+        self._trial = None
         self._begin_round(issued)
 
     def answered(self, permit: Permit, now: float, issued: int, oldest: int) -> None:
@@ -70,7 +93,9 @@ class Concurrency:
         if permit.number <= self._decided:
             return
         self._results += 1
-        self._seconds += now - permit.sent_at
+        seconds = now - permit.sent_at
+        self._seconds += seconds
+        self._squares += seconds * seconds
         if permit.rank >= self.limit:
             self._saturated = True
         if self._results >= self.limit:
@@ -80,7 +105,11 @@ class Concurrency:
         """A 503. One burst of them is one cut: those sent before it are not counted again."""
         if permit.number <= self._decided:
             return
-        known = self.limit if self._clean else int(self.limit * CUT)
+        known = self.limit
+        if not self._clean:
+            # The limit before it grew was good; only when that is refused too, impact.com takes less than it did.
+            known = max(int(known * CUT), min(self._proved, known - 1))
+            self._proved = 0
         self._cut(min(permit.rank - 1, known), now, issued)
 
     def lost(self, permit: Permit, now: float, issued: int) -> None:
@@ -94,6 +123,8 @@ class Concurrency:
         self._hold = min(LONGEST_HOLD, self._hold * 2) if self._probing else FIRST_HOLD
         self._hold_until = now + self._hold
         self._starting = self._probing = self._clean = False
+        self._trial = None
+        self._unsettled = SETTLING_ROUNDS
         self._step = 1
         self._cut_at = issued
         self._begin_round(issued)
@@ -101,18 +132,67 @@ class Concurrency:
     def _finish_round(self, now: float, issued: int, oldest: int) -> None:
         mean = self._seconds / self._results
         self.rtt = mean
-        self._base = min(self._base, mean)
         self._clean = True
-        if self._saturated and oldest > (self._decided if self._starting else self._marks[0]):
+        self._unsettled -= 1
+        told = self._unsettled < 0 and self._results >= LEAST_RESULTS
+        doubt = self._doubt(mean)
+        if told or self._base == math.inf:
+            # A few quick answers by chance must not make all later ones look slow.
+            self._base = min(self._base, mean + doubt)
+        if self._trial is not None:
+            if told:
+                self._judge_trial(self._trial, mean, now)
+        elif self._is_late(mean, doubt, told=told):
+            if len(self._late) == LATE_ROUNDS:
+                self._try_less(min(self._late))
+        elif self._saturated and oldest > (self._decided if self._starting else self._marks[0]):
             self._grow(mean, now)
         self._marks.append(self._decided)
         self._begin_round(issued)
 
+    def _doubt(self, mean: float) -> float:
+        """How far the mean of the round may be off by chance, in seconds."""
+        variance = max(0.0, self._squares / self._results - mean * mean)
+        return DEVIATIONS * math.sqrt(variance / self._results)
+
+    def _is_late(self, mean: float, doubt: float, *, told: bool) -> bool:
+        """Whether answers are late, with all that may be under way; notes for how many rounds, one after the other."""
+        if not (told and self._saturated and mean > LATER * self._base + doubt):
+            self._late.clear()
+            return False
+        self._late.append(mean)
+        return True
+
+    def _try_less(self, mean: float) -> None:
+        """See whether fewer at once are answered sooner."""
+        self._late.clear()
+        self._trial = (self.limit, mean)
+        self._unsettled = SETTLING_ROUNDS
+        self._starting = False
+        self.limit = max(LEAST_RESULTS, int(self.limit * TRIAL))
+
+    def _judge_trial(self, trial: tuple[int, float], mean: float, now: float) -> None:
+        """Keep what was tried where it helped; else impact.com has become slower, and that is how it is now."""
+        limit, before = trial
+        self._trial = None
+        self._unsettled = SETTLING_ROUNDS
+        if mean > FELL * before:
+            self.limit = limit
+            self._base = mean
+            return
+        self._ceiling = self.limit
+        self._hold = min(LONGEST_HOLD, self._hold * 2)
+        self._hold_until = now + self._hold
+        self._step = 1
+        self._probing = False
+
     def _grow(self, mean: float, now: float) -> None:
         if self.limit >= self._most:
             return
+        proved = self.limit
         if self._starting and mean < SLOWER * self._base:
             self.limit = min(self._most, self.limit * 2)
+            self._proved = proved
             return
         self._starting = False
         if self.limit < self._ceiling:
@@ -123,12 +203,13 @@ class Concurrency:
         else:
             return
         self.limit = min(self._most, self.limit + self._step)
+        self._proved = proved
         self._step *= 2
 
     def _begin_round(self, issued: int) -> None:
         self._decided = issued
         self._results = 0
-        self._seconds = 0.0
+        self._seconds = self._squares = 0.0
         self._saturated = False
 
     def _watch_collapse(self, limit: int, now: float) -> None:

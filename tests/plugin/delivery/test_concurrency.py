@@ -1,5 +1,6 @@
 """The limit of requests at once: how it grows, and what it makes of refusals and time-outs."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -82,6 +83,21 @@ def test_a_second_refusal_without_a_clean_round_means_that_the_capacity_fell() -
     assert 2 >= flights.limits(2, 2)[-1]
 
 
+def test_a_second_refusal_after_growth_falls_back_to_what_was_proved() -> None:
+    """Six were good and eight are not: neither is seven; only when six are refused too is it less than before."""
+    flights = Flights()
+    flights.limits(20, 5)
+    while flights.concurrency.limit != 8:
+        flights.fly(1000)
+    found = []
+    for _ in range(3):
+        last = flights.send(flights.concurrency.limit)[-1]
+        flights.concurrency.refused(last, flights.now, flights.issued)
+        found.append(flights.concurrency.limit)
+
+    assert [7, 6, 4] == found
+
+
 def test_one_more_is_tried_ever_less_often() -> None:
     """A cap that stays is tried after 1, 2, 4 and then every 8 seconds: few refusals."""
     flights = Flights()
@@ -158,3 +174,60 @@ def test_a_collapse_is_told_once() -> None:
         slow.concurrency.restart(slow.issued)
 
     assert [] == slow.told
+
+
+def line_of(workers: int) -> Callable[[int], float]:
+    """How long a round takes where so many are worked on at once and the others stand in line."""
+    return lambda at_once: RTT * max(1.0, at_once / workers)
+
+
+def fly_timed(flights: Flights, rounds: int, seconds: Callable[[int], float]) -> None:
+    """Rounds that nobody refuses, and that take as long as that many at once do."""
+    for _ in range(rounds):
+        flights.fly(1000, rtt=seconds(flights.concurrency.limit))
+
+
+def test_a_line_is_not_made_longer() -> None:
+    """Ten workers: more than a few beside them would only wait, so less is tried, and kept because it helps."""
+    flights = Flights(512)
+    fly_timed(flights, 600, line_of(10))
+    seen = []
+    for _ in range(300):
+        fly_timed(flights, 1, line_of(10))
+        seen.append(flights.concurrency.limit)
+
+    assert max(seen) <= 16
+    assert min(seen) >= 9
+
+
+def test_answers_that_are_late_for_everybody_are_no_reason_to_send_less() -> None:
+    """Fewer at once do not make them quicker: the limit comes back, and goes on growing."""
+    flights = Flights()
+    flights.limits(30, 20)
+    fly_timed(flights, 10, lambda _: RTT)
+    for _ in range(60):
+        flights.fly(20, rtt=RTT * 3)
+
+    assert flights.concurrency.limit >= 20
+
+
+def test_one_late_round_is_chance() -> None:
+    """Only the second in a row makes it try less."""
+    flights = Flights()
+    flights.limits(30, 20)
+    found = []
+    for slow in (True, False, False, True, False, False):
+        flights.fly(20, rtt=RTT * (3 if slow else 1))
+        found.append(flights.concurrency.limit)
+
+    assert min(found) >= 20
+
+
+def test_late_answers_never_raise_the_limit() -> None:
+    """Not even the first late round, which may be chance."""
+    flights = Flights()
+    flights.limits(2, 1000)
+    before = flights.concurrency.limit
+    flights.fly(1000, rtt=RTT * 3)
+
+    assert before == flights.concurrency.limit
