@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import msgspec
 from benchmarks.fresh import resident_bytes
-from impact_plugin.testing.virtual_time import run_virtual
 
 from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel, open_deliveries
 from impact_plugin.delivery.policy import NoAnswer
 from impact_plugin.settings import DeliverySettings
 from impact_plugin.store.ledger import LedgerTally, Outcome, Standing
 from impact_plugin.telemetry import Telemetry
+from impact_plugin.testing.virtual_time import run_virtual
 
 ACCOUNTS: Final = 20
 WORKERS: Final = 64

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from benchmarks.scenarios import Phase, Scenario
+from benchmarks.simulation import play
 
 from impact_plugin.delivery.client import DeliveryClient
 from impact_plugin.delivery.pipeline import Deliveries, Parcel, open_deliveries
@@ -146,3 +148,28 @@ def test_no_growth_without_demand() -> None:
     seen: Callable[[], Course] = lambda: run(Capacity(latency=0.1), seconds=30, wanted=3)  # noqa: E731 - named for reading
 
     assert seen().tally.most <= 4
+
+
+CAP = Capacity(concurrent=20, latency=0.1)
+COURSES = {
+    "a cap": (Phase(0.0, CAP, 200.0),),
+    "a rate": (Phase(0.0, Capacity(rate=100, latency=0.1), 100.0),),
+    "an outage": (
+        Phase(0.0, CAP, 200.0),
+        Phase(10.0, msgspec.structs.replace(CAP, down="503"), 0.0),
+        Phase(25.0, CAP, 200.0),
+    ),
+    "slower answers": (Phase(0.0, CAP, 200.0), Phase(15.0, Capacity(concurrent=20, latency=0.3), 200 / 3)),
+    "a moving cap": (Phase(0.0, CAP, 200.0), Phase(15.0, Capacity(concurrent=5, latency=0.1), 50.0)),
+}
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_the_simulation_tells_the_truth(course: str) -> None:
+    """Over real sockets and through the whole engine the same share is reached, within five points."""
+    scenario = Scenario(course, "first", COURSES[course], seconds=45.0)
+    played = play(scenario, "ours", 1)
+    changes = tuple((phase.at, phase.capacity) for phase in scenario.phases[1:])
+    measured = run(scenario.phases[0].capacity, seconds=45, changes=changes)
+
+    assert played.throughput == pytest.approx(sum(measured.accepted) / scenario.best(), abs=0.05)
