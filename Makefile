@@ -49,6 +49,8 @@ bench: $(READY) ## Measure, as ratios to a floor of the same run.
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.sessions
+	$(BIN)/python -m benchmarks.limits
+	$(BIN)/python -m benchmarks.delivery
 
 lock: $(READY) ## Resolve the dependencies anew.
 	$(BIN)/python tools/lock.py
