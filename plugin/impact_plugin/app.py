@@ -17,13 +17,16 @@ from impact_plugin.destinations import Destinations
 from impact_plugin.errors import SettingsError
 from impact_plugin.features import Features
 from impact_plugin.gateway import Gateway
+from impact_plugin.ingest import open_ingest
 from impact_plugin.manifest import load_manifest
 from impact_plugin.ops import Operations, Readiness
 from impact_plugin.protocols.rudder_proxy import Proxy
+from impact_plugin.protocols.rudder_regulation import Forget
 from impact_plugin.router_app import RouterApp
 from impact_plugin.secrets import read_or_make_secret
 from impact_plugin.sessions import Digests, Sessions, open_sessions
 from impact_plugin.settings import Settings, StateSettings
+from impact_plugin.sources import RoutingFile
 from impact_plugin.store.registry import EMBEDDED, open_ledger, open_store
 from impact_plugin.telemetry import ServiceStarted, ServiceStopping, StateLoaded, Telemetry
 from impact_plugin.wire import Endpoints
@@ -42,17 +45,23 @@ class Service(msgspec.Struct, frozen=True):
     url: str
     operator_url: str
     telemetry: Telemetry
+    ingest_url: str = ""
+    reload: Callable[[], None] = lambda: None
 
 
 @asynccontextmanager
 async def run_service(
-    settings: Settings, environment: Mapping[str, str], clock: Callable[[], float] | None = None
+    settings: Settings,
+    environment: Mapping[str, str],
+    clock: Callable[[], float] | None = None,
+    routing: RoutingFile | None = None,
 ) -> AsyncIterator[Service]:
     """Listen until the block ends, then finish what is under way within the grace period.
 
-    ``clock`` tells seconds since 1970; the machine's, unless told.
+    ``clock`` tells seconds since 1970; the machine's, unless told. With sources in ``routing`` their port opens too.
     """
     clock = clock or time
+    routing = routing or RoutingFile(None, {})
     load_manifest()
     state_dir = Path(settings.state.dir)
     _make_folder(state_dir)
@@ -62,20 +71,26 @@ async def run_service(
         sessions = await _open_sessions(settings.state, digests, telemetry, clock, stack)
         deliveries = await _open_deliveries(settings, digests, telemetry, clock, stack)
         readiness = Readiness(state_dir, sessions.health)
-        operations = Operations(readiness, telemetry, deliveries.report)
         desk = _make_desk(settings, environment, sessions, telemetry)
-        router = await _make_router_app(settings, desk, deliveries, operations, readiness, stack)
+        ingest = await open_ingest(settings, routing, digests, desk, deliveries, readiness, clock, stack)
+        operations = Operations(readiness, telemetry, deliveries.report, ingest.forget)
+        router = await _make_router_app(settings, desk, deliveries, operations, readiness, ingest.forget, stack)
         server = settings.server
         grace = server.shutdown_grace_seconds
         url = await _listen(stack, router.application(), server.host, server.port, grace)
         operator_url = await _listen(
             stack, operations.operator_app(), server.operator_host, server.operator_port, grace
         )
-        telemetry.emit(ServiceStarted(url, operator_url, __version__))
+        ingest_url = ""
+        if ingest.app is not None:
+            ingest_app = ingest.app.application()
+            ingest_url = await _listen(stack, ingest_app, server.ingest_host, server.ingest_port, grace)
+        telemetry.emit(ServiceStarted(url, operator_url, ingest_url, __version__))
         try:
-            yield Service(url, operator_url, telemetry)
+            yield Service(url, operator_url, telemetry, ingest_url, ingest.reload)
         finally:
             readiness.draining = True
+            ingest.stop()
             deliveries.stop()
             telemetry.emit(ServiceStopping(grace))
 
@@ -129,6 +144,7 @@ async def _make_router_app(
     deliveries: Deliveries,
     operations: Operations,
     readiness: Readiness,
+    forget: Forget,
     stack: AsyncExitStack,
 ) -> RouterApp:
     telemetry = desk.telemetry
@@ -136,7 +152,7 @@ async def _make_router_app(
     gateway = await stack.enter_async_context(Gateway(upstream, telemetry)) if upstream else None
     proxy = Proxy(settings, deliveries, telemetry)
     features = Features(settings.rudder, gateway)
-    return RouterApp(settings, desk, proxy, features, gateway, operations, readiness)
+    return RouterApp(settings, desk, proxy, features, gateway, operations, readiness, forget)
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, host: str, port: int, grace: float) -> str:

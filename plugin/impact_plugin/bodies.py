@@ -8,6 +8,9 @@ from aiohttp import web
 
 from impact_plugin.errors import EnvelopeError
 
+MEMBERS: Final = 64
+"""Members of one compressed body; each costs a pass over the rest."""
+
 _WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
@@ -23,7 +26,24 @@ async def read_body(request: web.Request, limit: int) -> RequestBody:
 
     ``limit`` bounds the bytes after inflation; beyond it :class:`web.HTTPRequestEntityTooLarge` is raised.
     """
-    raw = await request.read()
+    return _settled(request, await request.read(), limit)
+
+
+async def read_bounded(request: web.Request, limit: int) -> RequestBody:
+    """As :func:`read_body`, and no more than ``limit`` bytes are taken in before inflation either."""
+    if (request.content_length or 0) > limit:
+        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=request.content_length or 0)
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.content.iter_any():
+        size += len(piece)
+        if size > limit:
+            raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=size)
+        pieces.append(piece)
+    return _settled(request, b"".join(pieces), limit)
+
+
+def _settled(request: web.Request, raw: bytes, limit: int) -> RequestBody:
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity"):
         return RequestBody(raw, raw)
@@ -33,13 +53,22 @@ async def read_body(request: web.Request, limit: int) -> RequestBody:
 
 
 def _inflate(raw: bytes, window: int, limit: int) -> bytes:
-    inflater = zlib.decompressobj(window)
-    try:
-        text = inflater.decompress(raw, limit + 1)
-    except zlib.error as error:
-        raise EnvelopeError(f"the body cannot be inflated: {error}") from error
-    if len(text) > limit:
-        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(text))
-    if not inflater.eof:
-        raise EnvelopeError("the compressed body is cut off")
-    return text
+    """All members of the stream, one after the other."""
+    pieces: list[bytes] = []
+    size = 0
+    for _ in range(MEMBERS):
+        inflater = zlib.decompressobj(window)
+        try:
+            piece = inflater.decompress(raw, limit + 1 - size)
+        except zlib.error as error:
+            raise EnvelopeError(f"the body cannot be inflated: {error}") from error
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=size)
+        if not inflater.eof:
+            raise EnvelopeError("the compressed body is cut off")
+        raw = inflater.unused_data
+        if not raw:
+            return b"".join(pieces)
+    raise EnvelopeError(f"the compressed body has more than {MEMBERS} members; send it as one")

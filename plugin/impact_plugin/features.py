@@ -42,7 +42,14 @@ class Features:
                 allowed[name] = True
             else:
                 allowed.pop(name, None)
-        return msgspec.json.encode({**self._base, "routerTransform": allowed})
+        return msgspec.json.encode({**self._base, "routerTransform": allowed, "regulations": self._regulations()})
+
+    def _regulations(self) -> list[Any]:
+        """Whose users the router lets be deleted through us, beside what the upstream does."""
+        told = self._base.get("regulations")
+        ours = self._settings.destination_types
+        others = [name for name in told if name not in ours] if isinstance(told, list) else []
+        return [*others, *ours] if self._settings.delete_users else others
 
     def _remember(self, raw: bytes | None) -> None:
         """Keep what the upstream can do; what it does not name, it cannot."""

@@ -1,7 +1,7 @@
-"""What operators and their machines ask: /health, /ready, /version, /metrics, /debug/limits."""
+"""What operators and their machines ask: /health, /ready, /version, /metrics, /debug/limits, /forget."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,8 +9,11 @@ from aiohttp import web
 
 from impact_plugin import __version__
 from impact_plugin.delivery.scheduler import LimitReport
+from impact_plugin.errors import StateUnavailableError
+from impact_plugin.forgetting import MOST_IDS, ForgetReport, ForgetRequest
 from impact_plugin.sessions import Health
 from impact_plugin.telemetry import CONTENT_TYPE, Telemetry
+from impact_transformers.events import UNREADABLE
 
 
 class Readiness:
@@ -40,10 +43,17 @@ class Readiness:
 class Operations:
     """Handlers for both ports."""
 
-    def __init__(self, readiness: Readiness, telemetry: Telemetry, limits: Callable[[], Sequence[LimitReport]]) -> None:
+    def __init__(
+        self,
+        readiness: Readiness,
+        telemetry: Telemetry,
+        limits: Callable[[], Sequence[LimitReport]],
+        forget: Callable[[Sequence[str], Sequence[str]], Awaitable[ForgetReport]],
+    ) -> None:
         self._readiness = readiness
         self._telemetry = telemetry
         self._limits = limits
+        self._forget = forget
 
     async def health(self, _request: web.Request) -> web.Response:
         """Alive: the process answers. The body is the stock transformer's."""
@@ -67,6 +77,19 @@ class Operations:
         """Every account that something was sent for lately: its limits, what waits, and why."""
         return _json({"accounts": self._limits()})
 
+    async def forget(self, request: web.Request) -> web.Response:
+        """Delete what is kept of persons: ``{"users": [...], "anonymous": [...]}``."""
+        try:
+            who = msgspec.json.decode(await request.read(), type=ForgetRequest)
+        except UNREADABLE as error:
+            return _json({"error": f'send {{"users": [...], "anonymous": [...]}}: {error}'}, status=400)
+        if len(who.users) + len(who.anonymous) > MOST_IDS:
+            return _json({"error": f"at most {MOST_IDS} ids at a time"}, status=400)
+        try:
+            return _json(await self._forget(who.users, who.anonymous))
+        except StateUnavailableError as error:
+            return _json({"error": f"not all was deleted, ask again: {error}"}, status=503)
+
     def operator_app(self) -> web.Application:
         """The application of the operator's port."""
         app = web.Application()
@@ -75,6 +98,7 @@ class Operations:
         app.router.add_get("/ready", self.ready)
         app.router.add_get("/version", self.version)
         app.router.add_get("/debug/limits", self.debug_limits)
+        app.router.add_post("/forget", self.forget)
         return app
 
 

@@ -19,7 +19,7 @@ from impact_plugin.errors import EnvelopeError, StateUnavailableError
 from impact_plugin.features import Features
 from impact_plugin.gateway import Gateway, UpstreamUnreachableError
 from impact_plugin.ops import Operations, Readiness
-from impact_plugin.protocols import rudder_processor, rudder_router
+from impact_plugin.protocols import rudder_processor, rudder_regulation, rudder_router
 from impact_plugin.protocols.rudder_envelope import API_VERSION, COMPACTED
 from impact_plugin.protocols.rudder_proxy import Proxy
 from impact_plugin.settings import Settings
@@ -45,8 +45,10 @@ class RouterApp:
         gateway: Gateway | None,
         operations: Operations,
         readiness: Readiness,
+        forget: rudder_regulation.Forget,
     ) -> None:
         self._desk = desk
+        self._forget = forget
         self._proxy = proxy
         self._features = features
         self._gateway = gateway
@@ -78,6 +80,7 @@ class RouterApp:
             ("GET", "/ready"): operations.ready,
             ("GET", "/version"): operations.version,
             ("POST", "/routertransform"): self._transform_for_router,
+            ("POST", "/deleteusers"): self._delete_users,
         }
         for name in self._types:
             routes["POST", f"/v0/destinations/{name}"] = self._transform_for_processor
@@ -135,6 +138,13 @@ class RouterApp:
             reply = rudder_router.answer_unavailable(body.text, NOT_OURS)
         return web.Response(body=reply, headers=API_VERSION, content_type=JSON)
 
+    async def _delete_users(self, request: web.Request) -> web.StreamResponse:
+        body = await read_body(request, self._max_body)
+        if rudder_regulation.destination_type(body.text) not in self._types:
+            return await self._pass_on(request, body.raw)
+        status, reply = await rudder_regulation.answer(body.text, self._desk.destinations, self._forget)
+        return web.Response(body=reply, status=status, headers=API_VERSION, content_type=JSON)
+
     async def _deliver_v0(self, request: web.Request) -> web.Response:
         return await self._deliver(request, "v0")
 
@@ -151,10 +161,10 @@ class RouterApp:
         status, reply = await self._proxy.answer(body.text, timeout, version=version, gone=gone)
         return web.Response(body=reply, status=status, headers=API_VERSION, content_type=JSON)
 
-    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+    async def _pass_on(self, request: web.Request, body: bytes | None = None) -> web.StreamResponse:
         if self._gateway is None:
             return self._refuse("other", "not_ours", f"{request.method} is {NOT_OURS}")
-        return await self._gateway.forward(request, None)
+        return await self._gateway.forward(request, body)
 
 
 def _come_again(reason: str, detail: str) -> web.Response:

@@ -8,7 +8,7 @@ back all its destinations while one of them waits.
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic, perf_counter
 from typing import Final
@@ -138,13 +138,28 @@ class Sessions:
         found = iter([_visit(answer, alone=alone) for answer in answers])
         return [NO_VISIT if question is None else next(found) for question in questions]
 
-    async def forget(self, program: tuple[str, str], ids: Sequence[str]) -> int:
-        """Forget what is remembered of these user or anonymous ids at a program (account, campaign).
+    async def identities(self, programs: Collection[str], ids: Collection[str]) -> list[bytes]:
+        """The digests of persons at programs: of each id as a user's and as an anonymous one, and of who was joined.
 
-        Returns how many identities were known. The decisions about their messages hold no identity and go with time.
+        Whoever asks may not know which of the two an id is. Raises :class:`StateUnavailableError`.
         """
-        joined = SEPARATOR.join(program)
-        identities = [one for text in ids for one in self._digests.identities(joined, text, text) if one is not None]
+        found = [
+            one
+            for program in programs
+            for id_ in ids
+            for one in self._digests.identities(program, id_, id_)
+            if one is not None
+        ]
+        try:
+            return list(dict.fromkeys([*found, *await self._store.joined(found)]))
+        except StoreUnavailableError as error:
+            raise StateUnavailableError(str(error)) from error
+
+    async def forget(self, identities: Sequence[bytes]) -> int:
+        """Forget the clicks of these identities; returns how many were known.
+
+        The decisions about their messages hold no identity and go with time. Raises :class:`StateUnavailableError`.
+        """
         try:
             return await self._store.forget(identities)
         except StoreUnavailableError as error:

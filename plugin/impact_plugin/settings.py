@@ -11,10 +11,26 @@ from impact_plugin.errors import SettingsError
 from impact_transformers import Secret
 
 ENVIRONMENT_PREFIX: Final = "IMPACT_PLUGIN__"
+ROUTING: Final = ("sources", "destinations")
+"""Tables of the same file that are not settings of the process; see :mod:`impact_plugin.sources`."""
+
 SERVER_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 SHORTEST_SECRET: Final = 16
 LONGEST_QUEUE: Final = 1_000_000
 """Requests that wait are held in memory, a few kilobytes each."""
+SPOOL_LIMITS: Final[dict[str, tuple[float, float]]] = {
+    "max_events": (1000, 1_000_000_000),
+    "max_mb": (1, 10_000_000),
+    "min_free_mb": (0, 1_000_000),
+    "retention_days": (0.01, 88),
+    "dead_letter_days": (0.01, 400),
+    "max_dead_letters": (1, 100_000_000),
+    "seen_hours": (1, 720),
+    "max_seen": (1000, 1_000_000_000),
+    "timeout_seconds": (0.1, 10),
+}
+"""Events older than 88 days count for nothing at impact.com, so none is kept for longer."""
+
 STATE_LIMITS: Final[dict[str, tuple[float, float]]] = {
     "decision_retention_hours": (24, 720),
     "click_memory_days": (1, 90),
@@ -40,6 +56,8 @@ class ServerSettings(Section, frozen=True):
     port: int = 9090
     operator_host: str = "127.0.0.1"
     operator_port: int = 9091
+    ingest_host: str = "127.0.0.1"
+    ingest_port: int = 9092
     max_body_mb: int = 200
     shutdown_grace_seconds: float = 20.0
 
@@ -57,6 +75,7 @@ class RudderSettings(Section, frozen=True):
     upstream: str = ""
     destination_types: tuple[str, ...] = ("IMPACT",)
     router_transform: bool = True
+    delete_users: bool = False
 
 
 class DeliverySettings(Section, frozen=True):
@@ -88,6 +107,20 @@ class StateSettings(Section, frozen=True):
     timeout_seconds: float = 5.0
 
 
+class SpoolSettings(Section, frozen=True):
+    """Where events are kept that senders were told are safe, until impact.com has them; and dead letters."""
+
+    max_events: int = 5_000_000
+    max_mb: int = 10_240
+    min_free_mb: int = 512
+    retention_days: float = 7.0
+    dead_letter_days: float = 30.0
+    max_dead_letters: int = 1_000_000
+    seen_hours: float = 96.0
+    max_seen: int = 20_000_000
+    timeout_seconds: float = 1.0
+
+
 class LogSettings(Section, frozen=True):
     """The service's own log, on standard error."""
 
@@ -103,6 +136,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rudder: RudderSettings = RudderSettings()
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
+    spool: SpoolSettings = SpoolSettings()
     log: LogSettings = LogSettings()
 
 
@@ -111,6 +145,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "server.port": "Port for the router; 9090 is the stock transformer's.",
     "server.operator_host": "Address the operator's port listens on.",
     "server.operator_port": "For /metrics, /debug/limits, /health, /ready, /version; 9091 is the stock transformer's.",
+    "server.ingest_host": "Address the port for senders of events listens on.",
+    "server.ingest_port": "Port of the Segment HTTP API and webhooks; opened when sources are configured.",
     "server.max_body_mb": "Largest request body in MiB after inflation; a larger one is answered 503 and counted.",
     "server.shutdown_grace_seconds": "How long a stopping service lets requests finish.",
     "impact.tracking_url": "Base of Page Loads, in transformed requests and in what the proxy may call.",
@@ -118,6 +154,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "rudder.upstream": "URL of the stock transformer that gets every request that is not ours; empty for none.",
     "rudder.destination_types": "Destination definitions that are ours; in the environment, several with commas.",
     "rudder.router_transform": "Whether /features allows the router to transform at delivery time (/routerTransform).",
+    "rudder.delete_users": "Whether /features tells the router to send us its users' deletions (/deleteUsers).",
     "delivery.timeout_seconds": (
         "How long impact.com may take for one request, and the router's patience when it names no RdProxy-Timeout."
     ),
@@ -141,6 +178,15 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "state.order_memory_days": "How long a conversion that was sent is remembered.",
     "state.grace_seconds": "How long batches are refused while the state is down; then this process decides alone.",
     "state.timeout_seconds": "How long a batch waits for the state before it counts as down.",
+    "spool.max_events": "Events that may wait to be delivered; beyond it senders are answered 429.",
+    "spool.max_mb": "The same in MiB.",
+    "spool.min_free_mb": "MiB that must stay free on the disk; below it senders are answered 429.",
+    "spool.retention_days": "How long an event may wait; then it is a dead letter with the reason expired.",
+    "spool.dead_letter_days": "How long dead letters are kept.",
+    "spool.max_dead_letters": "How many dead letters are kept; the oldest go first.",
+    "spool.seen_hours": "How long an event that comes again is known as a duplicate; Jitsu repeats for over a day.",
+    "spool.max_seen": "How many events are known so; the oldest go first.",
+    "spool.timeout_seconds": "How long the disk may take for a commit; then senders are answered 503 and come again.",
     "log.level": "Least serious level to log.",
     "log.format": "json for machines, console for people.",
 }
@@ -149,9 +195,12 @@ DESCRIPTIONS: Final[dict[str, str]] = {
 
 def load_settings(file: Path | None, environment: Mapping[str, str]) -> Settings:
     """Read and check the settings; raises :class:`SettingsError` naming what is wrong and where it came from."""
-    tree = _read_file(file) if file is not None else {}
+    tree = read_file(file) if file is not None else {}
+    for kind in ROUTING:
+        tree.pop(kind, None)
     for name, value in environment.items():
-        if name.upper().startswith(ENVIRONMENT_PREFIX):
+        section = name[len(ENVIRONMENT_PREFIX) :].partition("__")[0].lower()
+        if name.upper().startswith(ENVIRONMENT_PREFIX) and section not in ROUTING:
             _place(tree, name, value)
     return make_settings(tree)
 
@@ -159,14 +208,15 @@ def load_settings(file: Path | None, environment: Mapping[str, str]) -> Settings
 def make_settings(tree: Mapping[str, Any]) -> Settings:
     """Settings from sections of plain values; raises :class:`SettingsError` for the first that cannot be used."""
     try:
-        settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_secret)
+        settings = msgspec.convert(tree, Settings, strict=False, dec_hook=secret_from_text)
     except msgspec.ValidationError as error:
         raise SettingsError(f"settings: {error}") from error
     _check(settings)
     return settings
 
 
-def _read_file(file: Path) -> dict[str, Any]:
+def read_file(file: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises :class:`SettingsError`."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -188,7 +238,7 @@ def _place(tree: dict[str, Any], name: str, value: str) -> None:
     held[key] = [part.strip() for part in value.split(",") if part.strip()] if several else value
 
 
-def _secret(kind: type, value: Any) -> Any:
+def secret_from_text(kind: type, value: Any) -> Any:
     """Secrets come as text; anything else is told apart without showing it."""
     if kind is Secret and isinstance(value, str):
         return Secret(value)
@@ -215,6 +265,12 @@ def _check_dedup_window(settings: Settings) -> None:
         )
 
 
+def _check_spool(spool: SpoolSettings) -> None:
+    for name, (low, high) in SPOOL_LIMITS.items():
+        if not low <= getattr(spool, name) <= high:
+            raise SettingsError(f"spool.{name}: must be between {low:,} and {high:,}")
+
+
 def _check_delivery(delivery: DeliverySettings) -> None:
     if delivery.timeout_seconds <= 0 or delivery.connections < 1:
         raise SettingsError("delivery: timeout_seconds and connections must be greater than zero")
@@ -233,10 +289,11 @@ def _check(settings: Settings) -> None:
         raise SettingsError("rudder.upstream: must start with https:// or http://, or be empty")
     if not settings.rudder.destination_types:
         raise SettingsError("rudder.destination_types: must name at least one destination type")
-    for name in ("port", "operator_port"):
+    for name in ("port", "operator_port", "ingest_port"):
         if not 0 <= getattr(settings.server, name) <= 65535:
             raise SettingsError(f"server.{name}: must be between 0 (any free port) and 65535")
     if not 1 <= settings.server.max_body_mb <= 2048:
         raise SettingsError("server.max_body_mb: must be between 1 and 2048")
     _check_delivery(settings.delivery)
+    _check_spool(settings.spool)
     _check_dedup_window(settings)

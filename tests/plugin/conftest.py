@@ -52,7 +52,7 @@ async def start_fixture(tmp_path: Path, impact: FakeImpact) -> AsyncIterator[Cal
 
         async def start(environment: dict[str, str] | None = None, **sections: dict[str, Any]) -> Service:
             tree: dict[str, dict[str, Any]] = {
-                "server": {"port": 0, "operator_port": 0, "shutdown_grace_seconds": 1.0},
+                "server": {"port": 0, "operator_port": 0, "ingest_port": 0, "shutdown_grace_seconds": 1.0},
                 "impact": {"tracking_url": impact.url, "api_url": impact.url},
                 "state": {"dir": str(tmp_path / "var")},
             }

@@ -6,6 +6,7 @@
 ``transform`` answers with exactly one of :class:`Send`, :class:`Skip` and :class:`Reject`.
 """
 
+from impact_transformers.conceal import conceal, may_hold_email
 from impact_transformers.configuration import ConfigKey, ConfigurationError, DestinationConfig, Problem
 from impact_transformers.destination import AnyDestination, Destination, DynamicDestination, compile_destination
 from impact_transformers.events import (
@@ -24,8 +25,8 @@ from impact_transformers.events import (
     decode_object,
 )
 from impact_transformers.explain import Explanation, explain
+from impact_transformers.normalize import conceal_emails, holds_email
 from impact_transformers.normalize import email as hash_email
-from impact_transformers.normalize import holds_email
 from impact_transformers.outcome import NOTICES, REASONS, Notice, Outcome, Reason, ReasonFacts, Reject, Send, Skip
 from impact_transformers.requests import Conversion, PageLoad, Request
 from impact_transformers.secret import Secret
@@ -70,6 +71,8 @@ __all__ = [
     "Unsupported",
     "Visit",
     "compile_destination",
+    "conceal",
+    "conceal_emails",
     "conclude",
     "decode_event",
     "decode_leniently",
@@ -77,6 +80,7 @@ __all__ = [
     "explain",
     "hash_email",
     "holds_email",
+    "may_hold_email",
     "prepare",
     "transform",
 ]

@@ -29,6 +29,7 @@ _DOMAIN: Final = rf"[^{_NO_PART}]+\.[^\W\d_]{{2,}}"
 _EMAIL: Final = re.compile(rf"(?<=[^{_NO_PART}])@{_DOMAIN}")
 _ENCODED_EMAIL: Final = re.compile(rf"(?:@|%(?:25)*40){_DOMAIN}", re.IGNORECASE)
 _LOCAL_PART: Final = re.compile(rf"(?:[^{_NO_PART}]|%)*\Z")
+_CONCEALED: Final = re.compile(r"([0-9a-f]{40})@sha1\.invalid")
 _HASHED: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PLAIN_NUMBER: Final = re.compile(r"[+-]?\d{1,20}(?:\.\d{1,20})?")
 _GROUPED_NUMBER: Final = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d{1,20})?")
@@ -82,6 +83,40 @@ def redact_emails(text: str) -> str:
     return "" if holds_email(redacted) else redacted
 
 
+def conceal_address(address: str) -> str:
+    """An address that stands for this one and tells nothing: its SHA-1 at a domain that nobody can have.
+
+    To every rule it is an address, and :func:`email` finds the SHA-1 in it, so an event that was concealed becomes the
+    same request as before. https://www.rfc-editor.org/rfc/rfc2606#section-2
+    """
+    text = address.strip().lower()
+    return text if _CONCEALED.fullmatch(text) else f"{_sha1(text)}@sha1.invalid"
+
+
+def conceal_emails(text: str) -> str:
+    """The text with every address, encoded or not, concealed as :func:`conceal_address` does."""
+    if "@" not in text and "%" not in text:
+        return text
+    pieces: list[str] = []
+    end = 0
+    for found in _ENCODED_EMAIL.finditer(text):
+        local = _LOCAL_PART.search(text[end : found.start()][-_LONGEST_LOCAL_PART:])
+        length = len(local.group()) if local else 0
+        if length:
+            start = found.start() - length
+            pieces += [text[end:start], conceal_address(_decoded(text[start : found.end()]))]
+            end = found.end()
+    concealed = "".join([*pieces, text[end:]])
+    return redact_emails(text) if holds_email(_CONCEALED.sub("", concealed)) else concealed
+
+
+def _decoded(text: str) -> str:
+    """Percent-encoding taken off, as often as URLs stand in URLs."""
+    for _ in range(3):
+        text = unquote(text)
+    return text
+
+
 def as_text(value: Any) -> str | None:
     """A JSON leaf as text: numbers in full, never with an exponent; None for empty values, objects and lists."""
     if isinstance(value, str):
@@ -104,8 +139,13 @@ def email(value: Any) -> str | None:
         return None
     text = value.strip().lower()
     if "@" in text:
-        return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        concealed = _CONCEALED.fullmatch(text)
+        return concealed[1] if concealed else _sha1(text)
     return text if _HASHED.fullmatch(text) else None
+
+
+def _sha1(text: str) -> str:
+    return hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def url(value: Any) -> str | None:

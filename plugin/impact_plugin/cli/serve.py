@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
@@ -9,6 +10,7 @@ import msgspec
 
 from impact_plugin.app import run_service
 from impact_plugin.settings import Settings, load_settings
+from impact_plugin.sources import RoutingFile
 from impact_plugin.telemetry import configure_logging
 
 
@@ -17,6 +19,7 @@ async def serve(
     host: str | None = None,
     port: int | None = None,
     operator_port: int | None = None,
+    ingest_port: int | None = None,
     config: Path | None = None,
 ) -> None:
     """Serve the router's protocol until interrupted.
@@ -24,25 +27,31 @@ async def serve(
     Parameters
     ----------
     host
-        Address to listen on, both ports; default 127.0.0.1.
+        Address to listen on, all ports; default 127.0.0.1.
     port
         Port for the router; default 9090.
     operator_port
         Port for metrics and health; default 9091.
+    ingest_port
+        Port for senders of events, opened when there are sources; default 9092.
     config
-        TOML file with settings; see the README's table.
+        TOML file with settings, sources and destinations; read again on SIGHUP, as far as the latter two go.
     """
-    settings = _with_options(load_settings(config, os.environ), host, port, operator_port)
+    ports = {"port": port, "operator_port": operator_port, "ingest_port": ingest_port}
+    settings = _with_options(load_settings(config, os.environ), host, ports)
     configure_logging(settings.log)
     # Signals are held before the port opens: whoever waits for it may stop the service at once.
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with run_service(settings, os.environ):
-            async for _ in signals:
-                return
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        routing = RoutingFile(config, os.environ)
+        async with run_service(settings, os.environ, routing=routing) as service:
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    return
+                service.reload()
 
 
-def _with_options(settings: Settings, host: str | None, port: int | None, operator_port: int | None) -> Settings:
+def _with_options(settings: Settings, host: str | None, ports: Mapping[str, int | None]) -> Settings:
     """Options on the command line win over file and environment."""
-    given = {"host": host, "operator_host": host, "port": port, "operator_port": operator_port}
+    given: dict[str, str | int | None] = {"host": host, "operator_host": host, "ingest_host": host, **ports}
     chosen = {name: value for name, value in given.items() if value is not None}
     return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **chosen))

@@ -14,7 +14,8 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel
+from impact_plugin.delivery.parcels import order_identity, visitor_lane
+from impact_plugin.delivery.pipeline import Deliveries, Parcel
 from impact_plugin.delivery.policy import Cause, Verdict, held_back
 from impact_plugin.settings import Settings
 from impact_plugin.telemetry import Delivered, RequestFault, Telemetry
@@ -31,11 +32,6 @@ LONGEST_SECONDS: Final = 600.0
 
 _CONVERSIONS: Final = re.compile(r"/Advertisers/([A-Za-z0-9_-]{1,64})/Conversions")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_EVENT_TYPES: Final = (("EventTypeId", "id"), ("ActionTrackerId", "id"), ("EventTypeCode", "code"))
-"""The first two are one: https://integrations.impact.com/impact-brand/reference/submit-a-conversion"""
-
-_ORDER_ID_MACRO: Final = "IR_AN_64_TS"
-"""impact.com replaces it by an id of its own, another one each time: such an order has no identity."""
 
 
 class ProxyBody(msgspec.Struct, frozen=True):
@@ -184,9 +180,8 @@ class Proxy:
             request.endpoint,
             _headers(request.headers or {}, with_credentials=not tracking),
             urlencode(clean).encode(),
-            # The anonymous id first: the landing before the log-in and the order after it have only that in common.
-            clean.get("CustomProfileId") or clean.get("CustomerId"),
-            None if tracking else _order(account, clean),
+            visitor_lane(clean),
+            None if tracking else order_identity(account, clean),
             attempt,
             again=config.duplicate_orders == "send",
         )
@@ -217,15 +212,6 @@ def _account(endpoint: str, config: _Config, form: Mapping[str, str]) -> str:
     if isinstance(configured, str) and _ACCOUNT.fullmatch(configured):
         return configured
     return f"campaign {form.get('CampaignId', '')[:10]}"
-
-
-def _order(account: str, form: Mapping[str, str]) -> OrderIdentity | None:
-    """The identity of an order; None where impact.com will refuse it or make up an id of its own."""
-    order_id = form.get("OrderId")
-    named = next(((kind, form[name]) for name, kind in _EVENT_TYPES if form.get(name)), None)
-    if not order_id or named is None or order_id == _ORDER_ID_MACRO:
-        return None
-    return OrderIdentity(account, form.get("CampaignId", ""), ":".join(named), order_id)
 
 
 def _refuse(cause: Cause, text: str) -> Verdict:

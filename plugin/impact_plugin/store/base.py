@@ -99,6 +99,9 @@ class SessionStore(Protocol):
     async def forget(self, identities: Sequence[bytes]) -> int:
         """Delete the clicks and identifications of these identities; returns how many were known."""
 
+    async def joined(self, identities: Sequence[bytes]) -> list[bytes]:
+        """The anonymous identities on which any of these users was identified, as far as it is remembered."""
+
     async def check(self) -> None:
         """Raise :class:`StoreUnavailableError` unless the state can be reached and written; catches up when it can."""
 

@@ -4,7 +4,7 @@ Values are packed into bytes, because five million claims must fit into a proces
 five times the room.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -121,6 +121,16 @@ class Engine:
                 forgotten += 1
             self._changes.identities[identity] = None
         return forgotten
+
+    def joined(self, entries: Iterable[tuple[bytes, bytes]], identities: Collection[bytes]) -> list[bytes]:
+        """Of these entries the anonymous identities on which any of the users was identified."""
+        found = []
+        for identity, raw in entries:
+            # The bytes are searched first: most entries name none of them, and reading takes ten times as long.
+            if any(user in raw for user in identities):
+                users = {user for _, user in self._decode(raw).users}
+                found += [identity] if not users.isdisjoint(identities) else []
+        return found
 
     def _answer(self, query: Query, answer: Answer) -> Answer:
         click_id = self._choose(query) if query.asks else None

@@ -5,8 +5,9 @@ port.
 """
 
 import asyncio
+from binascii import a2b_base64
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, Final
@@ -23,6 +24,9 @@ from impact_transformers.clicks import EARLIEST_MS
 SCRIPT: Final = files("impact_plugin.store").joinpath("decide.lua").read_text(encoding="utf-8")
 MISSED_LIMIT: Final = 50_000
 """Queries answered by this process alone that are written to the server when it is back; the oldest give way."""
+
+SCANNED: Final = 500
+"""Keys looked at in one round trip, where all are looked at."""
 
 _DECISIONS: Final = (None, Decision.NEW, Decision.REPEAT)
 
@@ -124,6 +128,22 @@ class RedisStore(RedisServer):
         await self._ask("DEL", *[f"{PREFIX}w{name}" for name in names])
         return int(await self._ask("DEL", *[f"{PREFIX}i{name}" for name in names]))
 
+    async def joined(self, identities: Sequence[bytes]) -> list[bytes]:
+        """See the port: a walk through the server's keys, some at a time."""
+        names = {name_of(identity) for identity in identities}
+        found: list[bytes] = []
+        cursor: Any = 0
+        while True:
+            cursor, keys = await self._ask("SCAN", cursor, "MATCH", f"{PREFIX}i*", "COUNT", SCANNED)
+            raws = await self._ask("MGET", *keys) if keys else []
+            found += [
+                a2b_base64(bytes(key).removeprefix(f"{PREFIX}i".encode()))
+                for key, raw in zip(keys, raws, strict=True)
+                if raw is not None and _names(raw, names)
+            ]
+            if not int(cursor):
+                return found
+
     async def check(self) -> None:
         """See the port."""
         await self._probe()
@@ -187,6 +207,12 @@ def _without(query: Query, gone: frozenset[bytes]) -> Query:
         return query
     anonymous, user = (None if one in gone else one for one in (query.anonymous, query.user))
     return msgspec.structs.replace(query, anonymous=anonymous, user=user)
+
+
+def _names(raw: bytes, users: Collection[str]) -> bool:
+    """Whether an identity's entry names any of the users."""
+    _, known = msgspec.msgpack.decode(raw, type=tuple[Any, list[tuple[Any, str]] | dict[str, Any]])
+    return isinstance(known, list) and any(user in users for _, user in known)
 
 
 def _answers(results: _Results) -> list[Answer]:

@@ -5,7 +5,7 @@ the dict of the generation in which they were last written; a generation that ha
 freed bit by bit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import Final
 
@@ -74,6 +74,12 @@ class Table:
         found = any(held.pop(key, None) is not None for held in self._shards[key[0] & self._mask])
         self._size -= found
         return found
+
+    def stretches(self) -> Iterator[list[tuple[bytes, bytes]]]:
+        """All entries, a shard at a time; what is written meanwhile may be missing."""
+        for shard in self._shards:
+            for held in list(shard):
+                yield list(held.items())
 
     def load(self, generation: int, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Put entries of an earlier generation back; generations must be loaded in order, the earliest first."""

@@ -12,6 +12,7 @@ class ServiceStarted(msgspec.Struct, frozen=True, tag=True):
 
     url: str
     operator_url: str
+    ingest_url: str
     version: str
 
 
@@ -167,6 +168,78 @@ class StateRestored(msgspec.Struct, frozen=True, tag=True):
     seconds: float
 
 
+class EventsTaken(msgspec.Struct, frozen=True, tag=True):
+    """A source handed events over, and those that are stored are durable; results by (status, reason)."""
+
+    source: str
+    results: Counter[tuple[str, str]]
+    seconds: float
+
+
+class IngestAnswered(msgspec.Struct, frozen=True, tag=True):
+    """A sender was answered on the ingest port, after so many seconds."""
+
+    surface: Literal["segment_api", "webhook"]
+    status: int
+    seconds: float
+
+
+class RowEnded(msgspec.Struct, frozen=True, tag=True):
+    """A try of a stored event ended: delivered, skipped, dead, or to be tried later; the reason tells why."""
+
+    result: Literal["delivered", "skipped", "later", "dead"]
+    reason: str
+
+
+class SpoolMeasured(msgspec.Struct, frozen=True, tag=True):
+    """What the spool holds, by destination, and what it had to do since the last measurement.
+
+    ``age_seconds`` is the age of the oldest event that waits.
+    """
+
+    waiting: Mapping[str, int]
+    dead: int
+    bytes: int
+    capacity_rows: int
+    capacity_bytes: int
+    age_seconds: float
+    expired: int
+    unordered: int
+    evicted: int
+
+
+class SpoolFailed(msgspec.Struct, frozen=True, tag=True):
+    """The spool cannot be read or written: senders are answered 503 and come again, nothing stored is lost."""
+
+    cause: str
+
+
+class SpoolRestored(msgspec.Struct, frozen=True, tag=True):
+    """The spool is back."""
+
+
+class RoutingLoaded(msgspec.Struct, frozen=True, tag=True):
+    """Sources and destinations were read from the configuration file; ``changed`` names what is not as before."""
+
+    sources: int
+    destinations: int
+    changed: tuple[str, ...]
+
+
+class RoutingRefused(msgspec.Struct, frozen=True, tag=True):
+    """The configuration file was read again and cannot be used; the one before stays in force."""
+
+    detail: str
+
+
+class PersonForgotten(msgspec.Struct, frozen=True, tag=True):
+    """Somebody's deletion was asked for, and done: identities, waiting events and dead letters that were deleted."""
+
+    identities: int
+    waiting: int
+    dead_letters: int
+
+
 TelemetryEvent: TypeAlias = (
     ServiceStarted
     | ServiceStopping
@@ -189,6 +262,15 @@ TelemetryEvent: TypeAlias = (
     | StateFailed
     | StateUndecided
     | StateRestored
+    | EventsTaken
+    | IngestAnswered
+    | RowEnded
+    | SpoolMeasured
+    | SpoolFailed
+    | SpoolRestored
+    | RoutingLoaded
+    | RoutingRefused
+    | PersonForgotten
 )
 
 TELEMETRY_EVENTS: Final[tuple[type[TelemetryEvent], ...]] = get_args(TelemetryEvent)

@@ -29,6 +29,11 @@ LEVELS: Final[dict[str, str]] = {
     "LaneUnordered": "warning",
     "LedgerFailed": "error",
     "LedgerRestored": "warning",
+    "SpoolFailed": "error",
+    "SpoolRestored": "warning",
+    "RoutingLoaded": "info",
+    "RoutingRefused": "error",
+    "PersonForgotten": "info",
 }
 
 

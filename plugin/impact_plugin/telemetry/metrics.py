@@ -12,15 +12,23 @@ from impact_plugin.telemetry.events import (
     BatchTransformed,
     Delivered,
     DeliveryMeasured,
+    EventsTaken,
+    IngestAnswered,
     LaneUnordered,
     LedgerFailed,
     LedgerMeasured,
     LedgerRestored,
     LimitChanged,
     PassedThrough,
+    PersonForgotten,
     RequestFault,
     RequestRefused,
+    RoutingRefused,
+    RowEnded,
     SessionsDecided,
+    SpoolFailed,
+    SpoolMeasured,
+    SpoolRestored,
     StateFailed,
     StateLoaded,
     StateMeasured,
@@ -186,6 +194,61 @@ STATE_FAILURES: Final = MetricFacts(
     "impact_plugin_state_failures", "counter", (), "How often the session state went out of reach."
 )
 
+INGESTED: Final = MetricFacts(
+    "impact_plugin_ingested_events",
+    "counter",
+    ("source", "status", "reason"),
+    "Events that senders handed over, by source, status (stored, duplicate, filtered, rejected) and reason.",
+)
+INGEST_SECONDS: Final = MetricFacts(
+    "impact_plugin_ingest_seconds",
+    "histogram",
+    ("surface",),
+    "Time until a sender was answered, in seconds; Jitsu gives up after two.",
+    _SECONDS,
+)
+INGEST_ANSWERS: Final = MetricFacts(
+    "impact_plugin_ingest_answers", "counter", ("surface", "status"), "Answers on the ingest port, by HTTP status."
+)
+SPOOL_ENDED: Final = MetricFacts(
+    "impact_plugin_spool_ended",
+    "counter",
+    ("result", "reason"),
+    "Tries of stored events by result (delivered, skipped, dead, later) and reason.",
+)
+SPOOL_WAITING: Final = MetricFacts(
+    "impact_plugin_spool_waiting", "gauge", ("destination",), "Stored events that are not delivered yet."
+)
+SPOOL_DEAD: Final = MetricFacts("impact_plugin_spool_dead_letters", "gauge", (), "Dead letters that are kept.")
+SPOOL_BYTES: Final = MetricFacts("impact_plugin_spool_bytes", "gauge", (), "Bytes of the stored events.")
+SPOOL_CAPACITY: Final = MetricFacts(
+    "impact_plugin_spool_capacity", "gauge", ("of",), "How many events and bytes may be stored; alert at 80 %."
+)
+SPOOL_AGE: Final = MetricFacts(
+    "impact_plugin_spool_oldest_seconds", "gauge", (), "Age of the oldest stored event that is not delivered."
+)
+SPOOL_EXPIRED: Final = MetricFacts(
+    "impact_plugin_spool_expired", "counter", (), "Stored events that became dead letters of old age."
+)
+SPOOL_UNORDERED: Final = MetricFacts(
+    "impact_plugin_spool_unordered", "counter", (), "Visitors whose stored events lost their order: too many, or stuck."
+)
+SPOOL_EVICTED: Final = MetricFacts(
+    "impact_plugin_spool_evicted",
+    "counter",
+    (),
+    "Dead letters and notes of seen events dropped before their time, because there were too many.",
+)
+SPOOL_UP: Final = MetricFacts(
+    "impact_plugin_spool_up", "gauge", (), "1 while the spool can be written, 0 while it cannot."
+)
+ROUTING_REFUSED: Final = MetricFacts(
+    "impact_plugin_routing_refused", "counter", (), "Configuration files that could not be used when read again."
+)
+FORGOTTEN: Final = MetricFacts(
+    "impact_plugin_forgotten", "counter", ("what",), "What was deleted on request: identities, waiting, dead_letters."
+)
+
 METRICS: Final = (
     EVENTS,
     NOTICES,
@@ -218,6 +281,21 @@ METRICS: Final = (
     STATE_SECONDS,
     STATE_UP,
     STATE_FAILURES,
+    INGESTED,
+    INGEST_SECONDS,
+    INGEST_ANSWERS,
+    SPOOL_ENDED,
+    SPOOL_WAITING,
+    SPOOL_DEAD,
+    SPOOL_BYTES,
+    SPOOL_CAPACITY,
+    SPOOL_AGE,
+    SPOOL_EXPIRED,
+    SPOOL_UNORDERED,
+    SPOOL_EVICTED,
+    SPOOL_UP,
+    ROUTING_REFUSED,
+    FORGOTTEN,
 )
 """All of them, for the documentation."""
 
@@ -274,6 +352,8 @@ class Metrics:
             case _:
                 self._count_delivery(event)
                 self._count_state(event)
+                self._count_ingest(event)
+                self._count_spool(event)
 
     def _count_delivery(self, event: TelemetryEvent) -> None:
         """The metrics of the delivery engine and of its ledger."""
@@ -318,6 +398,48 @@ class Metrics:
                 self._gauge(STATE_UP).set(0)
             case StateLoaded() | StateRestored():
                 self._gauge(STATE_UP).set(1)
+            case _:
+                pass
+
+    def _count_ingest(self, event: TelemetryEvent) -> None:
+        """The metrics of the ingest port."""
+        match event:
+            case EventsTaken():
+                for (status, reason), number in event.results.items():
+                    self._counter(INGESTED, event.source, status, reason).inc(number)
+            case IngestAnswered():
+                self._counter(INGEST_ANSWERS, event.surface, str(event.status)).inc()
+                self._histogram(INGEST_SECONDS, event.surface).observe(event.seconds)
+            case RoutingRefused():
+                self._counter(ROUTING_REFUSED).inc()
+            case PersonForgotten():
+                self._counter(FORGOTTEN, "identities").inc(event.identities)
+                self._counter(FORGOTTEN, "waiting").inc(event.waiting)
+                self._counter(FORGOTTEN, "dead_letters").inc(event.dead_letters)
+            case _:
+                pass
+
+    def _count_spool(self, event: TelemetryEvent) -> None:
+        """The metrics of the spool and its drain."""
+        match event:
+            case RowEnded():
+                self._counter(SPOOL_ENDED, event.result, event.reason).inc()
+            case SpoolMeasured():
+                for destination, number in event.waiting.items():
+                    self._gauge(SPOOL_WAITING, destination).set(number)
+                self._gauge(SPOOL_DEAD).set(event.dead)
+                self._gauge(SPOOL_BYTES).set(event.bytes)
+                self._gauge(SPOOL_CAPACITY, "events").set(event.capacity_rows)
+                self._gauge(SPOOL_CAPACITY, "bytes").set(event.capacity_bytes)
+                self._gauge(SPOOL_AGE).set(event.age_seconds)
+                self._counter(SPOOL_EXPIRED).inc(event.expired)
+                self._counter(SPOOL_UNORDERED).inc(event.unordered)
+                self._counter(SPOOL_EVICTED).inc(event.evicted)
+                self._gauge(SPOOL_UP).set(1)
+            case SpoolFailed():
+                self._gauge(SPOOL_UP).set(0)
+            case SpoolRestored():
+                self._gauge(SPOOL_UP).set(1)
             case _:
                 pass
 

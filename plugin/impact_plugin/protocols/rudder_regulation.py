@@ -1,0 +1,75 @@
+"""``POST /deleteUsers``: the router's regulation worker asks that persons be deleted.
+
+200 says that it is done; any other status but 404 and 405, which give the deletion up, makes it come again.
+https://github.com/rudderlabs/rudder-server/blob/master/regulation-worker/internal/delete/api/api.go
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from impact_plugin.destinations import Destinations
+from impact_plugin.errors import EnvelopeError, StateUnavailableError
+from impact_plugin.forgetting import MOST_IDS, ForgetReport
+from impact_transformers import Destination
+from impact_transformers.events import UNREADABLE
+from impact_transformers.normalize import as_text
+
+Forget: TypeAlias = Callable[[list[str], list[str], Collection[str]], Awaitable[ForgetReport]]
+
+IDS: Final = ("userId", "anonymousId")
+
+
+class _Job(msgspec.Struct, frozen=True, rename="camel"):
+    dest_type: str = ""
+    config: msgspec.Raw = msgspec.Raw(b"{}")
+    user_attributes: list[dict[str, Any]] = []
+
+
+class JobReply(msgspec.Struct, frozen=True, rename="camel"):
+    """What became of one job."""
+
+    status_code: int
+    status: Literal["successful", "failed"]
+    error: str = ""
+    auth_error_category: str = ""
+
+
+_decoder: Final = msgspec.json.Decoder(list[_Job])
+
+
+def destination_type(body: bytes) -> str:
+    """The type the jobs are for, in lower case; empty where there is none."""
+    jobs = _read(body)
+    return jobs[0].dest_type.lower() if jobs else ""
+
+
+async def answer(body: bytes, destinations: Destinations, forget: Forget) -> tuple[int, bytes]:
+    """Forget the users of every job; the HTTP status is the worst of theirs."""
+    replies = [await _answer(job, destinations, forget) for job in _read(body)]
+    status = max((reply.status_code for reply in replies), default=200)
+    return status, msgspec.json.encode(replies)
+
+
+def _read(body: bytes) -> list[_Job]:
+    try:
+        return _decoder.decode(body)
+    except UNREADABLE as error:
+        raise EnvelopeError(f"not a list of jobs: {error}") from error
+
+
+async def _answer(job: _Job, destinations: Destinations, forget: Forget) -> JobReply:
+    destination = destinations.get(msgspec.Raw(b'{"Config":' + bytes(job.config) + b"}"))
+    if not isinstance(destination.destination, Destination):
+        problem = destination.problem or "its account and campaign depend on the event"
+        return JobReply(400, "failed", f"the destination's configuration does not name one program: {problem}")
+    program = destination.destination.clicks.program
+    users, anonymous = ([text for who in job.user_attributes if (text := as_text(who.get(name)))] for name in IDS)
+    try:
+        for start in range(0, max(len(users), len(anonymous)), MOST_IDS):
+            part = slice(start, start + MOST_IDS)
+            await forget(users[part], anonymous[part], (program,))
+    except StateUnavailableError as error:
+        return JobReply(500, "failed", f"state_unavailable: {error}")
+    return JobReply(200, "successful")

@@ -1,0 +1,142 @@
+"""The Segment HTTP API: ``POST /v1/{call}`` and ``POST /v1/batch``, as SDKs and other routers call it.
+
+https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from impact_plugin.adapters import merged
+from impact_plugin.errors import EnvelopeError
+from impact_plugin.intake import Item, Unusable, with_entries
+from impact_transformers.events import UNREADABLE
+
+BATCH: Final = "batch"
+CALLS: Final[dict[str, str]] = {
+    "track": "track",
+    "page": "page",
+    "screen": "screen",
+    "identify": "identify",
+    "group": "group",
+    "alias": "alias",
+    "t": "track",
+    "p": "page",
+    "s": "screen",
+    "i": "identify",
+    "g": "group",
+    "a": "alias",
+    "batch": BATCH,
+    "import": BATCH,
+    "b": BATCH,
+}
+"""The last part of the path, and the call it is; the short ones are analytics.js'."""
+
+
+class _Batch(msgspec.Struct, frozen=True, rename="camel"):
+    batch: list[msgspec.Raw]
+    context: dict[str, Any] | None = None
+    integrations: dict[str, Any] | None = None
+    sent_at: Any = None
+    write_key: Any = None
+
+
+class _Single(msgspec.Struct, frozen=True, rename="camel"):
+    write_key: Any = None
+
+
+_batches: Final = msgspec.json.Decoder(_Batch)
+_singles: Final = msgspec.json.Decoder(_Single)
+
+
+def call_of(path: str) -> str | None:
+    """The call that a path (small letters, no slash at its end) stands for; None for a path that is not of the API."""
+    parts = path.strip("/").split("/")
+    if parts[0] == "v1" and len(parts) == 2:
+        return CALLS.get(parts[1])
+    return BATCH if parts == ["batch"] else None
+
+
+def presented_key(headers: Mapping[str, str]) -> str | None:
+    """The key in the headers: Basic (user name, the colon may be missing), ``X-Write-Key``, or Bearer."""
+    scheme, _, value = headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() == "basic":
+        return basic_pair(value)[0]
+    return headers.get("X-Write-Key") or (value.strip() if scheme.lower() == "bearer" else None)
+
+
+def basic_pair(value: str) -> tuple[str, str]:
+    """User name and password of Basic credentials; empty where they cannot be read."""
+    try:
+        text = base64.b64decode(value.strip(), validate=True).decode("utf-8", "replace")
+    except (binascii.Error, ValueError):
+        return "", ""
+    user, _, password = text.partition(":")
+    return user, password
+
+
+def body_key(body: bytes) -> str | None:
+    """The ``writeKey`` in the body."""
+    try:
+        key = _singles.decode(body).write_key
+    except UNREADABLE:
+        return None
+    return key if isinstance(key, str) else None
+
+
+def read_items(body: bytes, call: str, limit: int) -> Sequence[Item | Unusable]:
+    """The events of a body, each by itself, so that a bad one costs no other; ``limit`` bounds one in bytes.
+
+    Raises :class:`EnvelopeError` for a body that is no JSON object, or no batch where one is called for.
+    """
+    if call != BATCH:
+        return [_item(_object(body), call, limit)]
+    try:
+        batch = _batches.decode(body)
+    except UNREADABLE as error:
+        raise EnvelopeError(f"the body must be an object with a batch array: {error}") from error
+    shared = {"context": batch.context or {}, "integrations": batch.integrations or {}}
+    shared = {name: value for name, value in shared.items() if value}
+    sent_at = batch.sent_at if isinstance(batch.sent_at, str) else None
+    return [_item(_shared(bytes(raw), shared, sent_at), None, limit) for raw in batch.batch]
+
+
+def _object(body: bytes) -> bytes:
+    try:
+        _singles.decode(body)
+    except UNREADABLE as error:
+        raise EnvelopeError(f"the body must be one JSON object: {error}") from error
+    return body
+
+
+def _item(payload: bytes, call: str | None, limit: int) -> Item | Unusable:
+    if len(payload) > limit:
+        return Unusable(f"the event has {len(payload):,} bytes; at most {limit:,} are taken (max_event_kb)", payload)
+    return Item(payload, call)
+
+
+def _shared(payload: bytes, shared: Mapping[str, Any], sent_at: str | None) -> bytes:
+    """The event with what the batch says for all, its own words going first."""
+    if shared:
+        try:
+            message = msgspec.json.decode(payload)
+        except UNREADABLE:
+            return payload
+        if isinstance(message, dict):
+            payload = msgspec.json.encode(merged(shared, {**message, **_without_null(message, shared)}))
+    if sent_at is not None and payload.startswith(b"{") and not _has_time(payload):
+        payload = with_entries(payload, {"sentAt": sent_at})
+    return payload
+
+
+def _without_null(message: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """An item's ``"context": null`` must not hide the batch's."""
+    return {name: {} for name in shared if name in message and message[name] is None}
+
+
+def _has_time(payload: bytes) -> bool:
+    """Whether it tells a time of its own; a look that errs only where the word stands elsewhere in the event."""
+    return b'"timestamp"' in payload or b'"sentAt"' in payload or b'"originalTimestamp"' in payload

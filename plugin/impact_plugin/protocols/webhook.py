@@ -1,0 +1,111 @@
+"""Webhooks: ``POST /webhook/{source}`` with an object, an array, lines of JSON, or an object that holds the events."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+
+import msgspec
+
+from impact_plugin.adapters import ADAPTERS, UnadaptableError
+from impact_plugin.errors import EnvelopeError
+from impact_plugin.intake import Item, Unusable
+from impact_plugin.sources import Source
+from impact_transformers.events import UNREADABLE
+
+LISTS: Final = ("batch", "events", "records")
+"""Where an object that is no event itself holds events."""
+
+MOST_LINES: Final = 100_000
+
+
+class _Holder(msgspec.Struct, frozen=True):
+    type: Any = None
+    batch: msgspec.Raw | None = None
+    events: msgspec.Raw | None = None
+    records: msgspec.Raw | None = None
+
+
+_holders: Final = msgspec.json.Decoder(_Holder)
+_lists: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def presented_keys(
+    source: Source, headers: Mapping[str, str], token: str, basic: tuple[str, str], bearer: str
+) -> tuple[str, ...]:
+    """What may be the key, where the source's ``authentication`` says it is to be found.
+
+    ``token`` is of the URL, ``basic`` and ``bearer`` of the Authorization header; empty where there is none.
+    """
+    found = {
+        "bearer": (bearer,),
+        "basic": basic,
+        "header": (headers.get(source.header, "").strip(),) if source.header else (),
+        "url_token": (unquote(token),),
+        "key": (bearer, *basic, headers.get("X-Write-Key", ""), unquote(token)),
+        "none": (),
+    }[source.authentication]
+    return tuple(key for key in found if key)
+
+
+def read_items(body: bytes, source: Source) -> Sequence[Item | Unusable]:
+    """The events of a body, each by itself and in the core's dialect.
+
+    Raises :class:`EnvelopeError` for a body in none of the forms.
+    """
+    limit = source.max_event_kb * 1024
+    return [_item(raw, source, limit) for raw in _split(body)]
+
+
+def _split(body: bytes) -> Sequence[bytes | msgspec.Raw]:
+    text = body.lstrip()
+    if text.startswith(b"["):
+        return _list(text)
+    if not text.startswith(b"{"):
+        raise EnvelopeError("the body must be a JSON object, an array of them, or one in each line")
+    try:
+        holder = _holders.decode(text)
+    except UNREADABLE as error:
+        lines = _lines(text)
+        if lines is None:
+            raise EnvelopeError(f"the body is not JSON: {error}") from error
+        return lines
+    held = None if holder.type is not None else holder.batch or holder.events or holder.records
+    if held is None or not bytes(held).lstrip().startswith(b"["):
+        return [text]
+    return _list(bytes(held))
+
+
+def _list(text: bytes) -> Sequence[msgspec.Raw]:
+    try:
+        return _lists.decode(text)
+    except UNREADABLE as error:
+        raise EnvelopeError(f"the array is not JSON: {error}") from error
+
+
+def _lines(text: bytes) -> list[bytes] | None:
+    """Lines of JSON; None where the first line is not a whole object, so that they are no such lines."""
+    lines = [line for line in (line.strip() for line in text.split(b"\n", MOST_LINES)) if line]
+    if len(lines) < 2:
+        return None
+    try:
+        _holders.decode(lines[0])
+    except UNREADABLE:
+        return None
+    return lines
+
+
+def _item(raw: bytes | msgspec.Raw, source: Source, limit: int) -> Item | Unusable:
+    payload = bytes(raw)
+    if len(payload) > limit:
+        return Unusable(f"the event has {len(payload):,} bytes; at most {limit:,} are taken (max_event_kb)", payload)
+    if source.adapter == "segment":
+        return Item(payload)
+    try:
+        message = msgspec.json.decode(payload)
+        if not isinstance(message, dict):
+            return Unusable("the event is no JSON object", payload)
+        return Item(msgspec.json.encode(ADAPTERS[source.adapter](message)))
+    except UnadaptableError as error:
+        return Unusable(str(error), payload)
+    except UNREADABLE as error:
+        return Unusable(f"the event is not readable JSON: {error}", payload)

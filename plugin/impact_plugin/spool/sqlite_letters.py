@@ -1,0 +1,157 @@
+"""Dead letters and deletion in the embedded spool's file: for the service, and for the commands beside it."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from impact_plugin.spool.base import DeadLetter, DeadLetterFilter, Forgotten
+from impact_plugin.spool.sqlite_schema import connect, transaction, unusable
+
+PAGE: Final = 500
+SCAN: Final = 20_000
+PATIENCE_SECONDS: Final = 5.0
+DIGEST_BYTES: Final = 15
+
+_LETTER: Final = (
+    "SELECT number, source, destination, reason, detail, received, died, attempts, order_id, payload, request FROM dead"
+)
+_REVIVE: Final = """
+INSERT INTO events (source, destination, urgent, lane, due, received, attempt, order_id, people, visit, payload)
+SELECT source, destination, urgent, lane, ?, ?, 0, order_id, people, visit, payload FROM dead WHERE number = ?
+"""
+
+
+def condition(which: DeadLetterFilter) -> tuple[str, list[object]]:
+    """The filter as SQL with its values."""
+    parts: list[str] = ["number > ?"]
+    values: list[object] = []
+    for column, value in (
+        ("reason = ?", which.reason),
+        ("source = ?", which.source),
+        ("destination = ?", which.destination),
+        ("order_id = ?", which.order_id),
+        ("died >= ?", which.since),
+        ("died < ?", which.until),
+    ):
+        if value is not None:
+            parts.append(column)
+            values.append(value)
+    if which.numbers is not None:
+        parts.append(f"number IN ({','.join(str(int(number)) for number in which.numbers)})")
+    return " AND ".join(parts), values
+
+
+def letter_page(run: sqlite3.Connection, which: DeadLetterFilter, after: int) -> list[DeadLetter]:
+    """The next dead letters meant."""
+    where, values = condition(which)
+    rows = run.execute(f"{_LETTER} WHERE {where} ORDER BY number LIMIT {PAGE}", (after, *values))
+    return [DeadLetter(*row) for row in rows]
+
+
+def _numbers(run: sqlite3.Connection, which: DeadLetterFilter, after: int) -> list[int]:
+    where, values = condition(which)
+    rows = run.execute(f"SELECT number FROM dead WHERE {where} ORDER BY number LIMIT {PAGE}", (after, *values))  # noqa: S608 - values are bound
+    return [number for (number,) in rows]
+
+
+def retry_page(run: sqlite3.Connection, which: DeadLetterFilter, after: int, now: int) -> list[int]:
+    """Let the next dead letters meant be due; returns their numbers."""
+    numbers = _numbers(run, which, after)
+    run.executemany(_REVIVE, [(now, now, number) for number in numbers])
+    erase(run, "dead", numbers)
+    return numbers
+
+
+def purge_page(run: sqlite3.Connection, which: DeadLetterFilter, after: int) -> list[int]:
+    """Delete the next dead letters meant; returns their numbers."""
+    numbers = _numbers(run, which, after)
+    erase(run, "dead", numbers)
+    return numbers
+
+
+def find_people(run: sqlite3.Connection, table: str, people: frozenset[bytes]) -> Iterator[list[int]]:
+    """The rows of a table about any of these people, a stretch of the table at a time."""
+    after = 0
+    while True:
+        rows = run.execute(
+            f"SELECT number, people FROM {table} WHERE number > ? ORDER BY number LIMIT {SCAN}",  # noqa: S608 - our own names
+            (after,),
+        ).fetchall()
+        if not rows:
+            return
+        after = rows[-1][0]
+        yield [number for number, held in rows if _is_about(held, people)]
+
+
+def _is_about(held: bytes, people: frozenset[bytes]) -> bool:
+    return any(held[at : at + DIGEST_BYTES] in people for at in range(0, len(held), DIGEST_BYTES))
+
+
+def erase(run: sqlite3.Connection, table: str, numbers: Sequence[int]) -> int:
+    """Delete rows; returns how many there were."""
+    meant = ",".join(str(int(number)) for number in numbers)
+    return run.execute(f"DELETE FROM {table} WHERE number IN ({meant})").rowcount  # noqa: S608 - numbers only
+
+
+class Letters:
+    """Dead letters through a connection of its own; what it changes, the running service sees at its next look."""
+
+    def __init__(self, connection: sqlite3.Connection, now: Callable[[], float]) -> None:
+        self._connection = connection
+        self._now = now
+
+    async def letters(self, which: DeadLetterFilter) -> AsyncIterator[DeadLetter]:
+        """See the port."""
+        after = 0
+        while page := await asyncio.to_thread(letter_page, self._connection, which, after):
+            for letter in page:
+                yield letter
+            after = page[-1].number
+
+    async def retry(self, which: DeadLetterFilter) -> int:
+        """See the port."""
+        return await self._paged(lambda run, after: retry_page(run, which, after, int(self._now() * 1000)))
+
+    async def purge(self, which: DeadLetterFilter) -> int:
+        """See the port."""
+        return await self._paged(lambda run, after: purge_page(run, which, after))
+
+    async def forget(self, people: Sequence[bytes]) -> Forgotten:
+        """See the port."""
+        return await asyncio.to_thread(self._forget, frozenset(people))
+
+    async def _paged(self, step: Callable[[sqlite3.Connection, int], list[int]]) -> int:
+        """Short transactions, so that the service can write between them."""
+        count, after = 0, 0
+        while numbers := await asyncio.to_thread(self._step, step, after):
+            count += len(numbers)
+            after = numbers[-1]
+        return count
+
+    def _step(self, step: Callable[[sqlite3.Connection, int], list[int]], after: int) -> list[int]:
+        with transaction(self._connection) as run:
+            return step(run, after)
+
+    def _forget(self, people: frozenset[bytes]) -> Forgotten:
+        removed = {"events": 0, "dead": 0}
+        for table in removed:
+            for numbers in find_people(self._connection, table, people):
+                with transaction(self._connection) as run:
+                    removed[table] += erase(run, table, numbers)
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return Forgotten(removed["events"], removed["dead"])
+
+
+@asynccontextmanager
+async def open_letters(folder: Path, now: Callable[[], float]) -> AsyncIterator[Letters]:
+    """The dead letters of a folder, whether a service runs on it or not; raises :class:`StateError`."""
+    connection = await asyncio.to_thread(connect, folder, timeout=PATIENCE_SECONDS, durability="power", make=False)
+    try:
+        yield Letters(connection, now)
+    except sqlite3.Error as error:
+        raise unusable(folder, error) from error
+    finally:
+        await asyncio.to_thread(connection.close)
