@@ -5,7 +5,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +14,12 @@ from cyclopts import App
 from rich.console import Console
 
 from impact_plugin.__main__ import app
+from impact_plugin.dead_letters import BURIALS
 from impact_plugin.delivery.policy import CAUSES
+from impact_plugin.intake import SWITCHED_OFF
 from impact_plugin.manifest import load_manifest
 from impact_plugin.settings import DESCRIPTIONS, ENVIRONMENT_PREFIX, Settings
+from impact_plugin.sources import SIGNATURE_KEYS, SOURCE_KEYS, Signature, Source
 from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
 from impact_transformers import NOTICES, REASONS, ConfigKey, Secret
 from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD, Row, Table
@@ -50,6 +53,7 @@ def pages() -> dict[Path, str]:
         "parameters.md": parameters,
         "reasons.md": reasons,
         "settings.md": settings,
+        "sources.md": sources,
         "telemetry.md": telemetry,
         "commands.md": commands,
     }
@@ -143,6 +147,11 @@ def reasons() -> str:
     lines += [f"- `{notice}`: {meaning}" for notice, meaning in NOTICES.items()]
     lines += ["", "# Causes", "", "Every delivery through the proxy ends with one cause.", ""]
     lines += [f"- `{cause}`: {meaning}" for cause, meaning in CAUSES.items()]
+    lines += ["", "# Dead letters", "", "A dead letter has a reason or a cause of those above, or one of these.", ""]
+    for burial, told in BURIALS.items():
+        lines += [f"## {burial}", "", told.meaning, "", f"Fix: {told.fix}", ""]
+    lines += ["# Ingest", "", "Beside the reasons above, an event of a sender may be filtered for this one.", ""]
+    lines += [f"- `{SWITCHED_OFF}`: the event's `integrations` object switches impact.com off."]
     return "\n".join(lines)
 
 
@@ -150,6 +159,24 @@ def settings() -> str:
     """The settings of the process."""
     lines = ["# Settings of the service", "", "A TOML file (`--config`), then variables, then options; later wins.", ""]
     return "\n".join([*lines, settings_table()])
+
+
+def sources() -> str:
+    """The keys of a source and of its signature."""
+    lines = ["# Sources and destinations", "", "Tables of the file that `serve --config` reads; see ../ingest.md.", ""]
+    lines += ["`[destinations.NAME]` has the keys of [a destination](configuration.md).", "", "## [sources.NAME]", ""]
+    lines += [_keys_table(Source, SOURCE_KEYS), "", "## [sources.NAME.signature]", ""]
+    return "\n".join([*lines, _keys_table(Signature, SIGNATURE_KEYS)])
+
+
+def _keys_table(kind: type[msgspec.Struct], descriptions: Mapping[str, str]) -> str:
+    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    rows = []
+    for key, description in descriptions.items():
+        default = defaults[key]
+        shown = "required" if default is msgspec.NODEFAULT else f"`{_json(default)}`"
+        rows.append((f"`{key}`", shown, description))
+    return _table(("key", "default", "what it is"), rows)
 
 
 def settings_table() -> str:

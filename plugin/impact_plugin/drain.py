@@ -42,6 +42,7 @@ from impact_transformers import (
     decode_object,
     prepare,
 )
+from impact_transformers.normalize import redact_emails
 
 WINDOW: Final = 128
 """Rows of a destination in memory; twice what its account may have under way."""
@@ -71,6 +72,13 @@ _visits: Final = msgspec.msgpack.Decoder(Visit)
 def back_off(attempt: int, random: Random) -> float:
     """Seconds until the next try after so many failed ones: doubled each time, any part of it, 300 at most."""
     return random.uniform(0.1, min(LONGEST_BACK_OFF, 2.0 ** min(attempt, 10)))
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How a try of a row ended: by impact.com's verdict, or with an outcome that is not sent; and what was sent."""
+
+    by: Verdict | Outcome
+    request: bytes = b""
 
 
 class Drain:
@@ -132,12 +140,14 @@ class Drain:
         """The destination as it is configured now; None when it is configured no more."""
         return self._routing().destinations.get(name)
 
-    async def deliver(self, row: Row, known: KnownDestination) -> Verdict | Outcome:
-        """Send the row, and say how it ended; what it comes to without being sent is its outcome."""
+    async def deliver(self, row: Row, known: KnownDestination) -> "Ended":
+        """Send the row, and say how it ended."""
         outcome = await self._transform(row, known)
         if not isinstance(outcome, Send):
-            return outcome
-        return await self._deliveries.deliver(self._parcel(outcome, row), seconds=self._patience)
+            return Ended(outcome)
+        parcel = self._parcel(outcome, row)
+        verdict = await self._deliveries.deliver(parcel, seconds=self._patience)
+        return Ended(verdict, f"POST {parcel.url}\n\n".encode() + parcel.body)
 
     async def _transform(self, row: Row, known: KnownDestination) -> Outcome:
         """What the row is to become now, with the visit that was decided when it came."""
@@ -301,24 +311,27 @@ class _Feed:
             return self._fault(row, type(error).__name__)
         return self._settle(row, ended)
 
-    def _settle(self, row: Row, ended: Verdict | Outcome) -> bool:
-        if isinstance(ended, Verdict):
-            return self._settle_verdict(row, ended)
-        if isinstance(ended, Skip):
-            self._told("skipped", str(ended.reason))
-            self._drain.spool.done(row)
-        elif isinstance(ended, Reject):
-            self._bury(row, str(ended.reason), ended.detail)
+    def _settle(self, row: Row, ended: Ended) -> bool:
+        match ended.by:
+            case Verdict():
+                return self._settle_verdict(row, ended.by, ended.request)
+            case Skip():
+                self._told("skipped", str(ended.by.reason))
+                self._drain.spool.done(row)
+            case Reject():
+                self._bury(row, str(ended.by.reason), redact_emails(ended.by.detail))
+            case Send():
+                pass
         return False
 
-    def _settle_verdict(self, row: Row, verdict: Verdict) -> bool:
+    def _settle_verdict(self, row: Row, verdict: Verdict, request: bytes) -> bool:
         cause = verdict.cause
         if verdict.result == "delivered":
             self._told("delivered", cause)
             self._drain.spool.done(row)
             return False
         if verdict.result == "rejected" or cause is Cause.AMBIGUOUS_EXPIRED:
-            self._bury(row, str(cause), verdict.text)
+            self._bury(row, str(cause), verdict.text, request)
             return False
         if cause in HELD:
             return self._put_back(row)
@@ -337,9 +350,9 @@ class _Feed:
         self._drain.spool.later(row, int((self._drain.clock() + seconds) * 1000), failed=True)
         return True
 
-    def _bury(self, row: Row, reason: str, detail: str) -> None:
+    def _bury(self, row: Row, reason: str, detail: str, request: bytes = b"") -> None:
         self._told("dead", reason)
-        self._drain.spool.bury(row, Death(reason, detail[:MAX_DETAIL]))
+        self._drain.spool.bury(row, Death(reason, detail[:MAX_DETAIL], request))
 
     def _put_back(self, row: Row) -> bool:
         """Untried; its kind pauses, because the next would hear the same."""

@@ -11,7 +11,9 @@ from impact_plugin import __version__
 from impact_plugin.errors import ManifestError
 from impact_transformers import ConfigKey
 
-Capability: TypeAlias = Literal["transform", "sessions", "delivery", "pass_through", "dynamic_configuration"]
+Capability: TypeAlias = Literal[
+    "transform", "sessions", "delivery", "ingest", "deletion", "pass_through", "dynamic_configuration"
+]
 
 MESSAGE_TYPES = ("identify", "page", "screen", "track")
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from impact_plugin.dead_letters import BURIALS, Burial
 from impact_plugin.delivery.policy import CAUSES, Cause
 from impact_plugin.settings import DESCRIPTIONS, Settings
+from impact_plugin.sources import SIGNATURE_KEYS, SOURCE_KEYS, Signature, Source
 from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
 from impact_transformers import NOTICES, REASONS, Notice, Reason
 
@@ -27,17 +29,29 @@ def test_every_setting_is_described() -> None:
     assert fields == set(DESCRIPTIONS)
 
 
+def test_every_key_of_a_source_is_described() -> None:
+    """And nothing is described that is no key; a source's name is its table's."""
+    described = {Source: SOURCE_KEYS, Signature: SIGNATURE_KEYS}
+    for kind, keys in described.items():
+        fields = {field.name for field in msgspec.structs.fields(kind)} - {"name"}
+
+        assert fields == set(keys)
+
+
 def test_every_reason_notice_and_cause_is_explained() -> None:
     """The closed lists are closed: nothing is counted that is not explained."""
     assert set(Reason) == set(REASONS)
     assert set(Notice) == set(NOTICES)
     assert set(Cause) == set(CAUSES)
+    assert set(Burial) == set(BURIALS)
 
 
 @pytest.mark.parametrize(
     ("page", "names"),
     [
         ("reasons.md", [*Reason, *Notice, *Cause]),
+        ("reasons.md", [*Burial]),
+        ("sources.md", [field.name for kind in (Source, Signature) for field in msgspec.structs.fields(kind)][1:]),
         ("settings.md", [key.partition(".")[2] for key in DESCRIPTIONS]),
         ("telemetry.md", [facts.name for facts in METRICS]),
         ("telemetry.md", [event.__name__ for event in TELEMETRY_EVENTS]),
@@ -52,7 +66,7 @@ def test_the_reference_names_everything(page: str, names: list[str]) -> None:
 
 def links() -> Iterator[tuple[str, str]]:
     """Every relative link of the pages, with the page it stands on."""
-    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+    for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
             yield page.name, str((page.parent / target).relative_to(ROOT))
 

@@ -69,6 +69,20 @@ async def test_router_transform_can_be_switched_off(
     assert (await features(http, merged))["routerTransform"] == {"HS": True}
 
 
+async def test_deletions_are_asked_for_where_the_setting_says_so(
+    http: aiohttp.ClientSession, start: Start, upstream: Any, tmp_path: Path
+) -> None:
+    """``rudder.delete_users = true`` adds our type to those whose users the router deletes; others stay."""
+    upstream.reply = answers({**STOCK, "regulations": ["AM"]})
+    silent = await start(rudder={"upstream": upstream.url})
+    asking = await start(
+        rudder={"upstream": upstream.url, "delete_users": True}, state={"dir": str(tmp_path / "other")}
+    )
+
+    assert ["AM"] == (await features(http, silent))["regulations"]
+    assert ["AM", "IMPACT"] == (await features(http, asking))["regulations"]
+
+
 async def test_all_our_types_are_offered(http: aiohttp.ClientSession, start: Start) -> None:
     """Several definitions may be ours, in the spelling of the definitions."""
     service = await start(rudder={"destination_types": ["IMPACT", "Impact_EU"]})

@@ -244,7 +244,7 @@ def test_the_level_decides_what_is_written(
     """``log.level`` is the least serious level that shows; the metrics count all the same."""
     configure_logging(LogSettings(level=level))
     telemetry = Telemetry()
-    telemetry.emit(ServiceStarted("u", "o", "v"))
+    telemetry.emit(ServiceStarted("u", "o", "i", "v"))
     telemetry.emit(RequestRefused("other", 503, "not_ours", "d"))
     telemetry.emit(TransformFault("KeyError", KeyError()))
 
@@ -276,7 +276,8 @@ def test_every_fact_can_be_emitted(capsys: pytest.CaptureFixture[str]) -> None:
     samples: dict[type[Any], Any] = {
         str: "text", int: 1, float: 0.5, BaseException: ValueError("jane"), Counter[str]: Counter({"a": 1}),
         Counter[tuple[str, str, str]]: Counter({("Page", "skip", "r"): 1}), Mapping[str, int]: {"claims": 1},
-        Mapping[tuple[str, str], int]: {("pageload", "open"): 1},
+        Mapping[tuple[str, str], int]: {("pageload", "open"): 1}, tuple[str, ...]: ("eu",),
+        Counter[tuple[str, str]]: Counter({("stored", ""): 1}),
     }  # fmt: skip
     kinds = get_args(TelemetryEvent)
     for kind in kinds:
