@@ -36,6 +36,7 @@ from impact_transformers import (
     Reject,
     Send,
     Skip,
+    UndecodableEventError,
     Visit,
     conclude,
     decode_event,
@@ -306,6 +307,9 @@ class _Feed:
             ended = await drain.deliver(row, known)
         except StateUnavailableError:
             return self._put_back(row)
+        except UndecodableEventError as error:
+            self._bury(row, str(Reason.UNDECODABLE_EVENT), redact_emails(str(error)))
+            return False
         except Exception as error:  # noqa: BLE001 - the border of one row: a defect of ours is this row's error only
             drain.telemetry.emit(RequestFault("drain", type(error).__name__, error))
             return self._fault(row, type(error).__name__)

@@ -160,6 +160,7 @@ class SqliteSpool:
         self._wanted = asyncio.Event()
         self._stopping = self._truncates = False
         self._taken: set[int] = set()
+        self._put_off = 0
         self._lost: OrderedDict[bytes, None] = OrderedDict()
         self._waiting: dict[str, tuple[int, int]] = {}
         self._dead = self._seen = self._free = 0
@@ -196,6 +197,9 @@ class SqliteSpool:
 
     async def take(self, destination: str, *, urgent: bool, limit: int) -> list[Row]:
         """See the port."""
+        if self._put_off:
+            # Until it is written, the later ones of its lane do not know that they must wait.
+            await self.flush()
         for _ in range(LOOKS):
             async with self._reading:
                 # What is settled while the look lasts is still in what it reads.
@@ -229,6 +233,7 @@ class SqliteSpool:
 
     def later(self, row: Row, due: int, *, failed: bool) -> None:
         """See the port."""
+        self._put_off += 1
         self._settle(Later(row, due, failed, self._time()))
 
     def bury(self, row: Row, death: Death) -> None:
@@ -238,7 +243,7 @@ class SqliteSpool:
 
     async def flush(self) -> None:
         """See the port."""
-        if not self._settled:
+        if not self._settled and not self._put_off:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._flushes.append(waiter)
@@ -425,6 +430,7 @@ class SqliteSpool:
                     waiter.exception()
             return False
         self._taken.difference_update(map(number_of, turn.settled))
+        self._put_off -= sum(isinstance(one, Later) for one in turn.settled)
         for put, answers in zip(turn.puts, stored, strict=True):
             put.waiter.set_result(answers)
         for job, result in zip(turn.jobs, results, strict=True):
