@@ -107,7 +107,11 @@ class Drain:
         self.random = Random()  # noqa: S311 - jitter, not a secret
         self._feeds: dict[str, _Feed] = {}
         self.stopping = False
-        self._down = False
+        self._down = ""
+
+    def trouble(self) -> str:
+        """What is wrong with the spool, for whoever looks; "" for nothing."""
+        return f"senders of events are told to come again: {self._down}" if self._down else ""
 
     def wake(self) -> None:
         """Something was stored, or the configuration has changed."""
@@ -183,7 +187,7 @@ class Drain:
         try:
             if self._down:
                 await self.spool.check()
-                self._down = False
+                self._down = ""
                 self.telemetry.emit(SpoolRestored())
             self.telemetry.emit(await self._measured())
         except StoreUnavailableError as error:
@@ -203,7 +207,7 @@ class Drain:
 
     def _failed(self, error: StoreUnavailableError) -> None:
         if not self._down:
-            self._down = True
+            self._down = str(error)
             self.telemetry.emit(SpoolFailed(str(error)))
 
 

@@ -89,6 +89,7 @@ async def open_ingest(
     forgetting = Forgetting(sessions, spool, telemetry)
     drain = Drain(lambda: routing.current, spool, deliveries, sessions, desk.endpoints, telemetry, clock)
     await stack.enter_async_context(open_drain(drain, settings.server.shutdown_grace_seconds))
+    readiness.watches.append(drain.trouble)
     told_loaded(routing.current, telemetry, ())
     ingest = Ingest(routing, forgetting, telemetry, drain, None)
     if routing.current.sources:

@@ -17,11 +17,15 @@ from impact_transformers.events import UNREADABLE
 
 
 class Readiness:
-    """Whether the service should get traffic, and if not, why not."""
+    """Whether the service should get traffic, and if not, why not.
+
+    ``watches`` tell of troubles of parts that others can do without; "" for none.
+    """
 
     def __init__(self, state_dir: Path, sessions: Health) -> None:
         self._state_dir = state_dir
         self._sessions = sessions
+        self.watches: list[Callable[[], str]] = []
         self.draining = False
 
     def problems(self) -> list[str]:
@@ -35,9 +39,10 @@ class Readiness:
 
     def troubles(self) -> list[str]:
         """What does not speak against traffic and yet needs somebody to look."""
-        if not self._sessions.alone:
-            return []
-        return [f"clicks are decided without the session state: {self._sessions.cause}"]
+        found = [trouble for watch in self.watches if (trouble := watch())]
+        if self._sessions.alone:
+            found.append(f"clicks are decided without the session state: {self._sessions.cause}")
+        return found
 
 
 class Operations:

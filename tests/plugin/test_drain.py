@@ -20,6 +20,7 @@ from impact_plugin.settings import ImpactSettings, make_settings
 from impact_plugin.sources import Routing, make_routing
 from impact_plugin.spool.base import DeadLetterFilter, NewEvent, NewRow
 from impact_plugin.spool.sqlite import open_sqlite_spool
+from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.store.embedded import EmbeddedSettings, open_embedded
 from impact_plugin.store.engine import Capacities
 from impact_plugin.telemetry import Telemetry
@@ -325,6 +326,22 @@ async def test_what_is_under_way_may_end_and_the_rest_stays(place: Place) -> Non
         asyncio.get_running_loop().call_later(0.1, place.engine.gate.set)
 
     assert 200 - WINDOW // 2 == sum((await place.spool.tally()).waiting.values())
+
+
+async def test_a_spool_out_of_reach_is_told_once_and_again_when_it_is_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For /ready and the log; rows go on when it is back."""
+    real = place.spool.tally
+
+    async def broken() -> Any:
+        raise StoreUnavailableError("the disk is gone")
+
+    monkeypatch.setattr(place.spool, "tally", broken)
+    async with open_drain(place.drain, 1.0):
+        await place.until(lambda: "the disk is gone" in place.drain.trouble())
+        monkeypatch.setattr(place.spool, "tally", real)
+        await place.until(lambda: not place.drain.trouble())
 
 
 def test_the_back_off_grows_and_is_bounded() -> None:
