@@ -164,9 +164,30 @@ def settings() -> str:
 def sources() -> str:
     """The keys of a source and of its signature."""
     lines = ["# Sources and destinations", "", "Tables of the file that `serve --config` reads; see ../ingest.md.", ""]
-    lines += ["`[destinations.NAME]` has the keys of [a destination](configuration.md).", "", "## [sources.NAME]", ""]
+    lines += [SOURCES_TEXT, "## [sources.NAME]", ""]
     lines += [_keys_table(Source, SOURCE_KEYS), "", "## [sources.NAME.signature]", ""]
     return "\n".join([*lines, _keys_table(Signature, SIGNATURE_KEYS)])
+
+
+SOURCES_TEXT: Final = f"""`[destinations.NAME]` has the keys of [a destination](configuration.md), also
+`env.IMPACT_VAR_NAME` and templates. Names have small letters, digits, `_` and `-`, start with a letter or digit, and
+have at most 64 characters.
+
+## Secrets
+
+- `${{NAME}}` in any text is replaced by the environment variable of that name; `$${{` stands for `${{`.
+- `file:/PATH` as a whole text is replaced by the text of that file, at most 64 KiB, without white space around it: for
+  `keys`, `secrets` and `apiKey`. `${{NAME}}` may be a part of the path.
+
+Neither is looked for in what was put in, and errors never show it.
+
+## Variables
+
+`{ENVIRONMENT_PREFIX}SOURCES__NAME__KEY`, `{ENVIRONMENT_PREFIX}SOURCES__NAME__SIGNATURE__KEY` and
+`{ENVIRONMENT_PREFIX}DESTINATIONS__NAME__KEY` win over the file, and may name sources and destinations that it does not
+have. Case does not matter, and `_` in a name matches `-`; a name with `__` in it cannot be reached. Lists have commas
+between their texts. Of destinations, what is nested is JSON, and lists may be.
+"""
 
 
 def _keys_table(kind: type[msgspec.Struct], descriptions: Mapping[str, str]) -> str:

@@ -103,10 +103,10 @@ def _hex(secret: Secret, body: bytes, digest: str) -> str:
 
 
 def _webhook_key(secret: Secret) -> bytes:
-    """The key of a ``whsec_`` secret is base64; any other is itself."""
-    text = secret.reveal()
+    """The key is base64, with or without ``whsec_`` before it; what is no base64 is a key as it stands."""
+    text = secret.reveal().removeprefix(_WHSEC)
     try:
-        return base64.b64decode(text.removeprefix(_WHSEC), validate=True) if text.startswith(_WHSEC) else text.encode()
+        return base64.b64decode(text, validate=True)
     except binascii.Error:
         return text.encode()
 

@@ -1,51 +1,65 @@
 """Who may hand events over and where they go: the ``[sources.NAME]`` and ``[destinations.NAME]`` of the file.
 
-A destination has the keys of RudderStack's configuration. ``IMPACT_PLUGIN__SOURCES__NAME__KEY`` and
-``IMPACT_PLUGIN__DESTINATIONS__NAME__KEY`` override the file; ``${NAME}`` stands for an environment variable, and
-``file:PATH`` for a secret in a file.
+A destination has the keys of RudderStack's configuration. Variables win over the file, see
+:mod:`impact_plugin.overrides`; secrets may stand elsewhere, see :mod:`impact_plugin.references`.
 """
 
-import difflib
+import base64
 import hashlib
 import hmac
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
 
 import msgspec
 
+from impact_plugin.destination_tables import compile_table, destination_places
 from impact_plugin.destinations import KnownDestination
 from impact_plugin.errors import SettingsError
-from impact_plugin.manifest import load_manifest
-from impact_plugin.references import resolve
-from impact_plugin.settings import ENVIRONMENT_PREFIX, read_file, secret_from_text
-from impact_transformers import ConfigurationError, Secret, compile_destination
+from impact_plugin.overrides import Place, Tables, meant, place_variables, several
+from impact_plugin.references import References, shown
+from impact_plugin.settings import ROUTING, read_file, secret_from_text
+from impact_transformers import Secret
 from impact_transformers.configuration import VARIABLE_PREFIX
 
 Adapter: TypeAlias = Literal["segment", "posthog", "tracardi", "jitsu_reverse_etl"]
 Scheme: TypeAlias = Literal["segment_sha1", "jitsu_hmac", "standard_webhooks"]
 Authentication: TypeAlias = Literal["key", "bearer", "basic", "header", "url_token", "none"]
 
-SHORTEST_KEY: Final = 16
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_KEY: Final = re.compile(r"[!-9;-~]{16,256}")
-"""Printable, without a colon: Jitsu cuts the values of its headers at one.
-
-https://github.com/jitsucom/jitsu/blob/newjitsu/libs/core-functions/src/functions/webhook-destination.ts
-"""
-
-_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-LIMITS: Final[dict[str, tuple[float, float]]] = {
+LIMITS: Final[dict[str, tuple[int, int]]] = {
     "max_event_kb": (1, 32_768),
     "max_batch_mb": (1, 64),
     "max_webhook_mb": (1, 512),
 }
-LONGEST_WINDOW: Final = 86_400.0
+SHORTEST_KEY: Final = 16
+LONGEST_KEY: Final = 256
+MOST_KEYS: Final = 16
+"""Of a source: every request is compared with all of them."""
+
+MOST_SHOWN: Final = 10
+"""Names in an error."""
+
+SHORTEST_BINARY_SECRET: Final = 24
+"""Bytes of a Standard Webhooks secret.
+
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+LONGEST_WINDOW: Final = 86_400
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_PRINTABLE: Final = re.compile(r"[!-~]*")
+_URL_SAFE: Final = re.compile(r"[A-Za-z0-9._~-]*")
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+"""A token, https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2"""
+
+_SALT: Final = os.urandom(32)
+"""Of this process: with digests nobody can foresee, the time of a look-up tells nothing about keys."""
 
 
-class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Signature(msgspec.Struct, frozen=True):
     """How a sender signs its requests; every secret is tried, so that they can be exchanged one by one."""
 
     scheme: Scheme
@@ -55,53 +69,75 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_item: bool = False
 
 
-class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Source(msgspec.Struct, frozen=True):
     """One sender of events, or several that share its keys."""
 
-    name: str = ""
+    name: str
     keys: tuple[Secret, ...] = ()
-    destinations: tuple[str, ...] = ()
     adapter: Adapter = "segment"
     authentication: Authentication = "key"
     header: str = ""
     signature: Signature | None = None
-    integrations: tuple[str, ...] = ("IMPACT", "Impact", "impact.com", "Impact Partnership Cloud")
+    destinations: tuple[str, ...] = ()
     max_event_kb: int = 256
     max_batch_mb: int = 4
     max_webhook_mb: int = 32
     strict: bool = False
+    integrations: tuple[str, ...] = ("Impact", "impact.com", "Impact Partnership Cloud", "IMPACT")
 
     def has_key(self, key: str) -> bool:
         """Whether this is one of the source's keys; takes as long for a wrong one as for a right one."""
-        given = key.encode("utf-8", "replace")
+        given = _digest(key)
         found = False
         for known in self.keys:
-            found |= hmac.compare_digest(known.reveal().encode(), given)
+            found |= hmac.compare_digest(_digest(known.reveal()), given)
         return found
 
 
 SOURCE_KEYS: Final[dict[str, str]] = {
-    "keys": "Keys that senders present, 16 characters or more, without colons; several, so that they can be exchanged.",
-    "destinations": "Names of the destinations that get its events; all of them unless told.",
-    "adapter": "The dialect: segment (also RudderStack's and Jitsu's), posthog, tracardi or jitsu_reverse_etl.",
-    "authentication": (
-        "Where a webhook finds the key: key (any of the places), bearer, basic, header, url_token; or none, if signed."
+    "keys": (
+        "Keys that senders present: 16 to 256 printable characters, without spaces and colons (Jitsu cuts header "
+        "values at one). Several, so that they can be exchanged. A key belongs to one source."
     ),
-    "header": "Name of the header that holds the key, for authentication header.",
-    "signature": "How requests are signed, see below; none unless told.",
-    "integrations": "Names under which an event's integrations object may switch us on and off.",
-    "max_event_kb": "Largest event in KiB; a larger one is a dead letter, cut.",
-    "max_batch_mb": "Largest body on the Segment HTTP API in MiB, inflated.",
-    "max_webhook_mb": "Largest body on its webhook in MiB, inflated; Jitsu's batches have twenty.",
-    "strict": "Answer 400 to a single event that cannot be used: for senders that show it and do not repeat it.",
+    "adapter": "The dialect: segment (also of RudderStack and Jitsu), posthog, tracardi or jitsu_reverse_etl.",
+    "authentication": (
+        "Where its webhook looks for the key: key (any of the places), bearer, basic, header, url_token; "
+        "none only where requests are signed, and then without keys."
+    ),
+    "header": "The header that holds the key; only with authentication header.",
+    "destinations": "Names of the destinations that get its events; all of them unless told.",
+    "max_event_kb": (
+        "Largest event in KiB, 1 to 32768; a larger one is a dead letter, cut, and a single call of the Segment HTTP "
+        "API is answered 413."
+    ),
+    "max_batch_mb": "Largest body on the Segment HTTP API in MiB after inflation, 1 to 64.",
+    "max_webhook_mb": "Largest body on its webhook in MiB after inflation, 1 to 512; a batch of Jitsu may have twenty.",
+    "strict": (
+        "Answer 400 to a single event that cannot be used, so that the failure shows at the sender. For Segment and "
+        "PostHog only: Jitsu sends again what gets a 400, its reverse ETL gives up all records of the request, and "
+        "Kafka Connect stops. Refused with the adapter jitsu_reverse_etl and the scheme jitsu_hmac."
+    ),
+    "integrations": "Names under which the integrations object of an event may switch us off.",
+    "signature": "How requests to its webhook are signed: the table [sources.NAME.signature], see below.",
 }
+"""What each key of a source means; the reference page is made from it."""
+
 SIGNATURE_KEYS: Final[dict[str, str]] = {
-    "scheme": "segment_sha1, jitsu_hmac or standard_webhooks.",
-    "secrets": "Secrets shared with the sender; several, so that they can be exchanged.",
-    "header": "Name of the header, where it is not the scheme's own.",
-    "window_seconds": "How old a signed time may be, for schemes that sign one.",
-    "first_item": "Also accept a signature of the first item of an array only, as Segment's Actions webhook makes it.",
+    "scheme": (
+        "segment_sha1 (Segment and Customer.io), jitsu_hmac (Jitsu), or standard_webhooks (PostHog, Svix and others)."
+    ),
+    "secrets": (
+        "Secrets shared with the sender, 16 characters or more; for standard_webhooks as issued, base64 with or "
+        "without whsec_ in front. Several, so that they can be exchanged."
+    ),
+    "header": "The header that holds the signature, where it is not the scheme's own.",
+    "window_seconds": "How far a signed time may be off, 1 to 86400; segment_sha1 signs no time.",
+    "first_item": (
+        "Also take an array of which only the first item is signed, as Segment's Webhooks (Actions) does in batches: "
+        "whoever sees one such request can send others. Only with segment_sha1."
+    ),
 }
+"""The same for its signature."""
 
 
 class Routing(msgspec.Struct, frozen=True):
@@ -109,16 +145,22 @@ class Routing(msgspec.Struct, frozen=True):
 
     sources: Mapping[str, Source] = {}
     destinations: Mapping[str, KnownDestination] = {}
-    keys: Mapping[bytes, str] = {}
-    salt: bytes = b""
+    _names: dict[bytes, str] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._names.update(
+            (_digest(key.reveal()), source.name) for source in self.sources.values() for key in source.keys
+        )
 
     def feeds(self, source: Source) -> tuple[KnownDestination, ...]:
-        """The destinations that get the source's events."""
-        return tuple(self.destinations[name] for name in source.destinations or self.destinations)
+        """The destinations that get the source's events, in the order of the file."""
+        # A source from before the file was read again may name a destination that is gone.
+        names = source.destinations or self.destinations
+        return tuple(self.destinations[name] for name in names if name in self.destinations)
 
     def source_of_key(self, key: str) -> Source | None:
-        """The source that has this key; a digest is looked up, so that the time it takes tells nothing of the keys."""
-        name = self.keys.get(_digest(key, self.salt))
+        """The source that has this key; digests are looked up, so that the time it takes tells nothing of the keys."""
+        name = self._names.get(_digest(key))
         return None if name is None else self.sources[name]
 
 
@@ -128,37 +170,59 @@ class RoutingFile:
     def __init__(self, file: Path | None, environment: Mapping[str, str]) -> None:
         self._file = file
         self._environment = environment
-        self.current = load_routing(file, environment)
+        self._compiled: dict[bytes, KnownDestination] = {}
+        self.current, self._compiled = self._read()
 
     def reload(self) -> tuple[str, ...]:
-        """Read the file again; returns the names of what is not as before.
+        """Read the file again; returns what is not as before, such as ``sources.shop added``.
 
-        Raises :class:`SettingsError` for a file that cannot be used; the one before stays in force.
+        Destinations that did not change stay the same objects. Raises :class:`SettingsError` for a file that cannot be
+        used; the one before stays in force. Blocks: it reads files and compiles.
         """
-        before, after = self.current, load_routing(self._file, self._environment)
-        self.current = after
-        return (*_changed(before.sources, after.sources), *_changed(before.destinations, after.destinations))
+        before = self.current
+        self.current, self._compiled = self._read()
+        return (
+            *_changes("sources", before.sources, self.current.sources),
+            *_changes("destinations", before.destinations, self.current.destinations),
+        )
+
+    def _read(self) -> tuple[Routing, dict[bytes, KnownDestination]]:
+        return _make(_tree(self._file), self._environment, self._compiled)
 
 
 def load_routing(file: Path | None, environment: Mapping[str, str]) -> Routing:
-    """Read and check sources and destinations; raises :class:`SettingsError` with the path of the first mistake."""
-    tree = read_file(file) if file is not None else {}
-    return make_routing(tree, environment)
+    """Read and check sources and destinations; raises :class:`SettingsError` with the path of the mistake."""
+    return make_routing(_tree(file), environment)
 
 
 def make_routing(tree: Mapping[str, Any], environment: Mapping[str, str]) -> Routing:
-    """Sources and destinations from tables of plain values."""
-    tables = {kind: _tables(tree, kind) for kind in ("sources", "destinations")}
-    for name, value in environment.items():
-        _place(tables, name, value)
-    destinations = {
-        name: _destination(name, table, environment) for name, table in sorted(tables["destinations"].items())
-    }
-    sources = {name: _source(name, table, environment) for name, table in sorted(tables["sources"].items())}
+    """Sources and destinations from tables of plain values; raises :class:`SettingsError`."""
+    return _make(tree, environment, {})[0]
+
+
+def _tree(file: Path | None) -> dict[str, Any]:
+    return {} if file is None else read_file(file)
+
+
+def _make(
+    tree: Mapping[str, Any], environment: Mapping[str, str], compiled: Mapping[bytes, KnownDestination]
+) -> tuple[Routing, dict[bytes, KnownDestination]]:
+    """The routing, and its destinations by digests of their tables; those in ``compiled`` are not made again."""
+    tables: Tables = {kind: _tables(tree, kind) for kind in ROUTING}
+    place_variables(tables, environment, {"sources": _source_places(), "destinations": destination_places()})
+    for kind, held in tables.items():
+        _check_names(kind, held)
+    references = References(environment)
+    variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
+    made = dict(
+        compile_table(name, table, references, variables, compiled) for name, table in tables["destinations"].items()
+    )
+    destinations = {known.id: known for known in made.values()}
+    sources = {name: _source(name, table, references) for name, table in tables["sources"].items()}
     for source in sources.values():
         _check_source(source, destinations)
-    salt = os.urandom(16)
-    return Routing(sources, destinations, _index(sources.values(), salt), salt)
+    _check_keys_apart(sources.values())
+    return Routing(sources, destinations), made
 
 
 def _tables(tree: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
@@ -166,149 +230,208 @@ def _tables(tree: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
     if not isinstance(held, dict):
         raise SettingsError(f"{kind}: must be tables of the file, [{kind}.NAME]")
     for name, table in held.items():
+        if not isinstance(table, dict):
+            raise SettingsError(f"{kind}.{shown(name)}: must be a table of the file, [{kind}.NAME]")
+    # Tables within tables too, since variables are put into them.
+    return {
+        name: {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
+        for name, table in held.items()
+    }
+
+
+def _check_names(kind: str, names: Iterable[str]) -> None:
+    for name in names:
         if not _NAME.fullmatch(name):
             raise SettingsError(
-                f"{kind}.{name[:64]}: a name must be of small letters, digits, _ and -, at most 64 of them"
+                f"{kind}.{shown(name)}: a name must be of small letters, digits, _ and -, start with a letter or "
+                "digit, and have at most 64 characters"
             )
-        if not isinstance(table, dict):
-            raise SettingsError(f"{kind}.{name}: must be a table, [{kind}.{name}]")
-    return {name: dict(table) for name, table in held.items()}
 
 
-def _place(tables: dict[str, dict[str, dict[str, Any]]], variable: str, value: str) -> None:
-    """Put one environment variable where it belongs."""
-    kind, _, rest = variable[len(ENVIRONMENT_PREFIX) :].partition("__")
-    if not variable.upper().startswith(ENVIRONMENT_PREFIX) or kind.lower() not in tables:
-        return
-    given, *keys = rest.lower().split("__")
-    held = tables[kind.lower()]
-    name = next((known for known in held if known.replace("-", "_") == given), given)
-    if not _NAME.fullmatch(name) or not keys:
-        raise SettingsError(f"{variable}: must be {ENVIRONMENT_PREFIX}{kind.upper()}__NAME__KEY")
-    table = held.setdefault(name, {})
-    if kind.lower() == "destinations":
-        known_keys = {key.key.lower(): key.key for key in load_manifest().configuration}
-        table[known_keys.get(keys[0], keys[0])] = _value(value)
-        return
-    for key in keys[:-1]:
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
-            raise SettingsError(f"{variable}: {key} is no table in the file")
-    several = keys[-1] in ("keys", "destinations", "integrations", "secrets")
-    table[keys[-1]] = [part.strip() for part in value.split(",") if part.strip()] if several else value
+def _source_places() -> Iterator[Place]:
+    """Where variables belong in the table of a source."""
+    for kind, start in ((Source, ()), (Signature, ("signature",))):
+        for field in msgspec.structs.fields(kind):
+            if field.name not in ("name", "signature"):
+                yield Place((*start, field.name), several if get_origin(field.type) is tuple else str)
 
 
-def _value(text: str) -> Any:
-    """The value of a destination's key: lists and tables as JSON, all else as text, which every key reads."""
-    if text.startswith(("[", "{")):
-        try:
-            return msgspec.json.decode(text)
-        except msgspec.DecodeError:
-            return text
-    return text
-
-
-def _destination(name: str, table: Mapping[str, Any], environment: Mapping[str, str]) -> KnownDestination:
-    path = f"destinations.{name}"
-    keys = load_manifest().configuration
-    secret = {spelling for key in keys if key.secret for spelling in (key.key, *key.aliases)}
-    known = [spelling for key in keys for spelling in (key.key, *key.aliases)]
-    for key in table:
-        if key not in known:
-            raise SettingsError(f"{path}.{key}: there is no such key{_meant(key, known)}")
-    filled = {key: resolve(value, f"{path}.{key}", environment, files=key in secret) for key, value in table.items()}
-    variables = {key: value for key, value in environment.items() if key.startswith(VARIABLE_PREFIX)}
-    try:
-        return KnownDestination(name, "", compile_destination(filled, keys, variables))
-    except ConfigurationError as error:
-        raise SettingsError(f"{path}.{error}") from error
-
-
-def _source(name: str, table: Mapping[str, Any], environment: Mapping[str, str]) -> Source:
+def _source(name: str, table: Mapping[str, Any], references: References) -> Source:
     path = f"sources.{name}"
-    _check_keys(path, table, SOURCE_KEYS)
-    signature = table.get("signature")
-    if isinstance(signature, dict):
-        _check_keys(f"{path}.signature", signature, SIGNATURE_KEYS)
-    filled = {
-        key: resolve(value, f"{path}.{key}", environment, files=key in ("keys", "signature"))
-        for key, value in table.items()
-    }
-    try:
-        return msgspec.convert({**filled, "name": name}, Source, strict=False, dec_hook=secret_from_text)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{path}: {error}") from error
+    _check_known(path, table, SOURCE_KEYS)
+    written = {key: value for key, value in table.items() if key != "signature"}
+    values = _values(Source, path, written, references, files="keys")
+    if "signature" in table:
+        values["signature"] = _signature(f"{path}.signature", table["signature"], references)
+    return Source(name, **values)
 
 
-def _check_keys(path: str, table: Mapping[str, Any], known: Mapping[str, str]) -> None:
+def _signature(path: str, table: Any, references: References) -> Signature:
+    if not isinstance(table, dict):
+        raise SettingsError(f"{path}: must be a table, with a scheme and secrets")
+    _check_known(path, table, SIGNATURE_KEYS)
+    for key in ("scheme", "secrets"):
+        if key not in table:
+            raise SettingsError(f"{path}.{key}: is required")
+    return Signature(**_values(Signature, path, table, references, files="secrets"))
+
+
+def _check_known(path: str, table: Mapping[str, Any], known: Mapping[str, str]) -> None:
     for key in table:
         if key not in known:
-            raise SettingsError(f"{path}.{key}: there is no such key{_meant(key, known)}")
+            raise SettingsError(f"{path}.{shown(key)}: there is no such key{meant(key, known)}")
 
 
-def _meant(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _values(
+    kind: type[msgspec.Struct], path: str, table: Mapping[str, Any], references: References, files: str
+) -> dict[str, Any]:
+    """The values of a table in their types, references resolved; secrets, which may be in files, under ``files``."""
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    values = {}
+    for key, value in table.items():
+        resolved = references.resolve(value, f"{path}.{key}", files=key == files)
+        try:
+            values[key] = msgspec.convert(resolved, types[key], strict=False, dec_hook=secret_from_text)
+        except msgspec.ValidationError:
+            # Without its cause, which may quote the value.
+            raise SettingsError(f"{path}.{key}: {_expected(types[key])}") from None
+    return values
+
+
+def _expected(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"must be one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        return "must be a list of texts"
+    return {int: "must be a whole number", float: "must be a number", bool: "must be true or false"}.get(
+        kind, "must be text"
+    )
 
 
 def _check_source(source: Source, destinations: Mapping[str, KnownDestination]) -> None:
     path = f"sources.{source.name}"
     if not destinations:
         raise SettingsError(f"{path}: there is no destination for its events; add [destinations.NAME]")
-    for name in source.destinations:
+    for place, name in enumerate(source.destinations):
         if name not in destinations:
-            raise SettingsError(f"{path}.destinations: there is no destination {name}{_meant(name, destinations)}")
+            # Not shown, since a reference may have led to it.
+            others = meant(name, destinations) or f"; there is {', '.join([*destinations][:MOST_SHOWN])}"
+            raise SettingsError(f"{path}.destinations[{place}]: there is no destination of that name{others}")
+        if name in source.destinations[:place]:
+            raise SettingsError(f"{path}.destinations[{place}]: {name} is named twice")
     _check_authentication(source, path)
-    if source.strict and source.adapter == "jitsu_reverse_etl":
-        raise SettingsError(f"{path}.strict: Jitsu's syncs stop at a 400; leave it off and look at the dead letters")
     for key, (low, high) in LIMITS.items():
         if not low <= getattr(source, key) <= high:
-            raise SettingsError(f"{path}.{key}: must be between {low:g} and {high:g}")
+            raise SettingsError(f"{path}.{key}: must be between {low:,} and {high:,}")
+    if not all(name.strip() for name in source.integrations):
+        raise SettingsError(f"{path}.integrations: must not hold an empty name")
     if source.signature is not None:
         _check_signature(source.signature, f"{path}.signature")
+    _check_strict(source, path)
 
 
 def _check_authentication(source: Source, path: str) -> None:
-    for place, key in enumerate(source.keys):
-        if not _KEY.fullmatch(key.reveal()):
-            raise SettingsError(
-                f"{path}.keys[{place}]: must have 16 to 256 printable characters, no colon among them; "
-                "try openssl rand -hex 32"
-            )
     if source.authentication == "none" and source.signature is None:
-        raise SettingsError(f"{path}.authentication: none is for signed requests only; add a signature")
-    if source.authentication != "none" and not source.keys:
-        raise SettingsError(f"{path}.keys: must hold at least one key")
-    if source.authentication == "header" and not _HEADER.fullmatch(source.header):
+        raise SettingsError(f"{path}.authentication: none is for signed requests only; add {path}.signature")
+    if source.authentication == "none" and source.keys:
+        raise SettingsError(f"{path}.keys: are not asked for with authentication none; remove them, or choose key")
+    if source.authentication != "none" and not 1 <= len(source.keys) <= MOST_KEYS:
+        raise SettingsError(f"{path}.keys: must hold 1 to {MOST_KEYS} keys; openssl rand -hex 32 makes one")
+    if source.authentication == "header" and not source.header:
         raise SettingsError(f"{path}.header: must name the header that holds the key")
+    if source.authentication != "header" and source.header:
+        raise SettingsError(
+            f"{path}.header: is for authentication header only; for signatures, {path}.signature.header"
+        )
+    _check_header(source.header, f"{path}.header")
+    for place, key in enumerate(source.keys):
+        problem = _key_problem(key.reveal(), source.authentication)
+        if problem:
+            raise SettingsError(f"{path}.keys[{place}]: {problem}")
+
+
+def _key_problem(key: str, authentication: Authentication) -> str | None:
+    """What speaks against a key.
+
+    Jitsu's webhooks end the value of a header at a second colon:
+    https://github.com/jitsucom/jitsu/blob/2db0796c15d6b415fbc8ec8b6fc0b02646acf8aa/libs/destination-functions/src/functions/webhook-destination.ts
+    """
+    if not SHORTEST_KEY <= len(key) <= LONGEST_KEY:
+        return f"must have {SHORTEST_KEY} to {LONGEST_KEY} characters; openssl rand -hex 32 makes one"
+    if ":" in key:
+        return "must not have a colon: Jitsu cuts the values of headers there"
+    if not _PRINTABLE.fullmatch(key):
+        return "must be of printable ASCII characters, without spaces"
+    if authentication == "url_token" and not _URL_SAFE.fullmatch(key):
+        return "must be of letters, digits and . _ ~ - where it is part of a URL"
+    return None
+
+
+def _check_header(name: str, path: str) -> None:
+    if name and not _HEADER.fullmatch(name):
+        raise SettingsError(f"{path}: must be the name of a header, such as X-Signature")
 
 
 def _check_signature(signature: Signature, path: str) -> None:
-    if not signature.secrets or not all(signature.secrets):
-        raise SettingsError(f"{path}.secrets: must hold at least one secret")
+    if not 1 <= len(signature.secrets) <= MOST_KEYS:
+        raise SettingsError(f"{path}.secrets: must hold 1 to {MOST_KEYS} secrets")
+    for place, secret in enumerate(signature.secrets):
+        problem = _secret_problem(secret.reveal(), signature.scheme)
+        if problem:
+            raise SettingsError(f"{path}.secrets[{place}]: {problem}")
     if not 1 <= signature.window_seconds <= LONGEST_WINDOW:
-        raise SettingsError(f"{path}.window_seconds: must be between 1 and {LONGEST_WINDOW:g}")
-    if signature.header and not _HEADER.fullmatch(signature.header):
-        raise SettingsError(f"{path}.header: must be the name of a header")
+        raise SettingsError(f"{path}.window_seconds: must be between 1 and {LONGEST_WINDOW:,}")
+    _check_header(signature.header, f"{path}.header")
     if signature.first_item and signature.scheme != "segment_sha1":
-        raise SettingsError(f"{path}.first_item: is for segment_sha1 only")
+        raise SettingsError(f"{path}.first_item: is for segment_sha1 only; the others sign all of an array")
 
 
-def _index(sources: Iterable[Source], salt: bytes) -> dict[bytes, str]:
-    """The sources by digests of their keys."""
-    found: dict[bytes, str] = {}
+def _secret_problem(secret: str, scheme: Scheme) -> str | None:
+    if scheme != "standard_webhooks":
+        return None if len(secret) >= SHORTEST_KEY else f"must have at least {SHORTEST_KEY} characters"
+    encoded = secret.removeprefix("whsec_").rstrip("=")
+    try:
+        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except ValueError:
+        return "must be base64, with or without whsec_ in front"
+    size = SHORTEST_BINARY_SECRET
+    return None if len(raw) >= size else f"must be base64 of at least {size} bytes; was all of it copied?"
+
+
+def _check_strict(source: Source, path: str) -> None:
+    """Refuse a 400 where it does harm.
+
+    A request of Jitsu's reverse ETL holds many records, and a 400 gives up all of them; its webhooks come again:
+    https://github.com/jitsucom/jitsu/blob/401709fbb6f1db6c183b06a61f4362eb73438680/libs/destination-functions/src/functions/webhook/deliver.ts
+    """
+    if source.strict and source.adapter == "jitsu_reverse_etl":
+        raise SettingsError(
+            f"{path}.strict: must be false, Jitsu's reverse ETL gives up all records of a refused request"
+        )
+    if source.strict and source.signature is not None and source.signature.scheme == "jitsu_hmac":
+        raise SettingsError(f"{path}.strict: must be false, Jitsu sends again what is refused")
+
+
+def _check_keys_apart(sources: Iterable[Source]) -> None:
+    owners: dict[Secret, str] = {}
     for source in sources:
         for place, key in enumerate(source.keys):
-            digest = _digest(key.reveal(), salt)
-            other = found.setdefault(digest, source.name)
-            if other != source.name:
-                raise SettingsError(f"sources.{source.name}.keys[{place}]: is a key of sources.{other} too")
-    return found
+            owner = owners.setdefault(key, f"sources.{source.name}.keys[{place}]")
+            if owner != f"sources.{source.name}.keys[{place}]":
+                raise SettingsError(
+                    f"sources.{source.name}.keys[{place}]: is the same as {owner}; a key must have one owner"
+                )
 
 
-def _digest(key: str, salt: bytes) -> bytes:
-    return hashlib.blake2b(key.encode("utf-8", "replace"), key=salt, digest_size=16).digest()
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), key=_SALT, digest_size=32).digest()
 
 
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
+def _changes(kind: str, before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
+    for name in {**before, **after}:
+        if name not in before:
+            yield f"{kind}.{name} added"
+        elif name not in after:
+            yield f"{kind}.{name} removed"
+        elif before[name] is not after[name] and not (kind == "sources" and before[name] == after[name]):
+            yield f"{kind}.{name} changed"

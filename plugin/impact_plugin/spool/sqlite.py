@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -123,8 +124,8 @@ async def open_sqlite_spool(settings: SqliteSpoolSettings, now: Callable[[], flo
         opened = partial(connect, settings.folder, timeout=settings.timeout, durability=settings.durability)
         writer = await asyncio.to_thread(opened)
         reader = await asyncio.to_thread(opened)
+        spool = SqliteSpool(settings, now, writer, reader)
         try:
-            spool = SqliteSpool(settings, now, writer, reader)
             await asyncio.to_thread(spool.load)
             # A task rather than a task group: the block may be entered and left by different tasks.
             task = asyncio.create_task(spool.run())
@@ -134,7 +135,7 @@ async def open_sqlite_spool(settings: SqliteSpoolSettings, now: Callable[[], flo
                 spool.stop()
                 await task
         finally:
-            await asyncio.to_thread(reader.close)
+            await spool.close_reader()
             await asyncio.to_thread(writer.close)
 
 
@@ -153,6 +154,8 @@ class SqliteSpool:
         self._writer = writer
         self._reader = reader
         self._reading = asyncio.Lock()
+        # One thread for all reads, and for closing: a read goes on when whoever asked has been cancelled.
+        self._readers = ThreadPoolExecutor(1, "spool-reader")
         self._puts: deque[_Put] = deque()
         self._settled: list[Settle] = []
         self._jobs: list[_Job] = []
@@ -313,6 +316,11 @@ class SqliteSpool:
                 await self._tick()
         await self._write_all()
 
+    async def close_reader(self) -> None:
+        """Close what reads, after the last read."""
+        await asyncio.get_running_loop().run_in_executor(self._readers, self._reader.close)
+        self._readers.shutdown(wait=False)
+
     def stop(self) -> None:
         """Let :meth:`run` write once more and return."""
         self._stopping = True
@@ -347,7 +355,7 @@ class SqliteSpool:
 
     async def _read(self, function: Callable[[], _T]) -> _T:
         try:
-            return await asyncio.to_thread(function)
+            return await asyncio.get_running_loop().run_in_executor(self._readers, function)
         except sqlite3.Error as error:
             raise StoreUnavailableError(f"the spool cannot be read: {error}") from error
 
