@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import anyio
 import msgspec
@@ -12,6 +14,9 @@ from impact_plugin.app import run_service
 from impact_plugin.settings import Settings, load_settings
 from impact_plugin.sources import RoutingFile
 from impact_plugin.telemetry import configure_logging
+
+SWITCH_SECONDS: Final = 0.001
+"""How long the event loop may keep a thread that writes to disk from going on; five times as long unless told."""
 
 
 async def serve(
@@ -38,6 +43,7 @@ async def serve(
         TOML file with settings, sources and destinations; read again on SIGHUP, as far as the latter two go.
     """
     ports = {"port": port, "operator_port": operator_port, "ingest_port": ingest_port}
+    sys.setswitchinterval(SWITCH_SECONDS)
     settings = _with_options(load_settings(config, os.environ), host, ports)
     configure_logging(settings.log)
     # Signals are held before the port opens: whoever waits for it may stop the service at once.

@@ -12,13 +12,16 @@ HOUR_MS: Final = 3_600_000
 MARKS: Final = 2000
 """Values of one query; SQLite takes 32,766."""
 
+CHUNKS: Final = (512, 64, 8, 1)
+"""Rows of one statement. Each one takes the interpreter's lock back from the event loop, which may keep it for long."""
+
+_PUT_SEEN: Final = "INSERT INTO seen (id, hour)"
 _PUT: Final = """
 INSERT INTO events (source, destination, urgent, lane, due, received, attempt, order_id, people, visit, payload)
-VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)
 """
 _PUT_DEAD: Final = """
 INSERT INTO dead (source, destination, urgent, lane, died, received, attempts, reason, detail, request, order_id,
-people, visit, payload) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)
+people, visit, payload)
 """
 BURY: Final = """
 INSERT INTO dead (source, destination, urgent, lane, died, received, attempts, reason, detail, request, order_id,
@@ -76,7 +79,9 @@ def number_of(one: Settle) -> int:
 
 def write_settled(run: sqlite3.Connection, settled: Sequence[Settle], lost: Container[bytes]) -> None:
     """Write how rows have ended; the later ones of a lane wait with the first, unless it has lost its order."""
-    run.executemany(DELETE, [(one.row.number,) for one in settled if isinstance(one, Done)])
+    done = [one.row.number for one in settled if isinstance(one, Done)]
+    if done:
+        run.execute(f"DELETE FROM events WHERE number IN ({','.join(map(str, done))})")  # noqa: S608 - numbers only
     for one in settled:
         match one:
             case Bury():
@@ -124,41 +129,39 @@ def _find_seen(run: sqlite3.Connection, digests: Sequence[bytes]) -> set[bytes]:
 
 def _insert(run: sqlite3.Connection, events: Sequence[NewEvent], now: int) -> None:
     hour = now // HOUR_MS
-    run.executemany("INSERT INTO seen VALUES (?, ?)", [(event.seen, hour) for event in events])
+    _insert_all(run, _PUT_SEEN, [(event.seen, hour) for event in events])
     run.execute(
         "INSERT INTO seen_hours VALUES (?, ?) ON CONFLICT (hour) DO UPDATE SET rows = rows + excluded.rows",
         (hour, len(events)),
     )
     rows = [(event, row) for event in events for row in event.rows]
-    run.executemany(_PUT, [_columns(event, row, now) for event, row in rows if row.death is None])
+    _insert_all(run, _PUT, [_columns(event, row, now) for event, row in rows if row.death is None])
     dead = [_dead_columns(event, row, row.death, now) for event, row in rows if row.death is not None]
-    if dead:
-        run.executemany(_PUT_DEAD, dead)
+    _insert_all(run, _PUT_DEAD, dead)
+
+
+def _insert_all(run: sqlite3.Connection, insert: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Insert rows, many with each statement."""
+    start = 0
+    for size in CHUNKS:
+        while len(rows) - start >= size:
+            part = rows[start : start + size]
+            marks = f"({','.join('?' * len(part[0]))})"
+            run.execute(f"{insert} VALUES {','.join([marks] * size)}", [value for row in part for value in row])
+            start += size
 
 
 def _columns(event: NewEvent, row: NewRow, now: int) -> tuple[object, ...]:
-    people = b"".join(row.people)
-    order_id = row.order_id
     return (
-        event.source,
-        row.destination,
-        row.urgent,
-        row.lane,
-        now,
-        event.received,
-        order_id,
-        people,
-        row.visit,
-        row.payload,
+        *(event.source, row.destination, row.urgent, row.lane, now, event.received, 0),
+        *(row.order_id, b"".join(row.people), row.visit, row.payload),
     )
 
 
 def _dead_columns(event: NewEvent, row: NewRow, death: Death, now: int) -> tuple[object, ...]:
-    people = b"".join(row.people)
-    told = (death.reason, death.detail, death.request)
     return (
-        *(event.source, row.destination, row.urgent, row.lane, now, event.received, *told),
-        *(row.order_id, people, row.visit, row.payload),
+        *(event.source, row.destination, row.urgent, row.lane, now, event.received, 0),
+        *(death.reason, death.detail, death.request, row.order_id, b"".join(row.people), row.visit, row.payload),
     )
 
 

@@ -14,6 +14,8 @@ FILE: Final = "spool.db"
 LOCK: Final = "spool.lock"
 SCHEMA_VERSION: Final = 1
 LARGEST_WAL: Final = 256 * 1024 * 1024
+CHECKPOINT_PAGES: Final = 8000
+"""Pages (4 KiB) of the log before they go into the file: digests hit pages at random, and more of them share one."""
 
 # The counts are kept by triggers, so that the service and the commands beside it agree, and opening counts nothing.
 SCHEMA: Final = """
@@ -121,6 +123,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, durability: Durability)
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute(f"PRAGMA journal_size_limit = {LARGEST_WAL}")
     connection.execute("PRAGMA cache_size = -32768")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     if version < SCHEMA_VERSION:
         connection.executescript(SCHEMA)
 
