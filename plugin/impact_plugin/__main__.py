@@ -6,8 +6,10 @@ from typing import Final
 import cyclopts
 
 from impact_plugin import __version__
+from impact_plugin.cli.dead_letters import dead_letters
 from impact_plugin.cli.explain import explain
 from impact_plugin.cli.fake_impact import fake_impact
+from impact_plugin.cli.forget import forget
 from impact_plugin.cli.serve import serve
 from impact_plugin.errors import ImpactPluginError
 
@@ -21,6 +23,8 @@ app = cyclopts.App(
 )
 app.command(serve)
 app.command(explain)
+app.command(dead_letters)
+app.command(forget)
 app.command(fake_impact)
 
 

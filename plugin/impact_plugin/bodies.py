@@ -48,7 +48,7 @@ def _settled(request: web.Request, raw: bytes, limit: int) -> RequestBody:
     if encoding in ("", "identity"):
         return RequestBody(raw, raw)
     if encoding not in _WINDOWS:
-        raise EnvelopeError(f"the encoding {encoding[:16]} is not understood; send gzip or nothing")
+        raise EnvelopeError(f"the encoding {encoding[:16]!a} is not understood; send gzip or nothing")
     return RequestBody(raw, _inflate(raw, _WINDOWS[encoding], limit))
 
 

@@ -151,7 +151,8 @@ class Drain:
         if not isinstance(outcome, Send):
             return Ended(outcome)
         parcel = self._parcel(outcome, row)
-        verdict = await self._deliveries.deliver(parcel, seconds=self._patience)
+        # Its person may be forgotten while it waits for leave to be sent.
+        verdict = await self._deliveries.deliver(parcel, seconds=self._patience, gone=lambda: not self.spool.holds(row))
         return Ended(verdict, f"POST {parcel.url}\n\n".encode() + parcel.body)
 
     async def _transform(self, row: Row, known: KnownDestination) -> Outcome:

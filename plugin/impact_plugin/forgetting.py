@@ -15,6 +15,7 @@ from impact_plugin.spool.sqlite_letters import Letters
 from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.telemetry import PersonForgotten, Telemetry
 from impact_transformers import conceal_emails
+from impact_transformers.clicks import SEPARATOR
 
 NO_PROGRAM: Final = ""
 """Stored events that never reached a program are found by digests of none."""
@@ -23,19 +24,36 @@ MOST_IDS: Final = 1000
 NOTHING: Final = Forgotten(0, 0)
 
 
+class Program(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An account and a campaign of it: what clicks are remembered for."""
+
+    account: str
+    campaign: str
+
+    @property
+    def name(self) -> str:
+        """As the sessions write it."""
+        return self.account + SEPARATOR + self.campaign
+
+
 class ForgetRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whom to forget: the body of the operator port's ``POST /forget``."""
+    """Whom to forget: the body of the operator port's ``POST /forget``.
+
+    ``programs`` are those beside the configured destinations', such as a router's.
+    """
 
     users: tuple[str, ...] = ()
     anonymous: tuple[str, ...] = ()
+    programs: tuple[Program, ...] = ()
 
 
 class ForgetReport(msgspec.Struct, frozen=True):
-    """What was deleted: remembered identities, events that waited, and dead letters."""
+    """What was deleted: remembered identities, events that waited, and dead letters; at how many programs."""
 
     identities: int
     waiting: int
     dead_letters: int
+    programs: int = 0
     ledger: str = "holds digests of orders only, nothing of a person"
 
 
@@ -56,10 +74,11 @@ class Forgetting:
         # An address is stored concealed by the ingest port, and as it came by the router's.
         ids = list(dict.fromkeys([*given, *map(conceal_emails, given)]))
         identities = await self._sessions.identities([*programs, NO_PROGRAM], ids)
-        known = await self._sessions.forget(identities)
+        # The sessions last: only they know who was joined, and whoever has to ask again needs that again.
         try:
             removed = NOTHING if self._spool is None else await self._spool.forget(identities)
         except StoreUnavailableError as error:
             raise StateUnavailableError(str(error)) from error
+        known = await self._sessions.forget(identities)
         self._telemetry.emit(PersonForgotten(known, removed.waiting, removed.dead))
-        return ForgetReport(known, removed.waiting, removed.dead)
+        return ForgetReport(known, removed.waiting, removed.dead, len(programs))

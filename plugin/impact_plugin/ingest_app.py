@@ -102,7 +102,7 @@ class IngestApp:
     def application(self) -> web.Application:
         """The aiohttp application."""
         app = web.Application()
-        app.router.add_route("*", r"/{tail:(?:.|\n)*}", self.handle)
+        app.router.add_route("*", r"/{tail:(?:.|\n)*}", self.handle, expect_handler=_continue)
         return app
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -124,8 +124,7 @@ class IngestApp:
         except _Refusal as refusal:
             return self._refuse(surface, refusal)
         except web.HTTPRequestEntityTooLarge as error:
-            text = f"the body is larger than {getattr(error, 'max_size', 0) or 'allowed':,} bytes"
-            return self._refuse(surface, _Refusal(413, "body_too_large", text))
+            return self._refuse(surface, _Refusal(413, "body_too_large", error.text or "the body is too large"))
         except (EnvelopeError, web.RequestPayloadError, HttpProcessingError) as error:
             return self._refuse(surface, _Refusal(400, "undecodable_body", str(error)))
         except SpoolFullError as error:
@@ -222,6 +221,14 @@ class IngestApp:
         return _answer(results, single=single)
 
 
+async def _continue(request: web.Request) -> None:
+    """Ask for the body of who waits to be asked, and pass over other expectations: their answer, 417, is not ours."""
+    if request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # The answer itself has not begun.
+        request.writer.output_size = 0
+
+
 def _authenticate(source: Source, request: web.Request, token: str) -> None:
     scheme, _, value = request.headers.get("Authorization", "").strip().partition(" ")
     basic = segment_api.basic_pair(value) if scheme.lower() == "basic" else ("", "")
@@ -248,7 +255,7 @@ def _unauthorized() -> _Refusal:
 
 def _deletion_of(item: Item | Unusable) -> tuple[list[str], list[str]] | None:
     """Whose deletion a message asks for. https://segment.com/docs/connections/destinations/catalog/webhooks/"""
-    if isinstance(item, Unusable) or item.type is not None or b"delete" not in bytes(item.payload):
+    if isinstance(item, Unusable) or item.type is not None or b"delete" not in bytes(item.payload).lower():
         return None
     try:
         kind = _kinds.decode(item.payload)

@@ -1,7 +1,7 @@
 """What operators and their machines ask: /health, /ready, /version, /metrics, /debug/limits, /forget."""
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -53,7 +53,7 @@ class Operations:
         readiness: Readiness,
         telemetry: Telemetry,
         limits: Callable[[], Sequence[LimitReport]],
-        forget: Callable[[Sequence[str], Sequence[str]], Awaitable[ForgetReport]],
+        forget: Callable[[Sequence[str], Sequence[str], Collection[str]], Awaitable[ForgetReport]],
     ) -> None:
         self._readiness = readiness
         self._telemetry = telemetry
@@ -83,7 +83,7 @@ class Operations:
         return _json({"accounts": self._limits()})
 
     async def forget(self, request: web.Request) -> web.Response:
-        """Delete what is kept of persons: ``{"users": [...], "anonymous": [...]}``."""
+        """Delete what is kept of persons: ``{"users": [...], "anonymous": [...]}``; see :class:`ForgetRequest`."""
         try:
             who = msgspec.json.decode(await request.read(), type=ForgetRequest)
         except UNREADABLE as error:
@@ -91,7 +91,7 @@ class Operations:
         if len(who.users) + len(who.anonymous) > MOST_IDS:
             return _json({"error": f"at most {MOST_IDS} ids at a time"}, status=400)
         try:
-            return _json(await self._forget(who.users, who.anonymous))
+            return _json(await self._forget(who.users, who.anonymous, [one.name for one in who.programs]))
         except StateUnavailableError as error:
             return _json({"error": f"not all was deleted, ask again: {error}"}, status=503)
 

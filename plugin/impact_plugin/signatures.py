@@ -103,10 +103,14 @@ def _hex(secret: Secret, body: bytes, digest: str) -> str:
 
 
 def _webhook_key(secret: Secret) -> bytes:
-    """The key is base64, with or without ``whsec_`` before it; what is no base64 is a key as it stands."""
+    """The key is base64, with or without ``whsec_`` before it and padding after it.
+
+    What is no base64 is a key as it stands.
+    """
     text = secret.reveal().removeprefix(_WHSEC)
+    encoded = text.rstrip("=")
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except binascii.Error:
         return text.encode()
 

@@ -47,7 +47,7 @@ class Engine:
         self.answer: Callable[[str], Verdict] = lambda _: OK
         self.gate: asyncio.Event | None = None
 
-    async def deliver(self, parcel: Parcel, *, seconds: float) -> Verdict:  # noqa: ARG002 - the engine's signature
+    async def deliver(self, parcel: Parcel, *, seconds: float, gone: Callable[[], bool]) -> Verdict:  # noqa: ARG002 - the engine's signature
         """Deliver one parcel; it is known by its message."""
         name = dict(pair.split("=") for pair in parcel.body.decode().split("&"))["CustomProfileId"]
         mark = f"{name}:{'order' if parcel.endpoint == 'conversions' else 'page'}"

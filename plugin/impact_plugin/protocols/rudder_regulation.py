@@ -62,7 +62,7 @@ def _read(body: bytes) -> list[_Job]:
 async def _answer(job: _Job, destinations: Destinations, forget: Forget) -> JobReply:
     destination = destinations.get(msgspec.Raw(b'{"Config":' + bytes(job.config) + b"}"))
     if not isinstance(destination.destination, Destination):
-        problem = destination.problem or "its account and campaign depend on the event"
+        problem = destination.problem or "it has values that come from each event, so these may too"
         return JobReply(400, "failed", f"the destination's configuration does not name one program: {problem}")
     program = destination.destination.clicks.program
     users, anonymous = ([text for who in job.user_attributes if (text := as_text(who.get(name)))] for name in IDS)

@@ -19,10 +19,11 @@ MOST_LINES: Final = 100_000
 
 
 class _Holder(msgspec.Struct, frozen=True):
+    # Raw or None would be read as None only: what may be raw must be nothing else.
     type: Any = None
-    batch: msgspec.Raw | None = None
-    events: msgspec.Raw | None = None
-    records: msgspec.Raw | None = None
+    batch: msgspec.Raw = msgspec.Raw()
+    events: msgspec.Raw = msgspec.Raw()
+    records: msgspec.Raw = msgspec.Raw()
 
 
 _holders: Final = msgspec.json.Decoder(_Holder)
@@ -69,10 +70,8 @@ def _split(body: bytes) -> Sequence[bytes | msgspec.Raw]:
         if lines is None:
             raise EnvelopeError(f"the body is not JSON: {error}") from error
         return lines
-    held = None if holder.type is not None else holder.batch or holder.events or holder.records
-    if held is None or not bytes(held).lstrip().startswith(b"["):
-        return [text]
-    return _list(bytes(held))
+    held = [bytes(raw) for raw in (holder.batch, holder.events, holder.records)] if holder.type is None else []
+    return next((_list(raw) for raw in held if raw.startswith(b"[")), [text])
 
 
 def _list(text: bytes) -> Sequence[msgspec.Raw]:

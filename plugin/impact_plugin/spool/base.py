@@ -153,11 +153,11 @@ class Spool(Protocol):
     async def take(self, destination: str, *, urgent: bool, limit: int) -> list[Row]:
         """Take rows that are due, about ``limit`` of them, those of one lane in order."""
 
-    async def next_due(self, destination: str) -> int | None:
-        """When the next row that is not taken will be due; None when none waits."""
-
     def release(self, rows: Sequence[Row]) -> None:
         """Give rows back untried."""
+
+    def holds(self, row: Row) -> bool:
+        """Whether a row that was taken is still there: not once the person it is about was forgotten."""
 
     def done(self, row: Row) -> None:
         """The row needs nothing more."""

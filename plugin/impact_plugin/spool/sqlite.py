@@ -32,7 +32,18 @@ from impact_plugin.spool.base import (
     SpoolFullError,
     SpoolTally,
 )
-from impact_plugin.spool.sqlite_letters import erase, find_people, letter_page, purge_page, retry_page
+from impact_plugin.spool.sqlite_letters import (
+    LOG_HELD,
+    TRUNCATE_PAUSE,
+    Step,
+    erase,
+    find_people,
+    last_letter,
+    letter_page,
+    purge_page,
+    retry_page,
+    truncate_log,
+)
 from impact_plugin.spool.sqlite_look import Look
 from impact_plugin.spool.sqlite_rows import (
     Bury,
@@ -63,6 +74,10 @@ LAG_SECONDS: Final = 0.05
 """How long settled rows wait for company; a sender's events wait for nothing."""
 
 TICK_SECONDS: Final = 1.0
+SWEEP_SECONDS: Final = 0.2
+"""Of each tick, for letting go of what has run out: faster than it can come in."""
+
+TRUNCATE_TRIES: Final = 40
 JUMP_MS: Final = 60_000
 """A clock that went back by so much was set."""
 
@@ -92,9 +107,11 @@ class SqliteSpoolSettings(msgspec.Struct, frozen=True):
 
 
 class _Put(msgspec.Struct, frozen=True):
-    """Events that a sender waits for."""
+    """Events that a sender waits for, with the number of their rows and bytes."""
 
     events: Sequence[NewEvent]
+    rows: int
+    size: int
     waiter: "asyncio.Future[list[bool]]"
 
 
@@ -123,9 +140,9 @@ async def open_sqlite_spool(settings: SqliteSpoolSettings, now: Callable[[], flo
     with exclusive(settings.folder):
         opened = partial(connect, settings.folder, timeout=settings.timeout, durability=settings.durability)
         writer = await asyncio.to_thread(opened)
-        reader = await asyncio.to_thread(opened)
-        spool = SqliteSpool(settings, now, writer, reader)
+        spool = SqliteSpool(settings, now, writer)
         try:
+            await spool.open_reader(opened)
             await asyncio.to_thread(spool.load)
             # A task rather than a task group: the block may be entered and left by different tasks.
             task = asyncio.create_task(spool.run())
@@ -147,12 +164,11 @@ class SqliteSpool:
         settings: SqliteSpoolSettings,
         now: Callable[[], float],
         writer: sqlite3.Connection,
-        reader: sqlite3.Connection,
     ) -> None:
         self._settings = settings
         self._now = now
         self._writer = writer
-        self._reader = reader
+        self._reader = writer
         self._reading = asyncio.Lock()
         # One thread for all reads, and for closing: a read goes on when whoever asked has been cancelled.
         self._readers = ThreadPoolExecutor(1, "spool-reader")
@@ -161,7 +177,7 @@ class SqliteSpool:
         self._jobs: list[_Job] = []
         self._flushes: list[asyncio.Future[None]] = []
         self._wanted = asyncio.Event()
-        self._stopping = self._truncates = False
+        self._stopping = self._writing = self._truncates = self._truncated = False
         self._taken: set[int] = set()
         self._put_off = 0
         self._lost: OrderedDict[bytes, None] = OrderedDict()
@@ -187,16 +203,12 @@ class SqliteSpool:
         rows = sum(len(event.rows) for event in events)
         size = sum(len(row.payload) + len(row.visit) for event in events for row in event.rows)
         self._check_room(rows, size)
-        put = _Put(events, asyncio.get_running_loop().create_future())
+        put = _Put(events, rows, size, asyncio.get_running_loop().create_future())
         self._puts.append(put)
         self._queued_rows += rows
         self._queued_bytes += size
         self._wanted.set()
-        try:
-            return await self._in_time(put.waiter)
-        finally:
-            self._queued_rows -= rows
-            self._queued_bytes -= size
+        return await self._in_time(put.waiter)
 
     async def take(self, destination: str, *, urgent: bool, limit: int) -> list[Row]:
         """See the port."""
@@ -214,20 +226,13 @@ class SqliteSpool:
             await self.flush()
         return []
 
-    async def next_due(self, destination: str) -> int | None:
-        """See the port."""
-        query = "SELECT min(due) FROM events WHERE destination = ? AND urgent = ?"
-
-        def find() -> list[int]:
-            found = [self._reader.execute(query, (destination, urgent)).fetchone()[0] for urgent in (0, 1)]
-            return [due for due in found if due is not None]
-
-        async with self._reading:
-            return min(await self._read(find), default=None)
-
     def release(self, rows: Sequence[Row]) -> None:
         """See the port."""
         self._taken.difference_update(row.number for row in rows)
+
+    def holds(self, row: Row) -> bool:
+        """See the port."""
+        return row.number in self._taken
 
     def done(self, row: Row) -> None:
         """See the port."""
@@ -246,7 +251,7 @@ class SqliteSpool:
 
     async def flush(self) -> None:
         """See the port."""
-        if not self._settled and not self._put_off:
+        if not self._settled and not self._writing:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._flushes.append(waiter)
@@ -256,16 +261,20 @@ class SqliteSpool:
     async def forget(self, people: Sequence[bytes]) -> Forgotten:
         """See the port."""
         waiting, dead = [await self._forget(table, frozenset(people)) for table in ("events", "dead")]
-        self._truncates = True
-        await self._job(lambda _: 0)
-        return Forgotten(waiting, dead)
+        for _ in range(TRUNCATE_TRIES):
+            self._truncates = True
+            await self._job(lambda _: 0)
+            if self._truncated:
+                return Forgotten(waiting, dead)
+            await asyncio.sleep(TRUNCATE_PAUSE)
+        raise StoreUnavailableError(LOG_HELD)
 
     async def letters(self, which: DeadLetterFilter) -> AsyncIterator[DeadLetter]:
         """See the port."""
-        after = 0
+        after, last = 0, await self._last_letter()
         while True:
             async with self._reading:
-                page = await self._read(partial(letter_page, self._reader, which, after))
+                page = await self._read(partial(letter_page, self._reader, which, (after, last)))
             if not page:
                 return
             for letter in page:
@@ -274,11 +283,11 @@ class SqliteSpool:
 
     async def retry(self, which: DeadLetterFilter) -> int:
         """See the port."""
-        return await self._paged(lambda run, after: retry_page(run, which, after, self._time()))
+        return await self._paged(lambda run, span: retry_page(run, which, span, self._time()))
 
     async def purge(self, which: DeadLetterFilter) -> int:
         """See the port."""
-        return await self._paged(lambda run, after: purge_page(run, which, after))
+        return await self._paged(lambda run, span: purge_page(run, which, span))
 
     async def check(self) -> None:
         """See the port: commits what waits, and writes something for the purpose."""
@@ -316,9 +325,14 @@ class SqliteSpool:
                 await self._tick()
         await self._write_all()
 
+    async def open_reader(self, opened: Callable[[], sqlite3.Connection]) -> None:
+        """Open what reads, in the thread that reads."""
+        self._reader = await asyncio.get_running_loop().run_in_executor(self._readers, opened)
+
     async def close_reader(self) -> None:
         """Close what reads, after the last read."""
-        await asyncio.get_running_loop().run_in_executor(self._readers, self._reader.close)
+        if self._reader is not self._writer:
+            await asyncio.get_running_loop().run_in_executor(self._readers, self._reader.close)
         self._readers.shutdown(wait=False)
 
     def stop(self) -> None:
@@ -337,14 +351,18 @@ class SqliteSpool:
         held = sum(rows for rows, _ in self._waiting.values()) + self._queued_rows
         held_bytes = sum(size for _, size in self._waiting.values()) + self._queued_bytes
         if held + rows > settings.max_rows:
-            excess = held + rows - settings.max_rows
-            seconds = round(excess / self._rate) if self._rate else LONGEST_WAIT
-            text = f"{held} events wait already (spool.max_events)"
-            raise SpoolFullError(text, max(SHORTEST_WAIT, min(LONGEST_WAIT, seconds)))
+            seconds = self._room_in(held + rows - settings.max_rows)
+            raise SpoolFullError(f"{held} events wait already (spool.max_events)", seconds)
         if held_bytes + size > settings.max_bytes:
-            raise SpoolFullError("the events that wait fill the spool (spool.max_mb)", LONGEST_WAIT)
+            seconds = self._room_in((held_bytes + size - settings.max_bytes) * max(1, held) / max(1, held_bytes))
+            raise SpoolFullError("the events that wait fill the spool (spool.max_mb)", seconds)
         if self._free < settings.min_free_bytes + size:
             raise SpoolFullError("the disk is nearly full (spool.min_free_mb)", LONGEST_WAIT)
+
+    def _room_in(self, rows: float) -> int:
+        """In how many seconds so many rows will have left, as fast as they did lately."""
+        seconds = rows / self._rate if self._rate else LONGEST_WAIT
+        return round(max(SHORTEST_WAIT, min(LONGEST_WAIT, seconds)))
 
     async def _in_time(self, waiter: "asyncio.Future[_T]") -> _T:
         # The write goes on when nobody waits for it any more: what comes again then is a duplicate.
@@ -366,19 +384,23 @@ class SqliteSpool:
         self._wanted.set()
         return await self._in_time(job.waiter)
 
-    async def _paged(self, step: Callable[[sqlite3.Connection, int], list[int]]) -> int:
+    async def _last_letter(self) -> int:
+        async with self._reading:
+            return await self._read(partial(last_letter, self._reader))
+
+    async def _paged(self, step: Step) -> int:
         """Page by page, so that senders are answered between them."""
-        count = last = 0
+        count, after, last = 0, 0, await self._last_letter()
         while True:
             page: list[int] = []
 
-            def work(run: sqlite3.Connection, page: list[int] = page, after: int = last) -> int:
-                page[:] = step(run, after)
+            def work(run: sqlite3.Connection, page: list[int] = page, after: int = after) -> int:
+                page[:] = step(run, (after, last))
                 return len(page)
 
             if not await self._job(work):
                 return count
-            count, last = count + len(page), page[-1]
+            count, after = count + len(page), page[-1]
 
     async def _forget(self, table: str, people: frozenset[bytes]) -> int:
         async with self._reading:
@@ -387,10 +409,16 @@ class SqliteSpool:
         for numbers in found:
             if numbers:
                 removed += await self._job(partial(erase, table=table, numbers=numbers))
+                if table == "events":
+                    # A look that began before has found them still.
+                    async with self._reading:
+                        self._taken.difference_update(numbers)
         return removed
 
     def _keep(self, look: Look) -> None:
         """Take what was found; what waits behind another is put off with it."""
+        for lane in look.found_again:
+            self._lost.pop(lane, None)
         for lane in look.newly_lost:
             self._unordered += 1
             self._lost[lane] = None
@@ -422,6 +450,7 @@ class SqliteSpool:
         return turn
 
     async def _write_turn(self, turn: _Turn) -> bool:
+        self._writing = True
         try:
             stored, results = await asyncio.to_thread(self._write, turn)
         except Exception as error:  # noqa: BLE001 - the border of the thread: whatever it met, those who wait must hear
@@ -437,6 +466,10 @@ class SqliteSpool:
                     # Who gave up waiting does not fetch it.
                     waiter.exception()
             return False
+        finally:
+            self._writing = False
+            self._queued_rows -= sum(put.rows for put in turn.puts)
+            self._queued_bytes -= sum(put.size for put in turn.puts)
         self._taken.difference_update(map(number_of, turn.settled))
         self._put_off -= sum(isinstance(one, Later) for one in turn.settled)
         for put, answers in zip(turn.puts, stored, strict=True):
@@ -453,16 +486,21 @@ class SqliteSpool:
             write_settled(run, turn.settled, self._lost)
             results = [job.work(run) for job in turn.jobs]
             stored = write_events(run, [put.events for put in turn.puts], self._time())
-        if self._truncates:
-            self._truncates = False
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._count()
+        # It is written; whatever happens from here on must not make it be written once more.
+        with suppress(sqlite3.Error, OSError):
+            if self._truncates:
+                self._truncates, self._truncated = False, truncate_log(self._writer)
+            self._count()
         return stored, results
 
     async def _tick(self) -> None:
-        """Let go of what has run out; a disk in trouble is told by the commits."""
-        with suppress(sqlite3.Error, OSError):
-            await asyncio.to_thread(self._sweep)
+        """Let go of what has run out."""
+        try:
+            # Nothing is taken meanwhile: what is being sent must not expire.
+            async with self._reading:
+                await asyncio.to_thread(self._sweep)
+        except Exception:  # noqa: BLE001, S110 - the border of a tick: a disk in trouble is told by the commits
+            pass
         now = monotonic()
         self._rate += (self._drained / max(TICK_SECONDS, now - self._drained_at) - self._rate) * 0.3
         self._drained, self._drained_at = 0, now
@@ -476,17 +514,21 @@ class SqliteSpool:
             int(settings.seen * 1000),
             settings.max_seen,
         )
-        with transaction(self._writer) as run:
-            if now < self._latest - JUMP_MS:
+        if now < self._latest - JUMP_MS:
+            with transaction(self._writer) as run:
                 mend(run, now)
-            swept = sweep(run, ages, now, frozenset(self._taken))
         self._latest = now
-        self._expired += swept.expired
-        self._evicted += swept.evicted
+        deadline, more = monotonic() + SWEEP_SECONDS, True
+        while more and monotonic() < deadline:
+            with transaction(self._writer) as run:
+                swept = sweep(run, ages, now, frozenset(self._taken))
+            self._expired += swept.expired
+            self._evicted += swept.evicted
+            more = swept.more
         self._count()
         wal = settings.folder / f"{FILE}-wal"
         if wal.exists() and wal.stat().st_size > LARGEST_WAL:
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            truncate_log(self._writer)
 
     def _count(self) -> None:
         """Look up what is held; kept by triggers, so it is a few rows whatever the size."""
@@ -495,7 +537,7 @@ class SqliteSpool:
         self._dead = run.execute("SELECT dead FROM counts").fetchone()[0]
         self._seen = run.execute("SELECT coalesce(sum(rows), 0) FROM seen_hours").fetchone()[0]
         oldest = run.execute("SELECT received FROM events ORDER BY number LIMIT 1").fetchone()
-        self._oldest = None if oldest is None else oldest[0]
+        self._oldest = oldest[0] if oldest is not None and isinstance(oldest[0], int) else None
         disk = os.statvfs(self._settings.folder)
         self._free = disk.f_bavail * disk.f_frsize
 

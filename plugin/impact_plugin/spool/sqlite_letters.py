@@ -5,15 +5,25 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from time import monotonic, sleep
+from typing import Final, TypeAlias
 
 from impact_plugin.spool.base import DeadLetter, DeadLetterFilter, Forgotten
 from impact_plugin.spool.sqlite_schema import connect, transaction, unusable
+from impact_plugin.store.base import StoreUnavailableError
 
 PAGE: Final = 500
 SCAN: Final = 20_000
 PATIENCE_SECONDS: Final = 5.0
+TRUNCATE_PAUSE: Final = 0.05
+LOG_HELD: Final = "what was deleted still stands in the spool's log, because somebody reads it"
 DIGEST_BYTES: Final = 15
+
+Span: TypeAlias = tuple[int, int]
+"""After which number, and up to which one."""
+
+Step: TypeAlias = Callable[[sqlite3.Connection, Span], list[int]]
+"""Does something to the dead letters of a span, a page of them; their numbers."""
 
 _LETTER: Final = (
     "SELECT number, source, destination, reason, detail, received, died, attempts, order_id, payload, request FROM dead"
@@ -25,8 +35,8 @@ SELECT source, destination, urgent, lane, ?, ?, 0, order_id, people, visit, payl
 
 
 def condition(which: DeadLetterFilter) -> tuple[str, list[object]]:
-    """The filter as SQL with its values."""
-    parts: list[str] = ["number > ?"]
+    """The filter as SQL with its values, of which the first two bound the number."""
+    parts: list[str] = ["number > ?", "number <= ?"]
     values: list[object] = []
     for column, value in (
         ("reason = ?", which.reason),
@@ -44,30 +54,36 @@ def condition(which: DeadLetterFilter) -> tuple[str, list[object]]:
     return " AND ".join(parts), values
 
 
-def letter_page(run: sqlite3.Connection, which: DeadLetterFilter, after: int) -> list[DeadLetter]:
+def last_letter(run: sqlite3.Connection) -> int:
+    """The number of the newest: what is buried meanwhile is not followed, or a retry would never end."""
+    found: int = run.execute("SELECT coalesce(max(number), 0) FROM dead").fetchone()[0]
+    return found
+
+
+def letter_page(run: sqlite3.Connection, which: DeadLetterFilter, span: Span) -> list[DeadLetter]:
     """The next dead letters meant."""
     where, values = condition(which)
-    rows = run.execute(f"{_LETTER} WHERE {where} ORDER BY number LIMIT {PAGE}", (after, *values))
+    rows = run.execute(f"{_LETTER} WHERE {where} ORDER BY number LIMIT {PAGE}", (*span, *values))
     return [DeadLetter(*row) for row in rows]
 
 
-def _numbers(run: sqlite3.Connection, which: DeadLetterFilter, after: int) -> list[int]:
+def _numbers(run: sqlite3.Connection, which: DeadLetterFilter, span: Span) -> list[int]:
     where, values = condition(which)
-    rows = run.execute(f"SELECT number FROM dead WHERE {where} ORDER BY number LIMIT {PAGE}", (after, *values))  # noqa: S608 - values are bound
+    rows = run.execute(f"SELECT number FROM dead WHERE {where} ORDER BY number LIMIT {PAGE}", (*span, *values))  # noqa: S608 - values are bound
     return [number for (number,) in rows]
 
 
-def retry_page(run: sqlite3.Connection, which: DeadLetterFilter, after: int, now: int) -> list[int]:
+def retry_page(run: sqlite3.Connection, which: DeadLetterFilter, span: Span, now: int) -> list[int]:
     """Let the next dead letters meant be due; returns their numbers."""
-    numbers = _numbers(run, which, after)
+    numbers = _numbers(run, which, span)
     run.executemany(_REVIVE, [(now, now, number) for number in numbers])
     erase(run, "dead", numbers)
     return numbers
 
 
-def purge_page(run: sqlite3.Connection, which: DeadLetterFilter, after: int) -> list[int]:
+def purge_page(run: sqlite3.Connection, which: DeadLetterFilter, span: Span) -> list[int]:
     """Delete the next dead letters meant; returns their numbers."""
-    numbers = _numbers(run, which, after)
+    numbers = _numbers(run, which, span)
     erase(run, "dead", numbers)
     return numbers
 
@@ -96,6 +112,11 @@ def erase(run: sqlite3.Connection, table: str, numbers: Sequence[int]) -> int:
     return run.execute(f"DELETE FROM {table} WHERE number IN ({meant})").rowcount  # noqa: S608 - numbers only
 
 
+def truncate_log(run: sqlite3.Connection) -> bool:
+    """Empty the log, which still has what was deleted from the file; False while somebody reads it."""
+    return not run.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+
+
 class Letters:
     """Dead letters through a connection of its own; what it changes, the running service sees at its next look."""
 
@@ -105,35 +126,35 @@ class Letters:
 
     async def letters(self, which: DeadLetterFilter) -> AsyncIterator[DeadLetter]:
         """See the port."""
-        after = 0
-        while page := await asyncio.to_thread(letter_page, self._connection, which, after):
+        after, last = 0, await asyncio.to_thread(last_letter, self._connection)
+        while page := await asyncio.to_thread(letter_page, self._connection, which, (after, last)):
             for letter in page:
                 yield letter
             after = page[-1].number
 
     async def retry(self, which: DeadLetterFilter) -> int:
         """See the port."""
-        return await self._paged(lambda run, after: retry_page(run, which, after, int(self._now() * 1000)))
+        return await self._paged(lambda run, span: retry_page(run, which, span, int(self._now() * 1000)))
 
     async def purge(self, which: DeadLetterFilter) -> int:
         """See the port."""
-        return await self._paged(lambda run, after: purge_page(run, which, after))
+        return await self._paged(lambda run, span: purge_page(run, which, span))
 
     async def forget(self, people: Sequence[bytes]) -> Forgotten:
         """See the port."""
         return await asyncio.to_thread(self._forget, frozenset(people))
 
-    async def _paged(self, step: Callable[[sqlite3.Connection, int], list[int]]) -> int:
+    async def _paged(self, step: Step) -> int:
         """Short transactions, so that the service can write between them."""
-        count, after = 0, 0
-        while numbers := await asyncio.to_thread(self._step, step, after):
+        count, after, last = 0, 0, await asyncio.to_thread(last_letter, self._connection)
+        while numbers := await asyncio.to_thread(self._step, step, (after, last)):
             count += len(numbers)
             after = numbers[-1]
         return count
 
-    def _step(self, step: Callable[[sqlite3.Connection, int], list[int]], after: int) -> list[int]:
+    def _step(self, step: Step, span: Span) -> list[int]:
         with transaction(self._connection) as run:
-            return step(run, after)
+            return step(run, span)
 
     def _forget(self, people: frozenset[bytes]) -> Forgotten:
         removed = {"events": 0, "dead": 0}
@@ -141,7 +162,11 @@ class Letters:
             for numbers in find_people(self._connection, table, people):
                 with transaction(self._connection) as run:
                     removed[table] += erase(run, table, numbers)
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        deadline = monotonic() + PATIENCE_SECONDS
+        while not truncate_log(self._connection):
+            if monotonic() > deadline:
+                raise StoreUnavailableError(LOG_HELD)
+            sleep(TRUNCATE_PAUSE)
         return Forgotten(removed["events"], removed["dead"])
 
 

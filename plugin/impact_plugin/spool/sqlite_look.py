@@ -9,11 +9,17 @@ from impact_plugin.spool.base import LANE_LENGTH, LANE_SECONDS, Row
 from impact_plugin.spool.sqlite_rows import Push
 
 _DUE: Final = """
-SELECT number, source, destination, payload, visit, urgent, lane, received, attempt, failing_since, due
+SELECT number, source, destination, payload, visit, urgent, lane, received, attempt, failing_since
 FROM events WHERE destination = ? AND urgent = ? AND due <= ? ORDER BY due, number LIMIT ?
 """
+_ROW: Final = """
+SELECT number, source, destination, payload, visit, urgent, lane, received, attempt, failing_since
+FROM events WHERE number = ?
+"""
+
+# Numbers whatever stands there: a damaged row is told apart when it is read whole.
 _BEFORE: Final = """
-SELECT number, source, destination, payload, visit, urgent, lane, received, attempt, failing_since, due
+SELECT number, CAST(due AS INTEGER), CAST(failing_since AS INTEGER)
 FROM events WHERE lane = ? AND number < ? AND destination = ? ORDER BY number LIMIT ?
 """
 
@@ -40,6 +46,7 @@ class Look:
         self.pushes: list[Push] = []
         self.unreadable: list[tuple[Row, str]] = []
         self.newly_lost: list[bytes] = []
+        self.found_again: list[bytes] = []
 
     def run(self, run: sqlite3.Connection) -> None:
         """Find rows, with those of their lanes that go before them."""
@@ -55,29 +62,41 @@ class Look:
                 self._consider(run, row)
 
     def _consider(self, run: sqlite3.Connection, row: Row) -> None:
-        if row.lane is None or row.lane in self._lost:
+        """Give the row after those of its lane that are due, or let it wait with the first that is not."""
+        if row.lane is None:
             self._add(row)
             return
         values = (row.lane, row.number, self._destination, LANE_LENGTH + 1)
         before = run.execute(_BEFORE, values).fetchall()
-        head = before[0] if before else None
-        failing = head[9] if head is not None else row.failing_since
-        if len(before) > LANE_LENGTH or (failing is not None and self._now - failing > LANE_SECONDS * 1000):
-            self._lost.add(row.lane)
-            self.newly_lost.append(row.lane)
+        if self._is_lost(row, row.lane, before):
             self._add(row)
             return
-        for columns in before:
-            if columns[0] in self._seen:
+        for number, due, _ in before:
+            if number in self._seen:
                 continue
-            if columns[10] > self._now:
+            if due > self._now:
                 self._seen.add(row.number)
-                self.pushes.append(Push(row.number, columns[10]))
+                self.pushes.append(Push(row.number, due))
                 return
-            earlier = self._row(columns)
+            earlier = self._row(run.execute(_ROW, (number,)).fetchone())
             if earlier is not None:
                 self._add(earlier)
         self._add(row)
+
+    def _is_lost(self, row: Row, lane: bytes, before: list[tuple[int, int, int | None]]) -> bool:
+        """Whether the lane goes without order: for as long as something stands before a row of it."""
+        failing = before[0][2] if before else row.failing_since
+        stuck = failing is not None and self._now - failing > LANE_SECONDS * 1000
+        if lane in self._lost:
+            if not before and not stuck:
+                self._lost.discard(lane)
+                self.found_again.append(lane)
+            return bool(before)
+        if len(before) <= LANE_LENGTH and not stuck:
+            return False
+        self._lost.add(lane)
+        self.newly_lost.append(lane)
+        return True
 
     def _add(self, row: Row) -> None:
         self._seen.add(row.number)
@@ -86,7 +105,7 @@ class Look:
     def _row(self, columns: tuple[Any, ...]) -> Row | None:
         """The row, or None for one whose columns were damaged: it must not be met again and again."""
         try:
-            return msgspec.convert(columns[:10], _Columns, strict=True).row()
+            return msgspec.convert(columns, _Columns, strict=True).row()
         except msgspec.ValidationError as error:
             number = columns[0]
             self._seen.add(number)

@@ -72,6 +72,11 @@ class Push(msgspec.Struct, frozen=True):
 Settle: TypeAlias = Done | Later | Bury | Push
 
 
+def storable(text: str | None) -> str | None:
+    """Text that SQLite can hold: half a surrogate pair would make the whole commit fail, again and again."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
+
+
 def number_of(one: Settle) -> int:
     """The row's number."""
     return one.number if isinstance(one, Push) else one.row.number
@@ -86,7 +91,8 @@ def write_settled(run: sqlite3.Connection, settled: Sequence[Settle], lost: Cont
         match one:
             case Bury():
                 death = one.death
-                run.execute(BURY, (one.at, one.tried, death.reason, death.detail, death.request, one.row.number))
+                told = (storable(death.reason), storable(death.detail), death.request)
+                run.execute(BURY, (one.at, one.tried, *told, one.row.number))
                 run.execute(DELETE, (one.row.number,))
             case Later():
                 row = one.row
@@ -154,14 +160,15 @@ def _insert_all(run: sqlite3.Connection, insert: str, rows: Sequence[tuple[objec
 def _columns(event: NewEvent, row: NewRow, now: int) -> tuple[object, ...]:
     return (
         *(event.source, row.destination, row.urgent, row.lane, now, event.received, 0),
-        *(row.order_id, b"".join(row.people), row.visit, row.payload),
+        *(storable(row.order_id), b"".join(row.people), row.visit, row.payload),
     )
 
 
 def _dead_columns(event: NewEvent, row: NewRow, death: Death, now: int) -> tuple[object, ...]:
     return (
         *(event.source, row.destination, row.urgent, row.lane, now, event.received, 0),
-        *(death.reason, death.detail, death.request, row.order_id, b"".join(row.people), row.visit, row.payload),
+        *(storable(death.reason), storable(death.detail), death.request),
+        *(storable(row.order_id), b"".join(row.people), row.visit, row.payload),
     )
 
 

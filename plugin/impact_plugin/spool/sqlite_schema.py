@@ -104,6 +104,8 @@ def connect(folder: Path, *, timeout: float, durability: Durability, make: bool 
     except (OSError, sqlite3.Error) as error:
         raise unusable(path, error) from error
     try:
+        # One damaged text must not hide the rows beside it.
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         _prepare(connection, path, durability)
     except sqlite3.Error as error:
         connection.close()

@@ -77,6 +77,12 @@ class FakeStore:
         self.forgotten += identities
         return len(identities)
 
+    async def joined(self, identities: Sequence[bytes]) -> list[bytes]:
+        """By what all processes know."""
+        self._called("joined")
+        stretches = self._shared.identities.stretches()
+        return [one for stretch in stretches for one in self._shared.joined(stretch, identities)]
+
     async def check(self) -> None:
         """Say whether it is up."""
         self._called("check")
@@ -367,7 +373,8 @@ async def test_decisions_and_orders_are_counted_by_kind(desk: Desk) -> None:
 
 async def test_forgetting_reaches_every_identity_of_an_id(desk: Desk) -> None:
     """Whoever asks to be forgotten may not know whether an id is the visitor's or the user's."""
-    count = await desk.sessions.forget(("IRtest", "23224"), ["a-1", "jane"])
+    identities = await desk.sessions.identities({PROGRAM}, ["a-1", "jane"])
+    count = await desk.sessions.forget(identities)
     asked = await desk.sessions.visits([question(click_id="C", user_id="jane")])
     known = desk.digests.query(question(user_id="jane"), NOON)
 
@@ -376,11 +383,36 @@ async def test_forgetting_reaches_every_identity_of_an_id(desk: Desk) -> None:
     assert {known.anonymous, known.user} < set(desk.store.forgotten)
 
 
+async def test_a_users_visitors_are_that_person_too(desk: Desk) -> None:
+    """Those on which the user was identified, each once; not those of another user or another program."""
+    await desk.sessions.visits(
+        [
+            question("i1", joins=True, user_id="jane"),
+            question("i2", joins=True, anonymous_id="a-2", user_id="jane"),
+            question("i3", joins=True, anonymous_id="a-3", user_id="john"),
+            question("i4", joins=True, anonymous_id="a-4", user_id="jane", program="IRtest\x1f99999"),
+        ]
+    )
+    found = await desk.sessions.identities({PROGRAM}, ["jane", "a-1"])
+    visitors = [desk.digests.of_identity("anonymous", PROGRAM, id_) for id_ in ("a-1", "a-2", "a-3", "a-4")]
+
+    assert [1, 1, 0, 0] == [found.count(one) for one in visitors]
+    assert 5 == len(found)
+
+
+async def test_nobody_at_no_program_is_nobody(desk: Desk) -> None:
+    """Neither ids without programs nor programs without ids stand for anybody."""
+    assert [] == await desk.sessions.identities([], ["jane"])
+    assert [] == await desk.sessions.identities({PROGRAM}, [])
+
+
 async def test_forgetting_says_when_it_could_not(desk: Desk) -> None:
-    """Nobody is told that data is gone which is still there."""
+    """Nobody is told that data is gone which is still there, or that nobody was joined who was."""
     desk.fall()
     with pytest.raises(StateUnavailableError, match="the disk is full"):
-        await desk.sessions.forget(("IRtest", "23224"), ["a-1"])
+        await desk.sessions.identities({PROGRAM}, ["a-1"])
+    with pytest.raises(StateUnavailableError, match="the disk is full"):
+        await desk.sessions.forget([b"one"])
 
 
 def test_digests_are_keyed_and_stable() -> None:

@@ -357,6 +357,47 @@ class StoreConformance:
         assert "C" == await click_id(store, order)
         assert 0 == await store.forget([])
 
+    async def test_who_was_joined(self, store: SessionStore) -> None:
+        """The visitors on which a user was identified, with or without a click; of several users at once."""
+        await store.decide([query("p", 0, click_id="C", anonymous="a1")])
+        for number, (visitor, user) in enumerate((("a1", "u"), ("a2", "u"), ("a2", "v"), ("a3", "v"), ("a4", "w"))):
+            await store.decide([query(f"i{number}", 1 + number, joins=True, anonymous=visitor, user=user)])
+        visitors = {name: digest(f"anonymous {name}") for name in ("a1", "a2", "a3", "a4")}
+        found = [set(await store.joined([digest(f"user {name}") for name in names])) for names in ("u", "v", "uw", "x")]
+
+        assert [{"a1", "a2"}, {"a2", "a3"}, {"a1", "a2", "a4"}, set()] == [
+            {name for name, visitor in visitors.items() if visitor in some} for some in found
+        ]
+        assert [2, 2, 3, 0] == [len(some) for some in found]
+
+    async def test_nobody_joined_nobody(self, store: SessionStore) -> None:
+        """A visitor's own identity, a click's text and no identity at all find nothing."""
+        await store.decide([query("p", 0, click_id="C", anonymous="a", user="u")])
+        await store.decide([query("i", 1, joins=True, anonymous="a", user="u")])
+
+        assert [] == await store.joined([])
+        assert [] == await store.joined([digest("anonymous a"), digest("message p")])
+
+    async def test_who_was_joined_is_forgotten(self, store: SessionStore) -> None:
+        """With the visitor; the user's other visitors stay."""
+        for visitor in ("a1", "a2"):
+            await store.decide([query(f"i {visitor}", 1, joins=True, anonymous=visitor, user="u")])
+        await store.forget([digest("anonymous a1")])
+
+        assert [digest("anonymous a2")] == await store.joined([digest("user u")])
+
+    async def test_many_visitors_are_searched(self, store: SessionStore) -> None:
+        """Whatever the stretches are that a backend looks at."""
+        await store.decide(
+            [
+                query(f"i{number}", 1, joins=True, anonymous=f"a{number}", user=f"u{number % 50}")
+                for number in range(2000)
+            ]
+        )
+        found = await store.joined([digest("user u7")])
+
+        assert {digest(f"anonymous a{number}") for number in range(7, 2000, 50)} == set(found)
+
     async def test_click_ids_are_opaque(self, store: SessionStore) -> None:
         """Any text comes back as it went in."""
         for number, text in enumerate(("b-iU-3W5%3AbBKgF~", "ü€😀", "0", "x" * 64, "false")):
