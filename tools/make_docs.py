@@ -238,8 +238,11 @@ def telemetry() -> str:
 def commands() -> str:
     """The help of every command."""
     lines = ["# Commands", "", "```text", _help(app, "--help"), "```", ""]
-    for name in ("serve", "explain", "fake-impact"):
+    for name in ("serve", "explain", "dead-letters", "forget", "fake-impact"):
         lines += [f"## impact-plugin {name}", "", "```text", _help(app, name, "--help"), "```", ""]
+    for name in ("list", "show", "retry", "export", "purge"):
+        lines += [f"## impact-plugin dead-letters {name}", "", "```text"]
+        lines += [_help(app, "dead-letters", name, "--help"), "```", ""]
     return "\n".join(lines)
 
 

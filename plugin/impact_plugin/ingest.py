@@ -20,7 +20,6 @@ from impact_plugin.spool.base import Spool
 from impact_plugin.spool.sqlite import SqliteSpoolSettings, open_sqlite_spool
 from impact_plugin.spool.sqlite_schema import FILE
 from impact_plugin.telemetry import RoutingLoaded, RoutingRefused, Telemetry
-from impact_transformers import Destination
 
 MIB: Final = 1024 * 1024
 HOUR_SECONDS: Final = 3600.0
@@ -119,7 +118,7 @@ def told_loaded(routing: Routing, telemetry: Telemetry, changed: tuple[str, ...]
 def programs_of(routing: Routing) -> set[str]:
     """Account and campaign of every destination that names one program."""
     found = (known.destination for known in routing.destinations.values())
-    return {one.clicks.program for one in found if isinstance(one, Destination)}
+    return {one.program for one in found if one is not None and one.program is not None}
 
 
 def spool_settings(settings: Settings) -> SqliteSpoolSettings:

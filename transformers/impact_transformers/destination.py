@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from impact_transformers import fields
-from impact_transformers.clicks import ClickRules, compile_rules
+from impact_transformers.clicks import SEPARATOR, ClickRules, compile_rules
 from impact_transformers.compile import Compiled, Fill, compile_fill, source_of
 from impact_transformers.configuration import (
     TEMPLATE,
@@ -61,6 +61,11 @@ class Destination(msgspec.Struct, frozen=True):
     reads_message: bool
     lets_all_pass: bool
 
+    @property
+    def program(self) -> str:
+        """Account and campaign, as the sessions write them."""
+        return self.clicks.program
+
     def for_event(self, message: Mapping[str, Any] | None) -> "Destination":
         """Itself: the same for every event."""
         del message
@@ -73,6 +78,10 @@ class AnyDestination(Protocol):
     @property
     def reads_message(self) -> bool:
         """Whether ``for_event`` or the tables need the generically decoded event."""
+
+    @property
+    def program(self) -> str | None:
+        """Account and campaign, as the sessions write them; None where an event decides about them."""
 
     def for_event(self, message: Mapping[str, Any] | None) -> Destination:
         """The destination for this event; raises :class:`ConfigurationError` when its values do not fit."""
@@ -92,6 +101,13 @@ class DynamicDestination:
         _check_templates(self._templates)
         self._schema = tuple(schema)
         self._compiled = lru_cache(maxsize=RESOLVED_TEMPLATES)(self._compile)
+
+    @property
+    def program(self) -> str | None:
+        """See :class:`AnyDestination`."""
+        named = [self._config.get(key) for key in ("accountSID", "campaignId")]
+        plain = [str(one) for one in named if isinstance(one, str | int) and not find_templates({"": one})]
+        return SEPARATOR.join(plain) if len(plain) == len(named) else None
 
     def for_event(self, message: Mapping[str, Any] | None) -> Destination:
         """Resolve the templates against the event and compile, or reuse, the destination they give."""

@@ -28,7 +28,7 @@ from impact_plugin.spool.sqlite_schema import LOCK as SPOOL_LOCK
 from impact_plugin.store.embedded import LOCK as SESSIONS_LOCK
 from impact_plugin.store.registry import EMBEDDED, open_store
 from impact_plugin.telemetry import Telemetry, configure_logging
-from impact_transformers import Destination, Secret
+from impact_transformers import Secret
 from impact_transformers.events import UNREADABLE
 
 INCOMPLETE: Final = 2
@@ -204,7 +204,8 @@ def _secret(state: StateSettings) -> Secret:
 def _unknown(routing: Routing, report: ForgetReport, given: Sequence[Program]) -> str:
     """Which programs could not be looked at; "" for none."""
     option = "give --account SID --campaign ID for each that events may have had"
-    templates = [name for name, known in routing.destinations.items() if not isinstance(known.destination, Destination)]
+    known = routing.destinations.items()
+    templates = [name for name, one in known if one.destination is None or one.destination.program is None]
     if templates and not given:
         return f"{', '.join(templates)} take values from each event, so account and campaign may depend on it; {option}"
     if not report.programs:

@@ -12,7 +12,6 @@ import msgspec
 from impact_plugin.destinations import Destinations
 from impact_plugin.errors import EnvelopeError, StateUnavailableError
 from impact_plugin.forgetting import MOST_IDS, ForgetReport
-from impact_transformers import Destination
 from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import as_text
 
@@ -61,10 +60,10 @@ def _read(body: bytes) -> list[_Job]:
 
 async def _answer(job: _Job, destinations: Destinations, forget: Forget) -> JobReply:
     destination = destinations.get(msgspec.Raw(b'{"Config":' + bytes(job.config) + b"}"))
-    if not isinstance(destination.destination, Destination):
+    program = destination.destination.program if destination.destination is not None else None
+    if program is None:
         problem = destination.problem or "it has values that come from each event, so these may too"
         return JobReply(400, "failed", f"the destination's configuration does not name one program: {problem}")
-    program = destination.destination.clicks.program
     users, anonymous = ([text for who in job.user_attributes if (text := as_text(who.get(name)))] for name in IDS)
     try:
         for start in range(0, max(len(users), len(anonymous)), MOST_IDS):

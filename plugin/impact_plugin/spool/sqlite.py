@@ -10,8 +10,8 @@ so a row that is due in more than an hour is due at once.
 import asyncio
 import os
 import sqlite3
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -34,7 +34,9 @@ from impact_plugin.spool.base import (
 )
 from impact_plugin.spool.sqlite_letters import (
     LOG_HELD,
+    PAGE,
     TRUNCATE_PAUSE,
+    TRUNCATE_SECONDS,
     Step,
     erase,
     find_people,
@@ -45,16 +47,7 @@ from impact_plugin.spool.sqlite_letters import (
     truncate_log,
 )
 from impact_plugin.spool.sqlite_look import Look
-from impact_plugin.spool.sqlite_rows import (
-    Bury,
-    Done,
-    Later,
-    Settle,
-    number_of,
-    probe,
-    write_events,
-    write_settled,
-)
+from impact_plugin.spool.sqlite_rows import Bury, Done, Lane, Later, Settle, number_of, probe, storable
 from impact_plugin.spool.sqlite_schema import (
     FILE,
     LARGEST_WAL,
@@ -64,7 +57,8 @@ from impact_plugin.spool.sqlite_schema import (
     transaction,
     unusable,
 )
-from impact_plugin.spool.sqlite_sweep import Ages, mend, sweep
+from impact_plugin.spool.sqlite_sweep import Ages, Old, find_old, mend, sweep
+from impact_plugin.spool.sqlite_turn import Job, Put, Turn, Written, write_turn
 from impact_plugin.store.base import StoreUnavailableError
 
 TURN_EVENTS: Final = 2000
@@ -74,12 +68,11 @@ LAG_SECONDS: Final = 0.05
 """How long settled rows wait for company; a sender's events wait for nothing."""
 
 TICK_SECONDS: Final = 1.0
-SWEEP_SECONDS: Final = 0.2
-"""Of each tick, for letting go of what has run out: faster than it can come in."""
+SWEEP_SECONDS: Final = 0.05
+"""For letting go of what has run out, at a time: senders wait as long."""
 
-TRUNCATE_TRIES: Final = 40
-JUMP_MS: Final = 60_000
-"""A clock that went back by so much was set."""
+SWEEP_PAUSE: Final = 0.05
+"""Until the next time while there is more to let go of: faster than it can come in."""
 
 LOST_LANES: Final = 10_000
 SHORTEST_WAIT: Final = 1
@@ -106,31 +99,6 @@ class SqliteSpoolSettings(msgspec.Struct, frozen=True):
     durability: Durability = "power"
 
 
-class _Put(msgspec.Struct, frozen=True):
-    """Events that a sender waits for, with the number of their rows and bytes."""
-
-    events: Sequence[NewEvent]
-    rows: int
-    size: int
-    waiter: "asyncio.Future[list[bool]]"
-
-
-class _Job(msgspec.Struct, frozen=True):
-    """Something to be done in the next transaction."""
-
-    work: Callable[[sqlite3.Connection], int]
-    waiter: "asyncio.Future[int]"
-
-
-class _Turn(msgspec.Struct, frozen=True):
-    """What goes into one transaction, and who waits for it."""
-
-    puts: Sequence[_Put]
-    settled: Sequence[Settle]
-    jobs: Sequence[_Job]
-    flushes: "Sequence[asyncio.Future[None]]"
-
-
 @asynccontextmanager
 async def open_sqlite_spool(settings: SqliteSpoolSettings, now: Callable[[], float]) -> AsyncIterator["SqliteSpool"]:
     """Keep the spool until the block ends; raises :class:`StateError` when the folder cannot be used.
@@ -139,11 +107,9 @@ async def open_sqlite_spool(settings: SqliteSpoolSettings, now: Callable[[], flo
     """
     with exclusive(settings.folder):
         opened = partial(connect, settings.folder, timeout=settings.timeout, durability=settings.durability)
-        writer = await asyncio.to_thread(opened)
-        spool = SqliteSpool(settings, now, writer)
+        spool = SqliteSpool(settings, now)
         try:
-            await spool.open_reader(opened)
-            await asyncio.to_thread(spool.load)
+            await spool.open(opened)
             # A task rather than a task group: the block may be entered and left by different tasks.
             task = asyncio.create_task(spool.run())
             try:
@@ -152,45 +118,46 @@ async def open_sqlite_spool(settings: SqliteSpoolSettings, now: Callable[[], flo
                 spool.stop()
                 await task
         finally:
-            await spool.close_reader()
-            await asyncio.to_thread(writer.close)
+            await spool.close()
 
 
 class SqliteSpool:
     """See the module; made by :func:`open_sqlite_spool`."""
 
-    def __init__(
-        self,
-        settings: SqliteSpoolSettings,
-        now: Callable[[], float],
-        writer: sqlite3.Connection,
-    ) -> None:
+    _writer: sqlite3.Connection
+    _reader: sqlite3.Connection
+
+    def __init__(self, settings: SqliteSpoolSettings, now: Callable[[], float]) -> None:
         self._settings = settings
         self._now = now
-        self._writer = writer
-        self._reader = writer
         self._reading = asyncio.Lock()
-        # One thread for all reads, and for closing: a read goes on when whoever asked has been cancelled.
-        self._readers = ThreadPoolExecutor(1, "spool-reader")
-        self._puts: deque[_Put] = deque()
+        # A thread for each connection, which closes it too: a read goes on when whoever asked has been cancelled.
+        self._readers, self._writers = ThreadPoolExecutor(1, "spool-reader"), ThreadPoolExecutor(1, "spool-writer")
+        self._puts: OrderedDict[asyncio.Future[list[bool]], Put] = OrderedDict()
         self._settled: list[Settle] = []
-        self._jobs: list[_Job] = []
-        self._flushes: list[asyncio.Future[None]] = []
+        self._jobs: dict[asyncio.Future[int], Job] = {}
+        self._flushes: dict[asyncio.Future[None], None] = {}
         self._wanted = asyncio.Event()
-        self._stopping = self._writing = self._truncates = self._truncated = False
+        self._stopping = self._settling = False
         self._taken: set[int] = set()
-        self._put_off = 0
-        self._lost: OrderedDict[bytes, None] = OrderedDict()
+        self._put_off: set[int] = set()
+        self._lost: OrderedDict[Lane, None] = OrderedDict()
         self._waiting: dict[str, tuple[int, int]] = {}
         self._dead = self._seen = self._free = 0
         self._oldest: int | None = None
         self._queued_rows = self._queued_bytes = 0
         self._drained, self._drained_at, self._rate = 0, monotonic(), 0.0
         self._expired = self._unordered = self._evicted = 0
-        self._latest = self._time()
 
-    def load(self) -> None:
-        """Read the counts, and mend what a clock set back has put off; blocks, and is done once."""
+    async def open(self, opened: Callable[[], sqlite3.Connection]) -> None:
+        """Open the file twice, once for each thread, and read the counts; raises :class:`StateError`."""
+        loop = asyncio.get_running_loop()
+        self._writer = await loop.run_in_executor(self._writers, opened)
+        self._reader = await loop.run_in_executor(self._readers, opened)
+        await loop.run_in_executor(self._writers, self._load)
+
+    def _load(self) -> None:
+        """Read the counts, and mend what a clock set back has put off."""
         try:
             with transaction(self._writer) as run:
                 mend(run, self._time())
@@ -203,26 +170,28 @@ class SqliteSpool:
         rows = sum(len(event.rows) for event in events)
         size = sum(len(row.payload) + len(row.visit) for event in events for row in event.rows)
         self._check_room(rows, size)
-        put = _Put(events, rows, size, asyncio.get_running_loop().create_future())
-        self._puts.append(put)
+        put = Put(events, rows, size, asyncio.get_running_loop().create_future())
         self._queued_rows += rows
         self._queued_bytes += size
+        put.waiter.add_done_callback(lambda _: self._leave_queue(put))
+        self._puts[put.waiter] = put
         self._wanted.set()
-        return await self._in_time(put.waiter)
+        return await self._in_time(put.waiter, self._puts)
 
     async def take(self, destination: str, *, urgent: bool, limit: int) -> list[Row]:
         """See the port."""
-        if self._put_off:
-            # Until it is written, the later ones of its lane do not know that they must wait.
-            await self.flush()
         for _ in range(LOOKS):
+            if self._put_off:
+                # Until it is written, the later ones of its lane do not know that they must wait.
+                await self.flush()
             async with self._reading:
                 # What is settled while the look lasts is still in what it reads.
-                look = Look(destination, urgent, limit, self._time(), frozenset(self._taken), frozenset(self._lost))
+                taken, lost = frozenset(self._taken), frozenset(self._lost)
+                look = Look(storable(destination), urgent, limit, self._time(), taken, lost)
                 await self._read(partial(look.run, self._reader))
-                self._keep(look)
-            if look.rows or not look.pushes:
-                return look.rows
+                rows = self._keep(look)
+            if rows or not (look.pushes or look.rows):
+                return rows
             await self.flush()
         return []
 
@@ -241,7 +210,7 @@ class SqliteSpool:
 
     def later(self, row: Row, due: int, *, failed: bool) -> None:
         """See the port."""
-        self._put_off += 1
+        self._put_off.add(row.number)
         self._settle(Later(row, due, failed, self._time()))
 
     def bury(self, row: Row, death: Death) -> None:
@@ -251,23 +220,22 @@ class SqliteSpool:
 
     async def flush(self) -> None:
         """See the port."""
-        if not self._settled and not self._writing:
+        if not self._settled and not self._settling:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._flushes.append(waiter)
+        self._flushes[waiter] = None
         self._wanted.set()
-        await self._in_time(waiter)
+        await self._in_time(waiter, self._flushes)
 
     async def forget(self, people: Sequence[bytes]) -> Forgotten:
         """See the port."""
         waiting, dead = [await self._forget(table, frozenset(people)) for table in ("events", "dead")]
-        for _ in range(TRUNCATE_TRIES):
-            self._truncates = True
-            await self._job(lambda _: 0)
-            if self._truncated:
-                return Forgotten(waiting, dead)
+        deadline = monotonic() + TRUNCATE_SECONDS
+        while not await self._truncate():
+            if monotonic() > deadline:
+                raise StoreUnavailableError(LOG_HELD)
             await asyncio.sleep(TRUNCATE_PAUSE)
-        raise StoreUnavailableError(LOG_HELD)
+        return Forgotten(waiting, dead)
 
     async def letters(self, which: DeadLetterFilter) -> AsyncIterator[DeadLetter]:
         """See the port."""
@@ -313,27 +281,32 @@ class SqliteSpool:
     async def run(self) -> None:
         """Write what waits, and let go of what has run out, until :meth:`stop`."""
         loop = asyncio.get_running_loop()
-        ticked = loop.time()
+        sweeps_at = loop.time() + TICK_SECONDS
         while not self._stopping:
-            alarm = loop.call_at(ticked + TICK_SECONDS, self._wanted.set)
+            alarm = loop.call_at(sweeps_at, self._wanted.set)
             await self._wanted.wait()
             alarm.cancel()
             self._wanted.clear()
-            await self._write_all()
-            if loop.time() - ticked >= TICK_SECONDS:
-                ticked = loop.time()
-                await self._tick()
+            try:
+                await self._write_all()
+                if loop.time() >= sweeps_at:
+                    sweeps_at = loop.time() + TICK_SECONDS
+                    if await self._tick():
+                        sweeps_at = loop.time() + SWEEP_PAUSE
+            except (sqlite3.Error, OSError, StoreUnavailableError):
+                # A disk in trouble is told to whoever wants something of it.
+                pass
+            except Exception as error:  # noqa: BLE001 - the border of the spool: without this task nobody is served
+                loop.call_exception_handler({"message": "the spool met a defect", "exception": error})
         await self._write_all()
 
-    async def open_reader(self, opened: Callable[[], sqlite3.Connection]) -> None:
-        """Open what reads, in the thread that reads."""
-        self._reader = await asyncio.get_running_loop().run_in_executor(self._readers, opened)
-
-    async def close_reader(self) -> None:
-        """Close what reads, after the last read."""
-        if self._reader is not self._writer:
-            await asyncio.get_running_loop().run_in_executor(self._readers, self._reader.close)
-        self._readers.shutdown(wait=False)
+    async def close(self) -> None:
+        """Close the file, after what was begun."""
+        loop = asyncio.get_running_loop()
+        for name, thread in (("_reader", self._readers), ("_writer", self._writers)):
+            if hasattr(self, name):
+                await loop.run_in_executor(thread, getattr(self, name).close)
+            thread.shutdown(wait=False)
 
     def stop(self) -> None:
         """Let :meth:`run` write once more and return."""
@@ -364,9 +337,18 @@ class SqliteSpool:
         seconds = rows / self._rate if self._rate else LONGEST_WAIT
         return round(max(SHORTEST_WAIT, min(LONGEST_WAIT, seconds)))
 
-    async def _in_time(self, waiter: "asyncio.Future[_T]") -> _T:
-        # The write goes on when nobody waits for it any more: what comes again then is a duplicate.
-        finished, _ = await asyncio.wait((waiter,), timeout=self._settings.timeout)
+    def _leave_queue(self, put: Put) -> None:
+        self._queued_rows -= put.rows
+        self._queued_bytes -= put.size
+
+    async def _in_time(self, waiter: "asyncio.Future[_T]", queue: "MutableMapping[asyncio.Future[_T], Any]") -> _T:
+        """Wait until it is written; what was not even begun then is dropped, so that nothing piles up."""
+        try:
+            finished, _ = await asyncio.wait((waiter,), timeout=self._settings.timeout)
+        finally:
+            # What was begun goes on when nobody waits for it any more: what comes again then is a duplicate.
+            if queue.pop(waiter, waiter) is not waiter:
+                waiter.cancel()
         if not finished:
             raise StoreUnavailableError(f"the disk took no commit within {self._settings.timeout:g} s")
         return waiter.result()
@@ -379,17 +361,23 @@ class SqliteSpool:
 
     async def _job(self, work: Callable[[sqlite3.Connection], int]) -> int:
         """Do something in the next transaction."""
-        job = _Job(work, asyncio.get_running_loop().create_future())
-        self._jobs.append(job)
+        job = Job(work, asyncio.get_running_loop().create_future())
+        self._jobs[job.waiter] = job
         self._wanted.set()
-        return await self._in_time(job.waiter)
+        return await self._in_time(job.waiter, self._jobs)
+
+    async def _truncate(self) -> bool:
+        async with self._reading:
+            # Nor must this process itself read the log.
+            return await asyncio.get_running_loop().run_in_executor(self._writers, truncate_log, self._writer)
 
     async def _last_letter(self) -> int:
         async with self._reading:
             return await self._read(partial(last_letter, self._reader))
 
     async def _paged(self, step: Step) -> int:
-        """Page by page, so that senders are answered between them."""
+        """Page by page, so that senders are answered between them; what was buried before is meant too."""
+        await self.flush()
         count, after, last = 0, 0, await self._last_letter()
         while True:
             page: list[int] = []
@@ -403,19 +391,23 @@ class SqliteSpool:
             count, after = count + len(page), page[-1]
 
     async def _forget(self, table: str, people: frozenset[bytes]) -> int:
-        async with self._reading:
-            found = await self._read(lambda: list(find_people(self._reader, table, people)))
-        removed = 0
-        for numbers in found:
-            if numbers:
-                removed += await self._job(partial(erase, table=table, numbers=numbers))
+        """Stretch by stretch, so that rows are taken between them."""
+        removed, after = 0, 0
+        while True:
+            async with self._reading:
+                numbers, last = await self._read(partial(find_people, self._reader, table, people, after))
+            for start in range(0, len(numbers), PAGE):
+                part = numbers[start : start + PAGE]
+                removed += await self._job(partial(erase, table=table, numbers=part))
                 if table == "events":
                     # A look that began before has found them still.
                     async with self._reading:
-                        self._taken.difference_update(numbers)
-        return removed
+                        self._taken.difference_update(part)
+            if last is None:
+                return removed
+            after = last
 
-    def _keep(self, look: Look) -> None:
+    def _keep(self, look: Look) -> list[Row]:
         """Take what was found; what waits behind another is put off with it."""
         for lane in look.found_again:
             self._lost.pop(lane, None)
@@ -431,7 +423,12 @@ class SqliteSpool:
         for settle in (*settled, *look.pushes):
             self._taken.add(number_of(settle))
             self._settle(settle)
-        self._taken.update(row.number for row in look.rows)
+        # Whoever had the first rows of a lane may have given them back while the look lasted: they go first.
+        under_way = self._taken - self._put_off
+        broken = {lane for lane, numbers in look.behind.items() if not numbers <= under_way}
+        rows = [row for row in look.rows if row.lane not in broken]
+        self._taken.update(row.number for row in rows)
+        return rows
 
     async def _write_all(self) -> None:
         """Everything that waits, a commit at a time."""
@@ -439,96 +436,78 @@ class SqliteSpool:
             if not await self._write_turn(self._next_turn()):
                 return
 
-    def _next_turn(self) -> _Turn:
-        puts: list[_Put] = []
+    def _next_turn(self) -> Turn:
+        puts: list[Put] = []
         events = 0
         while self._puts and events < TURN_EVENTS:
-            puts.append(self._puts.popleft())
+            puts.append(self._puts.popitem(last=False)[1])
             events += len(puts[-1].events)
-        turn = _Turn(puts, self._settled, self._jobs, self._flushes)
-        self._settled, self._jobs, self._flushes = [], [], []
+        turn = Turn(puts, self._settled, list(self._jobs.values()), list(self._flushes))
+        self._settled = []
+        self._jobs.clear()
+        self._flushes.clear()
         return turn
 
-    async def _write_turn(self, turn: _Turn) -> bool:
-        self._writing = True
+    async def _write_turn(self, turn: Turn) -> bool:
+        self._settling = bool(turn.settled)
         try:
-            stored, results = await asyncio.to_thread(self._write, turn)
+            written = await asyncio.get_running_loop().run_in_executor(self._writers, self._write, turn)
         except Exception as error:  # noqa: BLE001 - the border of the thread: whatever it met, those who wait must hear
-            failure = StoreUnavailableError(f"the spool cannot be written: {error}")
             self._settled[:0] = turn.settled
-            waiters: list[asyncio.Future[Any]] = [
-                *(put.waiter for put in turn.puts),
-                *(job.waiter for job in turn.jobs),
-            ]
-            for waiter in (*waiters, *turn.flushes):
-                if not waiter.done():
-                    waiter.set_exception(failure)
-                    # Who gave up waiting does not fetch it.
-                    waiter.exception()
+            waiters: list[asyncio.Future[Any]] = [*(put.waiter for put in turn.puts), *turn.flushes]
+            for waiter in (*waiters, *(job.waiter for job in turn.jobs)):
+                _tell(waiter, error)
             return False
         finally:
-            self._writing = False
-            self._queued_rows -= sum(put.rows for put in turn.puts)
-            self._queued_bytes -= sum(put.size for put in turn.puts)
+            self._settling = False
         self._taken.difference_update(map(number_of, turn.settled))
-        self._put_off -= sum(isinstance(one, Later) for one in turn.settled)
-        for put, answers in zip(turn.puts, stored, strict=True):
-            put.waiter.set_result(answers)
-        for job, result in zip(turn.jobs, results, strict=True):
-            job.waiter.set_result(result)
+        self._put_off.difference_update(one.row.number for one in turn.settled if isinstance(one, Later))
+        for put, answers in zip(turn.puts, written.stored, strict=True):
+            _tell(put.waiter, answers)
+        for job, result in zip(turn.jobs, written.results, strict=True):
+            _tell(job.waiter, result)
         for flush in turn.flushes:
-            flush.set_result(None)
+            _tell(flush, None)
         return True
 
-    def _write(self, turn: _Turn) -> tuple[list[list[bool]], list[int]]:
+    def _write(self, turn: Turn) -> Written:
         """In a thread: one transaction."""
-        with transaction(self._writer) as run:
-            write_settled(run, turn.settled, self._lost)
-            results = [job.work(run) for job in turn.jobs]
-            stored = write_events(run, [put.events for put in turn.puts], self._time())
+        written = write_turn(self._writer, turn, self._lost, self._time())
         # It is written; whatever happens from here on must not make it be written once more.
-        with suppress(sqlite3.Error, OSError):
-            if self._truncates:
-                self._truncates, self._truncated = False, truncate_log(self._writer)
+        with suppress(Exception):
             self._count()
-        return stored, results
+        return written
 
-    async def _tick(self) -> None:
-        """Let go of what has run out."""
-        try:
-            # Nothing is taken meanwhile: what is being sent must not expire.
-            async with self._reading:
-                await asyncio.to_thread(self._sweep)
-        except Exception:  # noqa: BLE001, S110 - the border of a tick: a disk in trouble is told by the commits
-            pass
-        now = monotonic()
-        self._rate += (self._drained / max(TICK_SECONDS, now - self._drained_at) - self._rate) * 0.3
-        self._drained, self._drained_at = 0, now
-
-    def _sweep(self) -> None:
+    async def _tick(self) -> bool:
+        """Let go of what has run out; True when there is more."""
+        elapsed = monotonic() - self._drained_at
+        if elapsed >= TICK_SECONDS:
+            self._rate += (self._drained / elapsed - self._rate) * 0.3
+            self._drained, self._drained_at = 0, monotonic()
         now, settings = self._time(), self._settings
+        async with self._reading:
+            # Nobody can take them from here on: what is being sent must not expire.
+            taken, before = frozenset(self._taken), now - int(settings.retention * 1000)
+            old = await self._read(partial(find_old, self._reader, before, taken))
+            self._taken.update(old.numbers)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._writers, self._sweep, now, old)
+        finally:
+            self._taken.difference_update(old.numbers)
+
+    def _sweep(self, now: int, old: Old) -> bool:
+        settings = self._settings
         ages = Ages(
-            int(settings.retention * 1000),
-            int(settings.dead_retention * 1000),
-            settings.max_dead,
-            int(settings.seen * 1000),
-            settings.max_seen,
+            int(settings.dead_retention * 1000), settings.max_dead, int(settings.seen * 1000), settings.max_seen
         )
-        if now < self._latest - JUMP_MS:
-            with transaction(self._writer) as run:
-                mend(run, now)
-        self._latest = now
-        deadline, more = monotonic() + SWEEP_SECONDS, True
-        while more and monotonic() < deadline:
-            with transaction(self._writer) as run:
-                swept = sweep(run, ages, now, frozenset(self._taken))
-            self._expired += swept.expired
-            self._evicted += swept.evicted
-            more = swept.more
+        swept = sweep(self._writer, ages, now, old, SWEEP_SECONDS)
+        self._expired += len(old.expired)
+        self._evicted += swept.evicted
         self._count()
         wal = settings.folder / f"{FILE}-wal"
         if wal.exists() and wal.stat().st_size > LARGEST_WAL:
             truncate_log(self._writer)
+        return swept.more
 
     def _count(self) -> None:
         """Look up what is held; kept by triggers, so it is a few rows whatever the size."""
@@ -543,3 +522,15 @@ class SqliteSpool:
 
     def _time(self) -> int:
         return int(self._now() * 1000)
+
+
+def _tell(waiter: "asyncio.Future[_T]", answer: _T | Exception) -> None:
+    """Answer whoever waits, if they still do."""
+    if waiter.done():
+        return
+    if isinstance(answer, Exception):
+        waiter.set_exception(StoreUnavailableError(f"the spool cannot be written: {answer}"))
+        # Who gave up waiting does not fetch it.
+        waiter.exception()
+    else:
+        waiter.set_result(answer)

@@ -2,20 +2,25 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from impact_plugin.spool.base import DeadLetter, DeadLetterFilter, Forgotten
+from impact_plugin.spool.sqlite_rows import storable
 from impact_plugin.spool.sqlite_schema import connect, transaction, unusable
 from impact_plugin.store.base import StoreUnavailableError
 
 PAGE: Final = 500
 SCAN: Final = 20_000
 PATIENCE_SECONDS: Final = 5.0
+TRUNCATE_SECONDS: Final = 1.0
 TRUNCATE_PAUSE: Final = 0.05
+TRUNCATE_WAIT_MS: Final = 50
+"""How long one try waits for readers: nobody can write meanwhile."""
+
 LOG_HELD: Final = "what was deleted still stands in the spool's log, because somebody reads it"
 DIGEST_BYTES: Final = 15
 
@@ -48,7 +53,7 @@ def condition(which: DeadLetterFilter) -> tuple[str, list[object]]:
     ):
         if value is not None:
             parts.append(column)
-            values.append(value)
+            values.append(storable(value) if isinstance(value, str) else value)
     if which.numbers is not None:
         parts.append(f"number IN ({','.join(str(int(number)) for number in which.numbers)})")
     return " AND ".join(parts), values
@@ -64,7 +69,30 @@ def letter_page(run: sqlite3.Connection, which: DeadLetterFilter, span: Span) ->
     """The next dead letters meant."""
     where, values = condition(which)
     rows = run.execute(f"{_LETTER} WHERE {where} ORDER BY number LIMIT {PAGE}", (*span, *values))
-    return [DeadLetter(*row) for row in rows]
+    return [_letter(*row) for row in rows]
+
+
+def _letter(number: int, *columns: Any) -> DeadLetter:
+    """A dead letter of whatever stands in the columns: those of damaged rows are for somebody to look at."""
+    source, destination, reason, detail, received, died, attempts, order_id, payload, request = columns
+    return DeadLetter(
+        number,
+        *(_text(source), _text(destination), _text(reason), _text(detail)),
+        *(_number(received), _number(died), _number(attempts)),
+        *(None if order_id is None else _text(order_id), _bytes(payload), _bytes(request)),
+    )
+
+
+def _text(value: Any) -> str:
+    return _bytes(value).decode("utf-8", "replace")
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _numbers(run: sqlite3.Connection, which: DeadLetterFilter, span: Span) -> list[int]:
@@ -88,22 +116,19 @@ def purge_page(run: sqlite3.Connection, which: DeadLetterFilter, span: Span) -> 
     return numbers
 
 
-def find_people(run: sqlite3.Connection, table: str, people: frozenset[bytes]) -> Iterator[list[int]]:
-    """The rows of a table about any of these people, a stretch of the table at a time."""
-    after = 0
-    while True:
-        rows = run.execute(
-            f"SELECT number, people FROM {table} WHERE number > ? ORDER BY number LIMIT {SCAN}",  # noqa: S608 - our own names
-            (after,),
-        ).fetchall()
-        if not rows:
-            return
-        after = rows[-1][0]
-        yield [number for number, held in rows if _is_about(held, people)]
+def find_people(
+    run: sqlite3.Connection, table: str, people: frozenset[bytes], after: int
+) -> tuple[list[int], int | None]:
+    """The rows about any of these people in the next stretch of a table, and its last number; None at the end."""
+    query = f"SELECT number, people FROM {table} WHERE number > ? ORDER BY number LIMIT {SCAN}"  # noqa: S608 - our own names
+    rows = run.execute(query, (after,)).fetchall()
+    return [number for number, held in rows if _is_about(held, people)], rows[-1][0] if rows else None
 
 
-def _is_about(held: bytes, people: frozenset[bytes]) -> bool:
-    return any(held[at : at + DIGEST_BYTES] in people for at in range(0, len(held), DIGEST_BYTES))
+def _is_about(held: Any, people: frozenset[bytes]) -> bool:
+    return isinstance(held, bytes) and any(
+        held[at : at + DIGEST_BYTES] in people for at in range(0, len(held), DIGEST_BYTES)
+    )
 
 
 def erase(run: sqlite3.Connection, table: str, numbers: Sequence[int]) -> int:
@@ -114,7 +139,12 @@ def erase(run: sqlite3.Connection, table: str, numbers: Sequence[int]) -> int:
 
 def truncate_log(run: sqlite3.Connection) -> bool:
     """Empty the log, which still has what was deleted from the file; False while somebody reads it."""
-    return not run.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    (patience,) = run.execute("PRAGMA busy_timeout").fetchone()
+    run.execute(f"PRAGMA busy_timeout = {TRUNCATE_WAIT_MS}")
+    try:
+        return not run.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    finally:
+        run.execute(f"PRAGMA busy_timeout = {patience}")
 
 
 class Letters:
@@ -157,17 +187,24 @@ class Letters:
             return step(run, span)
 
     def _forget(self, people: frozenset[bytes]) -> Forgotten:
-        removed = {"events": 0, "dead": 0}
-        for table in removed:
-            for numbers in find_people(self._connection, table, people):
-                with transaction(self._connection) as run:
-                    removed[table] += erase(run, table, numbers)
-        deadline = monotonic() + PATIENCE_SECONDS
+        found = Forgotten(self._erase("events", people), self._erase("dead", people))
+        deadline = monotonic() + TRUNCATE_SECONDS
         while not truncate_log(self._connection):
             if monotonic() > deadline:
                 raise StoreUnavailableError(LOG_HELD)
             sleep(TRUNCATE_PAUSE)
-        return Forgotten(removed["events"], removed["dead"])
+        return found
+
+    def _erase(self, table: str, people: frozenset[bytes]) -> int:
+        removed, after = 0, 0
+        while True:
+            numbers, last = find_people(self._connection, table, people, after)
+            for start in range(0, len(numbers), PAGE):
+                with transaction(self._connection) as run:
+                    removed += erase(run, table, numbers[start : start + PAGE])
+            if last is None:
+                return removed
+            after = last
 
 
 @asynccontextmanager

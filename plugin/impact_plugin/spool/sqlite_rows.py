@@ -23,11 +23,11 @@ _PUT_DEAD: Final = """
 INSERT INTO dead (source, destination, urgent, lane, died, received, attempts, reason, detail, request, order_id,
 people, visit, payload)
 """
-BURY: Final = """
+_BURY: Final = """
 INSERT INTO dead (source, destination, urgent, lane, died, received, attempts, reason, detail, request, order_id,
 people, visit, payload)
 SELECT source, destination, urgent, lane, ?, received, attempt + ?, ?, ?, ?, order_id, people, visit, payload
-FROM events WHERE number = ?
+FROM events WHERE number IN (%s) ORDER BY number
 """
 _LATER: Final = """
 UPDATE events SET due = ?, attempt = attempt + ?,
@@ -35,7 +35,6 @@ failing_since = CASE WHEN ? THEN coalesce(failing_since, ?) ELSE failing_since E
 """
 _PUSH_LANE: Final = "UPDATE events SET due = max(due, ?) WHERE lane = ? AND number > ? AND destination = ?"
 _PUSH: Final = "UPDATE events SET due = max(due, ?) WHERE number = ?"
-DELETE: Final = "DELETE FROM events WHERE number = ?"
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -70,11 +69,13 @@ class Push(msgspec.Struct, frozen=True):
 
 
 Settle: TypeAlias = Done | Later | Bury | Push
+Lane: TypeAlias = tuple[str, bytes]
+"""A destination and one of its lanes."""
 
 
-def storable(text: str | None) -> str | None:
+def storable(text: str) -> str:
     """Text that SQLite can hold: half a surrogate pair would make the whole commit fail, again and again."""
-    return None if text is None else text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def number_of(one: Settle) -> int:
@@ -82,27 +83,40 @@ def number_of(one: Settle) -> int:
     return one.number if isinstance(one, Push) else one.row.number
 
 
-def write_settled(run: sqlite3.Connection, settled: Sequence[Settle], lost: Container[bytes]) -> None:
-    """Write how rows have ended; the later ones of a lane wait with the first, unless it has lost its order."""
-    done = [one.row.number for one in settled if isinstance(one, Done)]
-    if done:
-        run.execute(f"DELETE FROM events WHERE number IN ({','.join(map(str, done))})")  # noqa: S608 - numbers only
+def write_settled(run: sqlite3.Connection, settled: Sequence[Settle], lost: Container[Lane]) -> None:
+    """Write how rows have ended; a row that is not there any more has ended already.
+
+    The later ones of a lane wait with the first, unless the lane has lost its order.
+    """
+    delete(run, [one.row.number for one in settled if isinstance(one, Done)])
     for one in settled:
         match one:
             case Bury():
-                death = one.death
-                told = (storable(death.reason), storable(death.detail), death.request)
-                run.execute(BURY, (one.at, one.tried, *told, one.row.number))
-                run.execute(DELETE, (one.row.number,))
+                bury(run, [one.row.number], one.death, one.at, tried=one.tried)
             case Later():
                 row = one.row
-                run.execute(_LATER, (one.due, one.failed, one.failed, one.at, row.number))
-                if row.lane is not None and row.lane not in lost:
+                values = (one.due, one.failed, one.failed, one.at, row.number)
+                there = run.execute(_LATER, values).rowcount
+                if there and row.lane is not None and (row.destination, row.lane) not in lost:
                     run.execute(_PUSH_LANE, (one.due, row.lane, row.number, row.destination))
             case Push():
                 run.execute(_PUSH, (one.due, one.number))
             case Done():
                 pass
+
+
+def bury(run: sqlite3.Connection, numbers: Sequence[int], death: Death, at: int, *, tried: bool) -> None:
+    """Make dead letters of rows."""
+    if numbers:
+        values = (at, tried, storable(death.reason), storable(death.detail), death.request)
+        run.execute(_BURY % ",".join(map(str, numbers)), values)
+        delete(run, numbers)
+
+
+def delete(run: sqlite3.Connection, numbers: Sequence[int]) -> None:
+    """Delete rows."""
+    if numbers:
+        run.execute(f"DELETE FROM events WHERE number IN ({','.join(map(str, numbers))})")  # noqa: S608 - numbers only
 
 
 def write_events(run: sqlite3.Connection, calls: Sequence[Sequence[NewEvent]], now: int) -> list[list[bool]]:
@@ -158,18 +172,16 @@ def _insert_all(run: sqlite3.Connection, insert: str, rows: Sequence[tuple[objec
 
 
 def _columns(event: NewEvent, row: NewRow, now: int) -> tuple[object, ...]:
+    order_id = None if row.order_id is None else storable(row.order_id)
     return (
-        *(event.source, row.destination, row.urgent, row.lane, now, event.received, 0),
-        *(storable(row.order_id), b"".join(row.people), row.visit, row.payload),
+        *(storable(event.source), storable(row.destination), row.urgent, row.lane, now, event.received, 0),
+        *(order_id, b"".join(row.people), row.visit, row.payload),
     )
 
 
 def _dead_columns(event: NewEvent, row: NewRow, death: Death, now: int) -> tuple[object, ...]:
-    return (
-        *(event.source, row.destination, row.urgent, row.lane, now, event.received, 0),
-        *(storable(death.reason), storable(death.detail), death.request),
-        *(storable(row.order_id), b"".join(row.people), row.visit, row.payload),
-    )
+    columns = _columns(event, row, now)
+    return (*columns[:7], storable(death.reason), storable(death.detail), death.request, *columns[7:])
 
 
 def probe(run: sqlite3.Connection) -> int:

@@ -84,15 +84,6 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a service has the folder."""
-    try:
-        with exclusive(folder):
-            return False
-    except StateError:
-        return True
-
-
 def connect(folder: Path, *, timeout: float, durability: Durability, make: bool = True) -> sqlite3.Connection:
     """Open the file, made where it is not there; raises :class:`StateError`."""
     path = folder / FILE
@@ -104,8 +95,8 @@ def connect(folder: Path, *, timeout: float, durability: Durability, make: bool 
     except (OSError, sqlite3.Error) as error:
         raise unusable(path, error) from error
     try:
-        # One damaged text must not hide the rows beside it.
-        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        # One damaged text must not hide the rows beside it; it is told from others by what cannot be encoded.
+        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         _prepare(connection, path, durability)
     except sqlite3.Error as error:
         connection.close()

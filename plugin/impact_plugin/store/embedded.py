@@ -354,6 +354,9 @@ class EmbeddedStore:
                 run.executemany(REMEMBER, kept)
             if gone:
                 run.executemany("DELETE FROM identities WHERE id = ?", gone)
+        if gone:
+            # The log still has what was deleted from the file.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     async def _expire(self) -> None:
         """Let go of what has run out, a little at a time."""
