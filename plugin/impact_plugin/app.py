@@ -89,7 +89,7 @@ async def run_service(
         try:
             yield Service(url, operator_url, telemetry, ingest_url, ingest.reload)
         finally:
-            readiness.draining = True
+            readiness.stopping.set()
             ingest.stop()
             deliveries.stop()
             telemetry.emit(ServiceStopping(grace))

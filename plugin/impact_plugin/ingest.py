@@ -106,7 +106,7 @@ def _make_app(
     clock: Callable[[], float],
     forget: Forget,
 ) -> IngestApp:
-    intake = Intake(lambda: routing.current, sessions, spool, digests, drain.telemetry, clock, drain.wake)
+    intake = Intake(lambda: routing.current, sessions, spool, digests, drain.telemetry, clock, drain.wake, drain.report)
     return IngestApp(lambda: routing.current, intake.take, forget, readiness, drain.telemetry, clock)
 
 

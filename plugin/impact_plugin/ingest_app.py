@@ -44,6 +44,9 @@ IN_HAND: Final = 256 * 1024 * 1024
 UNTOLD: Final = 65_536
 """What a body counts for that does not tell its length, until it is read."""
 
+BODY_SECONDS: Final = 30.0
+"""How long a sender may take to send a body: it holds room that others could have."""
+
 MOST_RESULTS: Final = 100
 DETAIL: Final = 200
 """Jitsu's log shows 255 characters of an answer."""
@@ -183,12 +186,27 @@ class IngestApp:
             raise _Refusal(429, "busy", "too many large bodies are worked on already", 1)
         self._in_hand += held
         try:
-            body = await read_bounded(request, limit)
+            body = await self._read(request, limit)
             self._in_hand += len(body.text) - held
             held = len(body.text)
             yield body
         finally:
             self._in_hand -= held
+
+    async def _read(self, request: web.Request, limit: int) -> RequestBody:
+        """The body, which nobody waits for any longer when the service stops."""
+        if request.content.is_eof():
+            return await read_bounded(request, limit)
+        reading = asyncio.ensure_future(read_bounded(request, limit))
+        stopping = asyncio.ensure_future(self._readiness.stopping.wait())
+        try:
+            await asyncio.wait((reading, stopping), timeout=BODY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                return reading.result()
+            raise _Refusal(503, "too_slow", f"the body was not there in time ({BODY_SECONDS:g} s, or the stop)", 1)
+        finally:
+            reading.cancel()
+            stopping.cancel()
 
     async def _in_time(
         self, source: Source, items: Sequence[Item | Unusable], size: int, *, single: bool

@@ -124,6 +124,7 @@ class Intake:
         telemetry: Telemetry,
         clock: Callable[[], float],
         stored: Callable[[], None],
+        failed: Callable[[StoreUnavailableError], None],
     ) -> None:
         self._routing = routing
         self._sessions = sessions
@@ -132,6 +133,7 @@ class Intake:
         self._telemetry = telemetry
         self._clock = clock
         self._stored = stored
+        self._failed = failed
 
     async def take(self, source: Source, items: Sequence[Item | Unusable]) -> list[ItemResult]:
         """Make the items durable and say what became of each, in order.
@@ -169,6 +171,7 @@ class Intake:
         try:
             stored = await self._spool.put(events)
         except StoreUnavailableError as error:
+            self._failed(error)
             raise StateUnavailableError(str(error)) from error
         for place, new in zip(places, stored, strict=True):
             if not new:

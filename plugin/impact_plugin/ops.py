@@ -1,5 +1,6 @@
 """What operators and their machines ask: /health, /ready, /version, /metrics, /debug/limits, /forget."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
@@ -26,7 +27,12 @@ class Readiness:
         self._state_dir = state_dir
         self._sessions = sessions
         self.watches: list[Callable[[], str]] = []
-        self.draining = False
+        self.stopping = asyncio.Event()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the service stops and takes nothing new."""
+        return self.stopping.is_set()
 
     def problems(self) -> list[str]:
         """Everything that speaks against traffic now; empty when ready."""

@@ -163,7 +163,7 @@ async def test_an_idle_service_stops_at_once(http: aiohttp.ClientSession, impact
 def test_a_draining_service_says_so(tmp_path: Path) -> None:
     """While it stops, a service is alive and not ready; a second problem is told as well."""
     readiness = Readiness(tmp_path / "absent", Health())
-    readiness.draining = True
+    readiness.stopping.set()
 
     assert Readiness(tmp_path, Health()).problems() == []
     assert [problem.split()[:3] for problem in readiness.problems()] == [

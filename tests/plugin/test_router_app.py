@@ -349,7 +349,7 @@ async def test_a_stopping_service_sends_processor_batches_back(
 
     def stopping(self: Readiness, *given: Any) -> None:
         original(self, *given)
-        self.draining = True
+        self.stopping.set()
 
     monkeypatch.setattr(Readiness, "__init__", stopping)
     service = await start()

@@ -7,7 +7,7 @@
 ``later``, or after that process has died. Rows of one lane (a visitor) are given in the order they were put: with a row
 come the earlier ones of its lane that are due, and while one of those waits to be tried again, the row waits as long. A
 lane with more than ``LANE_LENGTH`` rows, or whose first row has failed for ``LANE_SECONDS``, loses its order and is
-counted, so that one visitor never holds a shop up.
+counted, so that one visitor never holds a shop up; it has its order again when neither is so for the first of its rows.
 
 **Settle.** ``done``, ``later`` and ``bury`` never wait and never fail; they are written in order, within a moment. If
 the process dies before, the row is taken once more, and the ledger of conversions knows what was sent.

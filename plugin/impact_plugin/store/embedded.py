@@ -107,7 +107,11 @@ async def open_embedded(settings: EmbeddedSettings, now: Callable[[], float]) ->
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
     """Hold the folder: two processes with memories of their own would each count every click."""
-    with (folder / LOCK).open("a", encoding="utf-8") as lock:
+    try:
+        opened = (folder / LOCK).open("a", encoding="utf-8")
+    except OSError as error:
+        raise _unusable(folder / LOCK, error) from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -144,7 +144,7 @@ async def test_a_slow_store_is_answered_in_time(port: Port, monkeypatch: pytest.
 
 async def test_a_service_that_stops_says_so(port: Port) -> None:
     """503 before anything is read."""
-    port.readiness.draining = True
+    port.readiness.stopping.set()
     found = await port.post("/v1/track", {})
 
     assert (503, "1", "stopping") == (found[0], found[1], found[2]["error"])

@@ -251,9 +251,11 @@ class SpoolConformance:
         assert 1 == (await spool.tally()).unordered
 
     async def test_a_long_lane_loses_its_order(self, spool: Spool, clock: Clock) -> None:
-        """More than two hundred rows of one visitor are no visitor's."""
+        """More than two hundred rows of one visitor are no visitor's; counted once, however often they are taken."""
         await spool.put([event(f"p{number}", "bot") for number in range(LANE_LENGTH + 2)])
-        (first, *rest) = await take(spool)
+        for _ in range(3):
+            (first, *rest) = rows = await take(spool)
+            spool.release(rows)
         spool.later(first, clock.ms + 60_000, failed=True)
         spool.release(rest)
         await spool.flush()
