@@ -131,6 +131,16 @@ async def test_anothers_deletion_goes_to_the_stock_transformer(
     assert [("POST", "/deleteUsers", body)] == [(seen.method, seen.target, seen.body) for seen in upstream.seen]
 
 
+async def test_a_body_that_cannot_be_read_goes_to_the_stock_transformer(
+    http: aiohttp.ClientSession, start: Start, upstream: Any
+) -> None:
+    """It may be in a form of another destination; ours are in the form that is read."""
+    service = await start(rudder={"upstream": upstream.url})
+    await ask(http, service, b'{"a":1}')
+
+    assert [b'{"a":1}'] == [seen.body for seen in upstream.seen]
+
+
 @pytest.mark.parametrize(
     "body", [[job({}, type_="BRAZE")], [], b"{", b"", b"null", [1], [{"destType": 5}], [{"userAttributes": "u"}]]
 )

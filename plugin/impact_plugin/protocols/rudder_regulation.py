@@ -39,8 +39,11 @@ _decoder: Final = msgspec.json.Decoder(list[_Job])
 
 
 def destination_type(body: bytes) -> str:
-    """The type the jobs are for, in lower case; empty where there is none."""
-    jobs = _read(body)
+    """The type the jobs are for, in lower case; empty where there is none, also in a body that cannot be read."""
+    try:
+        jobs = _read(body)
+    except EnvelopeError:
+        return ""
     return jobs[0].dest_type.lower() if jobs else ""
 
 
