@@ -141,6 +141,14 @@ async def test_a_body_that_cannot_be_read_goes_to_the_stock_transformer(
     assert [b'{"a":1}'] == [seen.body for seen in upstream.seen]
 
 
+async def test_a_spoilt_job_of_ours_stays_here(http: aiohttp.ClientSession, start: Start, upstream: Any) -> None:
+    """The stock transformer would answer 404, and the router give the deletion up."""
+    service = await start(rudder={"upstream": upstream.url})
+    status, _ = await ask(http, service, [{"destType": "IMPACT", "userAttributes": "u"}])
+
+    assert (503, []) == (status, upstream.seen)
+
+
 @pytest.mark.parametrize(
     "body", [[job({}, type_="BRAZE")], [], b"{", b"", b"null", [1], [{"destType": 5}], [{"userAttributes": "u"}]]
 )

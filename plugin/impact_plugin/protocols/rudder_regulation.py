@@ -20,8 +20,11 @@ Forget: TypeAlias = Callable[[list[str], list[str], Collection[str]], Awaitable[
 IDS: Final = ("userId", "anonymousId")
 
 
-class _Job(msgspec.Struct, frozen=True, rename="camel"):
+class _Typed(msgspec.Struct, frozen=True, rename="camel"):
     dest_type: str = ""
+
+
+class _Job(_Typed, frozen=True, rename="camel"):
     config: msgspec.Raw = msgspec.Raw(b"{}")
     user_attributes: list[dict[str, Any]] = []
 
@@ -35,14 +38,15 @@ class JobReply(msgspec.Struct, frozen=True, rename="camel"):
     auth_error_category: str = ""
 
 
+_types_decoder: Final = msgspec.json.Decoder(list[_Typed])
 _decoder: Final = msgspec.json.Decoder(list[_Job])
 
 
 def destination_type(body: bytes) -> str:
-    """The type the jobs are for, in lower case; empty where there is none, also in a body that cannot be read."""
+    """The type the jobs are for, in lower case; empty where there is none, or none that can be read."""
     try:
-        jobs = _read(body)
-    except EnvelopeError:
+        jobs = _types_decoder.decode(body)
+    except UNREADABLE:
         return ""
     return jobs[0].dest_type.lower() if jobs else ""
 
