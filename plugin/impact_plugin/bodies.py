@@ -1,6 +1,7 @@
 """Request bodies: read whole, inflated by ourselves so that what is passed on stays as it came, and bounded."""
 
 import zlib
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -29,8 +30,11 @@ async def read_body(request: web.Request, limit: int) -> RequestBody:
     return _settled(request, await request.read(), limit)
 
 
-async def read_bounded(request: web.Request, limit: int) -> RequestBody:
-    """As :func:`read_body`, and no more than ``limit`` bytes are taken in before inflation either."""
+async def read_bounded(request: web.Request, limit: int, held: Callable[[int], None]) -> RequestBody:
+    """As :func:`read_body`, and no more than ``limit`` bytes are taken in before inflation either.
+
+    ``held`` is told how many bytes there are whenever they become more, and may raise to have no more of them.
+    """
     if (request.content_length or 0) > limit:
         raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=request.content_length or 0)
     pieces: list[bytes] = []
@@ -39,8 +43,11 @@ async def read_bounded(request: web.Request, limit: int) -> RequestBody:
         size += len(piece)
         if size > limit:
             raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=size)
+        held(size)
         pieces.append(piece)
-    return _settled(request, b"".join(pieces), limit)
+    body = _settled(request, b"".join(pieces), limit)
+    held(len(body.text))
+    return body
 
 
 def _settled(request: web.Request, raw: bytes, limit: int) -> RequestBody:

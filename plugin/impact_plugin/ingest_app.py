@@ -41,9 +41,6 @@ LARGE: Final = 1024 * 1024
 IN_HAND: Final = 256 * 1024 * 1024
 """Bytes of bodies that are worked on at the same time; beyond it senders are asked to come again."""
 
-UNTOLD: Final = 65_536
-"""What a body counts for that does not tell its length, until it is read."""
-
 BODY_SECONDS: Final = 30.0
 """How long a sender may take to send a body: it holds room that others could have."""
 
@@ -61,6 +58,36 @@ class _Refusal(Exception):  # noqa: N818 - an answer, not a fault
     def __init__(self, status: int, reason: str, detail: str, seconds: int | None = None) -> None:
         super().__init__(detail)
         self.status, self.reason, self.detail, self.seconds = status, reason, detail, seconds
+
+
+class _Room:
+    """Bytes of the bodies that are worked on."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+
+class _Place:
+    """What one body takes of the room."""
+
+    def __init__(self, room: _Room) -> None:
+        self._room = room
+        self._size = 0
+
+    def hold(self, size: int) -> None:
+        """Take room for a body that has so many bytes by now; raises 429 where there is none."""
+        more = size - self._size
+        if more <= 0:
+            return
+        if self._room.taken + more > IN_HAND:
+            raise _Refusal(429, "busy", "too many large bodies are worked on already", 1)
+        self._room.taken += more
+        self._size = size
+
+    def leave(self) -> None:
+        """Give it back."""
+        self._room.taken -= self._size
+        self._size = 0
 
 
 class _Told(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -99,7 +126,7 @@ class IngestApp:
         self._readiness = readiness
         self._telemetry = telemetry
         self._clock = clock
-        self._in_hand = 0
+        self._room = _Room()
         self._late: set[asyncio.Task[web.Response]] = set()
 
     def application(self) -> web.Application:
@@ -181,23 +208,19 @@ class IngestApp:
         """The body while it is worked on, when there is room for it."""
         if self._readiness.draining:
             raise _Refusal(503, "stopping", "the service is stopping", 1)
-        held = min(limit, request.content_length or UNTOLD)
-        if self._in_hand + held > IN_HAND:
-            raise _Refusal(429, "busy", "too many large bodies are worked on already", 1)
-        self._in_hand += held
+        place = _Place(self._room)
         try:
-            body = await self._read(request, limit)
-            self._in_hand += len(body.text) - held
-            held = len(body.text)
-            yield body
+            # What is announced is kept free for it; what is not counts as it comes.
+            place.hold(min(limit, request.content_length or 0))
+            yield await self._read(request, limit, place)
         finally:
-            self._in_hand -= held
+            place.leave()
 
-    async def _read(self, request: web.Request, limit: int) -> RequestBody:
+    async def _read(self, request: web.Request, limit: int, place: _Place) -> RequestBody:
         """The body, which nobody waits for any longer when the service stops."""
         if request.content.is_eof():
-            return await read_bounded(request, limit)
-        reading = asyncio.ensure_future(read_bounded(request, limit))
+            return await read_bounded(request, limit, place.hold)
+        reading = asyncio.ensure_future(read_bounded(request, limit, place.hold))
         stopping = asyncio.ensure_future(self._readiness.stopping.wait())
         try:
             await asyncio.wait((reading, stopping), timeout=BODY_SECONDS, return_when=asyncio.FIRST_COMPLETED)

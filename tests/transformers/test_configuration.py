@@ -475,6 +475,21 @@ def test_a_template_is_compiled_once_a_value() -> None:
     assert {"properties": {"c": "7"}} == message
 
 
+@pytest.mark.parametrize(
+    ("changes", "program"),
+    [
+        ({"eventTypeId": "{{ event.properties.t }}"}, "IRexample\x1f1000"),
+        ({"campaignId": 1000, "eventTypeId": "{{ event.properties.t }}"}, "IRexample\x1f1000"),
+        ({"campaignId": '{{ event.properties.c || "23224" }}'}, None),
+        ({"accountSID": "{{ event.properties.a }}"}, None),
+        ({}, "IRexample\x1f1000"),
+    ],
+)
+def test_a_destination_names_its_program_where_no_event_decides(changes: dict[str, Any], program: str | None) -> None:
+    """Deletion looks a person up at the program; other values may come from the event."""
+    assert program == compile_destination({**BASE, **changes}, SCHEMA).program
+
+
 def test_a_static_destination_is_the_same_for_every_event() -> None:
     """Without templates there is nothing to resolve."""
     destination = compiled()

@@ -228,3 +228,19 @@ async def test_no_sources_no_port(tmp_path: Path, impact: FakeImpact, shop: Shop
     assert "" == service.ingest_url
     assert not (tmp_path / "var" / "spool.db").exists()
     assert [] == impact.calls
+
+
+async def test_a_first_source_opens_the_port_at_the_next_start(shop: Shop, page: dict[str, Any]) -> None:
+    """Reading the file again cannot open a port; the log says so, and what runs goes on."""
+    shop.write()
+    whole = shop.file.read_text(encoding="utf-8")
+    shop.file.write_text(whole.replace(f'[sources.shop]\nkeys = ["{KEY}"]\n', ""), encoding="utf-8")
+    service = await shop.start()
+    shop.file.write_text(whole, encoding="utf-8")
+    service.reload()
+    refused = shop.metric("routing_refused_total")
+    await shop.stop()
+    await shop.start()
+    status, _ = await shop.post("/v1/page", page)
+
+    assert (1, 200) == (refused, status)

@@ -1,6 +1,7 @@
 """The answer contract over a real socket, with a stand-in for what takes the events."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -159,6 +160,74 @@ async def test_too_many_large_bodies_are_put_off(port: Port, monkeypatch: pytest
 
     assert (429, "1", "busy") == (first[0], first[1], first[2]["error"])
     assert 200 == second[0]
+
+
+async def send_raw(port: Port, *pieces: bytes, body_seconds: float = 5.0) -> bytes:
+    """The answer to a request that is written in pieces."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(port.url.rpartition(":")[2]))
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+    async with asyncio.timeout(body_seconds):
+        head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    return head
+
+
+def chunked(body: bytes, extra: bytes = b"") -> tuple[bytes, bytes]:
+    """Head and chunk of a request that does not tell its length, and does not end."""
+    head = b"POST /v1/batch HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + KEY.encode()
+    return head + b"\r\nTransfer-Encoding: chunked\r\n" + extra + b"\r\n", b"%x\r\n%s\r\n" % (len(body), body)
+
+
+async def test_a_body_that_does_not_tell_its_length_counts_as_it_comes(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """429 before it has ended; what is small has room again."""
+    monkeypatch.setattr(ingest_app, "IN_HAND", 1000)
+    answer = await send_raw(port, *chunked(b"x" * 2000))
+    after = await port.post("/v1/track", {})
+
+    assert answer.startswith(b"HTTP/1.1 429 ")
+    assert 200 == after[0]
+
+
+async def test_a_body_counts_for_what_it_is_inflated_to(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small body may be a large one in disguise."""
+    monkeypatch.setattr(ingest_app, "IN_HAND", 10_000)
+    packed = gzip.compress(msgspec.json.encode({"batch": [], "pad": "x" * 20_000}))
+    head, chunk = chunked(packed, b"Content-Encoding: gzip\r\n")
+    answer = await send_raw(port, head, chunk, b"0\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 429 ")
+
+
+async def test_a_body_larger_than_the_limit_is_refused_before_it_ends(port: Port) -> None:
+    """Though it does not tell its length: 413."""
+    answer = await send_raw(port, *chunked(b"x" * (4 * 1024 * 1024 + 1)))
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(("members", "status"), [(64, b"200"), (65, b"400")])
+async def test_a_compressed_body_may_have_some_members(port: Port, members: int, status: bytes) -> None:
+    """Each costs a pass, so there is a limit."""
+    text = msgspec.json.encode({"batch": [{"type": "page", "pad": "x" * 80}]})
+    parts = [text[number : number + 1] for number in range(members - 1)]
+    packed = b"".join(gzip.compress(part) for part in [*parts, text[members - 1 :]])
+    head, chunk = chunked(packed, b"Content-Encoding: gzip\r\n")
+    answer = await send_raw(port, head, chunk, b"0\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+async def test_a_sender_that_does_not_go_on_is_let_go(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503, which it repeats on; the room it held is free."""
+    monkeypatch.setattr(ingest_app, "BODY_SECONDS", 0.05)
+    answer = await send_raw(port, *chunked(b"{"))
+
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1" in answer
 
 
 async def test_an_unusable_event_is_no_error_but_where_it_is_wished(port: Port) -> None:
