@@ -51,6 +51,8 @@ bench: $(READY) ## Measure, as ratios to a floor of the same run.
 	$(BIN)/python -m benchmarks.sessions
 	$(BIN)/python -m benchmarks.limits
 	$(BIN)/python -m benchmarks.delivery
+	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.spool_start
 
 lock: $(READY) ## Resolve the dependencies anew.
 	$(BIN)/python tools/lock.py
