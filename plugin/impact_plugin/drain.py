@@ -26,6 +26,7 @@ from impact_plugin.sessions import Sessions
 from impact_plugin.sources import Routing
 from impact_plugin.spool.base import MAX_DETAIL, Death, Row, Spool
 from impact_plugin.store.base import StoreUnavailableError
+from impact_plugin.tasks import finish
 from impact_plugin.telemetry import RequestFault, RowEnded, SpoolFailed, SpoolMeasured, SpoolRestored, Telemetry
 from impact_plugin.wire import Endpoints
 from impact_transformers import (
@@ -229,13 +230,7 @@ class _Feed:
         """Take nothing more, and wait for what is under way; what is late stays in the spool."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=seconds)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        await finish(self._tasks, seconds)
 
     async def _run(self) -> None:
         """Take what is due whenever there is room, until cancelled."""

@@ -1,6 +1,5 @@
 """``impact-plugin forget``: delete whatever is kept of a person, beside a running service or without one."""
 
-import fcntl
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -25,6 +24,7 @@ from impact_plugin.sources import Routing, load_routing
 from impact_plugin.spool.sqlite_letters import open_letters
 from impact_plugin.spool.sqlite_schema import FILE as SPOOL_FILE
 from impact_plugin.spool.sqlite_schema import LOCK as SPOOL_LOCK
+from impact_plugin.state_files import is_held
 from impact_plugin.store.embedded import LOCK as SESSIONS_LOCK
 from impact_plugin.store.registry import EMBEDDED, open_store
 from impact_plugin.telemetry import Telemetry, configure_logging
@@ -100,25 +100,11 @@ async def _forget_all(settings: Settings, programs: Collection[str], who: Forget
     if not folder.is_dir():
         raise StateError(f"state.dir: there is no folder {folder}; is it the one of the service?")
     try:
-        if any(_is_locked(folder / lock) for lock in (SPOOL_LOCK, SESSIONS_LOCK)):
+        if any(is_held(folder / lock) for lock in (SPOOL_LOCK, SESSIONS_LOCK)):
             return await _ask_service(settings.server, folder, who)
         return await _forget_here(settings, programs, who)
     except StateUnavailableError as error:
         raise ForgetError(f"not all was deleted, ask again: {error}") from error
-
-
-def _is_locked(lock: Path) -> bool:
-    """Whether a process holds the lock; where there is none, none is made."""
-    if not lock.exists():
-        return False
-    try:
-        with lock.open("a", encoding="utf-8") as held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError as error:
-        raise StateError(f"{lock}: cannot be opened: {error.strerror}") from error
-    return False
 
 
 def _parts(who: ForgetRequest) -> list[ForgetRequest]:

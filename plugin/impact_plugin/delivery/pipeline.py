@@ -23,6 +23,7 @@ from impact_plugin.delivery.scheduler import LimitReport, Refusal, Scheduler, Tu
 from impact_plugin.settings import DeliverySettings
 from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.store.ledger import Ledger, Outcome, Standing
+from impact_plugin.tasks import finish
 from impact_plugin.telemetry import (
     Attempted,
     DeliveryMeasured,
@@ -138,13 +139,7 @@ class Deliveries:
     async def drain(self, seconds: float) -> None:
         """Wait for what is under way, ``seconds`` at most; what then has no answer stays unknown in the ledger."""
         self.stop()
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=seconds)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        await finish(self._tasks, seconds)
 
     async def watch(self) -> None:
         """Measure, forget accounts that are idle, and see whether the ledger is back; runs until cancelled."""

@@ -51,14 +51,15 @@ from impact_plugin.spool.sqlite_rows import Bury, Done, Lane, Later, Settle, num
 from impact_plugin.spool.sqlite_schema import (
     FILE,
     LARGEST_WAL,
-    Durability,
+    LOCK,
+    TAKEN,
     connect,
-    exclusive,
     transaction,
     unusable,
 )
 from impact_plugin.spool.sqlite_sweep import Ages, Old, find_old, mend, sweep
 from impact_plugin.spool.sqlite_turn import Job, Put, Turn, Written, write_turn
+from impact_plugin.state_files import Durability, hold_file
 from impact_plugin.store.base import StoreUnavailableError
 
 TURN_EVENTS: Final = 2000
@@ -105,7 +106,7 @@ async def open_sqlite_spool(settings: SqliteSpoolSettings, now: Callable[[], flo
 
     ``now`` is the time in seconds since 1970.
     """
-    with exclusive(settings.folder):
+    with hold_file(settings.folder / LOCK, unusable, TAKEN):
         opened = partial(connect, settings.folder, timeout=settings.timeout, durability=settings.durability)
         spool = SqliteSpool(settings, now)
         try:

@@ -1,17 +1,20 @@
 """The file of the embedded spool: its tables, how it is opened, and who may hold it."""
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from impact_plugin.errors import StateError
+from impact_plugin.state_files import SYNCHRONOUS, Durability
 
 FILE: Final = "spool.db"
 LOCK: Final = "spool.lock"
+TAKEN: Final = "another process delivers from the spool here; give this one a folder of its own (state.dir)"
+"""Two processes would each deliver every event."""
+
 SCHEMA_VERSION: Final = 1
 LARGEST_WAL: Final = 256 * 1024 * 1024
 CHECKPOINT_PAGES: Final = 8000
@@ -55,9 +58,6 @@ CREATE TABLE IF NOT EXISTS probe (content BLOB);
 PRAGMA user_version = 1;
 """
 
-Durability: TypeAlias = Literal["power", "process"]
-SYNCHRONOUS: Final[dict[Durability, str]] = {"power": "FULL", "process": "NORMAL"}
-
 
 def unusable(path: Path, error: Exception) -> StateError:
     """What to tell the operator about a file that cannot be opened."""
@@ -65,23 +65,6 @@ def unusable(path: Path, error: Exception) -> StateError:
         f"{path}: the spool cannot be opened: {error}; free or mend the disk, or move the file away: then the events "
         "in it wait there until a service is given it again"
     )
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder: two processes would each deliver every event."""
-    try:
-        lock = (folder / LOCK).open("a", encoding="utf-8")
-    except OSError as error:
-        raise unusable(folder / LOCK, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateError(
-                f"{folder}: another process delivers from the spool here; give this one a folder of its own (state.dir)"
-            ) from None
-        yield
 
 
 def connect(folder: Path, *, timeout: float, durability: Durability, make: bool = True) -> sqlite3.Connection:

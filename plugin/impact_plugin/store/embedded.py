@@ -8,23 +8,29 @@ so they have a row for each identity.
 """
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import msgspec
 
 from impact_plugin.errors import StateError
+from impact_plugin.state_files import SYNCHRONOUS, Durability, hold_file
 from impact_plugin.store.base import CALL_SIZE, Answer, Query, StoreUnavailableError, Tally
 from impact_plugin.store.engine import Capacities, Changes, Engine
 from impact_plugin.store.table import GENERATIONS
 
 FILE: Final = "sessions.db"
 LOCK: Final = "sessions.lock"
+TAKEN: Final = (
+    "another process keeps its session state here; give this one a folder of its own (state.dir) for other traffic, or "
+    "let all of them share a server: state.url = redis://..."
+)
+"""Two processes with memories of their own would each count every click."""
+
 SCHEMA_VERSION: Final = 1
 SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS journal (id INTEGER PRIMARY KEY, generation INTEGER NOT NULL, claims BLOB, answers BLOB);
@@ -53,9 +59,6 @@ EXPIRED_ROWS: Final = 500
 
 SWEEPS: Final = 256
 """In how many parts the identities are searched for expired ones: by the first byte of the digest."""
-
-Durability: TypeAlias = Literal["power", "process"]
-SYNCHRONOUS: Final[dict[Durability, str]] = {"power": "FULL", "process": "NORMAL"}
 
 
 class EmbeddedSettings(msgspec.Struct, frozen=True):
@@ -88,7 +91,7 @@ async def open_embedded(settings: EmbeddedSettings, now: Callable[[], float]) ->
 
     ``now`` is the time in seconds since 1970; it only says when things expire.
     """
-    with _exclusive(settings.folder):
+    with hold_file(settings.folder / LOCK, _unusable, TAKEN):
         connection = await asyncio.to_thread(_connect, settings)
         try:
             store = EmbeddedStore(settings, now, connection)
@@ -102,24 +105,6 @@ async def open_embedded(settings: EmbeddedSettings, now: Callable[[], float]) ->
                 await task
         finally:
             await asyncio.to_thread(connection.close)
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder: two processes with memories of their own would each count every click."""
-    try:
-        opened = (folder / LOCK).open("a", encoding="utf-8")
-    except OSError as error:
-        raise _unusable(folder / LOCK, error) from error
-    with opened as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateError(
-                f"{folder}: another process keeps its session state here; give this one a folder of its own "
-                "(state.dir) for other traffic, or let all of them share a server: state.url = redis://..."
-            ) from None
-        yield
 
 
 def _load(store: "EmbeddedStore", path: Path) -> None:

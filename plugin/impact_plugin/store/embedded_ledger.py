@@ -6,23 +6,29 @@ that died, and its outcome is unknown at once.
 """
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import msgspec
 
 from impact_plugin.errors import StateError
+from impact_plugin.state_files import SYNCHRONOUS, Durability, hold_file
 from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.store.ledger import OWNER_BYTES, Entry, LedgerTally, Operation, Standing, Terms, play
 from impact_plugin.store.ledger_queue import QueuedLedger
 
 FILE: Final = "ledger.db"
 LOCK: Final = "ledger.lock"
+TAKEN: Final = (
+    "another process keeps its ledger of orders here; give this one a folder of its own (state.dir) for other traffic, "
+    "or let all of them share a server: state.url = redis://..."
+)
+"""Of two processes each would take the other's attempts for those of a dead one."""
+
 SCHEMA_VERSION: Final = 1
 SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS orders (
@@ -49,9 +55,6 @@ EXPIRED_ROWS: Final = 2000
 PROBE_BYTES: Final = 8192
 """More than a page, so that a probe needs room on the disk."""
 
-Durability: TypeAlias = Literal["power", "process"]
-SYNCHRONOUS: Final[dict[Durability, str]] = {"power": "FULL", "process": "NORMAL"}
-
 
 class EmbeddedLedgerSettings(msgspec.Struct, frozen=True):
     """Seconds: how long orders are remembered, may be sent again, and are in flight; how long to wait for the disk.
@@ -76,7 +79,7 @@ async def open_embedded_ledger(
 
     ``now`` is the time in seconds since 1970.
     """
-    with _exclusive(settings.folder):
+    with hold_file(settings.folder / LOCK, _unusable, TAKEN):
         connection = await asyncio.to_thread(_connect, settings)
         try:
             ledger = EmbeddedLedger(settings, now, connection)
@@ -85,24 +88,6 @@ async def open_embedded_ledger(
                 yield ledger
         finally:
             await asyncio.to_thread(connection.close)
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder: of two processes each would take the other's attempts for those of a dead one."""
-    try:
-        lock = (folder / LOCK).open("a", encoding="utf-8")
-    except OSError as error:
-        raise _unusable(folder / LOCK, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateError(
-                f"{folder}: another process keeps its ledger of orders here; give this one a folder of its own "
-                "(state.dir) for other traffic, or let all of them share a server: state.url = redis://..."
-            ) from None
-        yield
 
 
 def _unusable(path: Path, error: Exception) -> StateError:

@@ -1,0 +1,45 @@
+"""What the files of the state have in common: one process holds them, and how safe a commit is."""
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from impact_plugin.errors import StateError
+
+Durability: TypeAlias = Literal["power", "process"]
+SYNCHRONOUS: Final[dict[Durability, str]] = {"power": "FULL", "process": "NORMAL"}
+
+
+@contextmanager
+def hold_file(path: Path, unusable: Callable[[Path, Exception], StateError], taken: str) -> Iterator[None]:
+    """Hold the lock file; the system lets go of it when the process dies, however it does.
+
+    Raises :class:`StateError`: with ``taken``, where another process holds it; as ``unusable`` says, where it cannot be
+    opened.
+    """
+    try:
+        opened = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise unusable(path, error) from error
+    with opened as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateError(f"{path.parent}: {taken}") from None
+        yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file; where there is none, none is made."""
+    if not path.exists():
+        return False
+    try:
+        with path.open("a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise StateError(f"{path}: cannot be opened: {error.strerror}") from error
+    return False
