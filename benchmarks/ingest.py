@@ -1,4 +1,4 @@
-"""Durable ingest over HTTP: events/s, time to the answer and CPU, as ratios to bare commits; and the drain to a sink.
+"""Durable ingest over HTTP: events/s, time to the answer and CPU, as ratios to bare commits; spool and drain alone.
 
 python -m benchmarks.ingest [--quick] [--json]
 """
@@ -20,7 +20,7 @@ from benchmarks.delivery import run_sink
 from benchmarks.fresh import run_fresh
 from benchmarks.report import print_heading, print_json, print_table, verdict
 from benchmarks.servers import HOST, Server, cpu_seconds
-from benchmarks.spool_start import DESTINATION, KEY, event_of, fill, run_ingest
+from benchmarks.spool_start import DESTINATION, KEY, event_of, fill, open_spool, run_ingest, stored
 
 CONNECTIONS: Final = {1: 64, 100: 8, 10_000: 1}
 EVENTS: Final = {1: 3000, 100: 30_000, 10_000: 20_000}
@@ -93,6 +93,13 @@ class Row(msgspec.Struct, frozen=True):
             *verdict(self.p99_ms, GOAL_P99_MS if judged else None),
             *(f"{self.cpu_us:.1f}", f"{self.bare_us:.1f}", f"{self.ratio:.2f}", str(self.refused)),
         )
+
+
+class Alone(msgspec.Struct, frozen=True):
+    """How many events/s the spool takes when nothing else is done, in batches of this size from as many senders."""
+
+    batch: int
+    per_second: float
 
 
 class Drained(msgspec.Struct, frozen=True):
@@ -195,6 +202,27 @@ def measure_batch(impact: str, url: str, batch: int, events: int, rounds: int) -
     )
 
 
+def measure_spool(batch: int, events: int) -> Alone:
+    """The spool without HTTP, sessions and transformation. For a fresh process."""
+    with TemporaryDirectory() as folder:
+        seconds = asyncio.run(put_all(Path(folder), batch, events))
+    return Alone(batch, events // batch * batch / seconds)
+
+
+async def put_all(folder: Path, batch: int, events: int) -> float:
+    """Seconds to put so many events, with as many batches at a time as there are connections."""
+    batches = [[stored(start + one) for one in range(batch)] for start in range(0, events // batch * batch, batch)]
+
+    async def put() -> None:
+        while batches:
+            await spool.put(batches.pop())
+
+    async with open_spool(folder, "power") as spool:
+        started = perf_counter()
+        await asyncio.gather(*(put() for _ in range(CONNECTIONS[batch])))
+        return perf_counter() - started
+
+
 def _waiting(operator: str) -> float:
     with urlopen(f"{operator}/metrics", timeout=10) as response:  # noqa: S310 - the loopback interface
         text = response.read().decode()
@@ -217,17 +245,18 @@ def measure_drain(url: str, rows: int) -> Drained:
     return Drained(rows, (first - left) / wall, cpu / (first - left) * MICROSECONDS)
 
 
-def measure(*, quick: bool) -> tuple[list[Row], Drained]:
-    """Every size of batch, while impact.com refuses connections and while a sink takes what is sent; then the drain."""
+def measure(*, quick: bool) -> tuple[list[Row], list[Alone], Drained]:
+    """Every size of batch, while impact.com refuses connections and while a sink takes what is sent; spool; drain."""
     rounds, share = (QUICK_ROUNDS, 3) if quick else (ROUNDS, 1)
     rows: list[Row] = []
+    counts = {batch: max(batch * 2, events // share) for batch, events in EVENTS.items()}
+    alone = [run_fresh(measure_spool, batch, counted) for batch, counted in counts.items()]
     with run_sink() as sink:
-        for batch, events in EVENTS.items():
-            counted = max(batch * 2, events // share)
+        for batch, counted in counts.items():
             for impact, url in (("refuses", REFUSING), ("takes", sink.url)):
                 rows.append(run_fresh(measure_batch, impact, url, batch, counted, rounds))
         drained = measure_drain(sink.url, DRAINED // share)
-    return rows, drained
+    return rows, alone, drained
 
 
 def main() -> None:
@@ -236,13 +265,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer events and rounds: a look, not a result")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    rows, drained = measure(quick=options.quick)
+    rows, alone, drained = measure(quick=options.quick)
     if options.json:
-        print_json(rows=rows, drained=drained)
+        print_json(rows=rows, alone=alone, drained=drained)
         return
     print_heading("Durable ingest over HTTP")
     print_table(HEADS, [row.cells() for row in rows])
     print("\nBare: SQLite alone, the same bytes in transactions of one batch, durable to the same degree.")
+    print(
+        "\nThe spool alone: " + ", ".join(f"{one.per_second:,.0f}/s in batches of {one.batch:,}" for one in alone) + "."
+    )
     print(f"\n{drained.rows:,} events that waited went to a sink at {drained.per_second:,.0f}/s,")
     print(f"{drained.cpu_us:.0f} us of CPU each.")
 

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from benchmarks.sink import Sink
 from impact_plugin.ingest import spool_settings
 from impact_plugin.settings import make_settings
 from impact_plugin.spool.base import NewEvent, NewRow
-from impact_plugin.spool.sqlite import open_sqlite_spool
+from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_transformers import NO_VISIT
 
 KEY: Final = "a-key-of-the-benchmark-0123456789"
@@ -150,16 +150,21 @@ def fill(folder: Path, rows: int) -> None:
     asyncio.run(_fill(folder, rows))
 
 
-async def _fill(folder: Path, rows: int) -> None:
-    tree = {"state": {"dir": str(folder), "durability": "process"}, "spool": {"max_events": 10 * ROWS}}
+def open_spool(folder: Path, durability: str) -> AbstractAsyncContextManager[SqliteSpool]:
+    """A spool in the folder that has room for everything, and patience with the disk."""
+    tree = {"state": {"dir": str(folder), "durability": durability}, "spool": {"max_events": 10 * ROWS}}
     settings = spool_settings(make_settings(tree))
-    patient = msgspec.structs.replace(settings, timeout=60.0)
-    async with open_sqlite_spool(patient, time) as spool:
+    return open_sqlite_spool(msgspec.structs.replace(settings, timeout=60.0), time)
+
+
+async def _fill(folder: Path, rows: int) -> None:
+    async with open_spool(folder, "process") as spool:
         for start in range(0, rows, FILLED_AT_ONCE):
-            await spool.put([_stored(number) for number in range(start, min(rows, start + FILLED_AT_ONCE))])
+            await spool.put([stored(number) for number in range(start, min(rows, start + FILLED_AT_ONCE))])
 
 
-def _stored(number: int) -> NewEvent:
+def stored(number: int) -> NewEvent:
+    """The event as the intake hands it to the spool."""
     payload = msgspec.json.encode(event_of(number))
     order = number % ORDER_EVERY == ORDER_EVERY - 1
     lane = _digest(f"visitor-{number // ORDER_EVERY}")
