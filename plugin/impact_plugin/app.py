@@ -15,7 +15,7 @@ from impact_plugin.delivery.client import DeliveryClient
 from impact_plugin.delivery.pipeline import Deliveries, open_deliveries
 from impact_plugin.destinations import Destinations
 from impact_plugin.errors import SettingsError
-from impact_plugin.features import Features
+from impact_plugin.features import open_features
 from impact_plugin.gateway import Gateway
 from impact_plugin.ingest import open_ingest
 from impact_plugin.manifest import load_manifest
@@ -151,7 +151,7 @@ async def _make_router_app(
     upstream = settings.rudder.upstream
     gateway = await stack.enter_async_context(Gateway(upstream, telemetry)) if upstream else None
     proxy = Proxy(settings, deliveries, telemetry)
-    features = Features(settings.rudder, gateway)
+    features = await stack.enter_async_context(open_features(settings.rudder, gateway, Path(settings.state.dir)))
     return RouterApp(settings, desk, proxy, features, gateway, operations, readiness, forget)
 
 

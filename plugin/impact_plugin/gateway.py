@@ -1,9 +1,10 @@
 """Pass-through: every request that is not ours goes to the stock transformer and its answer back, as they are."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from time import perf_counter
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -30,6 +31,14 @@ SECONDS: Final = 600.0
 """rudder-server's own limit for a transformation."""
 
 
+KEEP_ALIVE_SECONDS: Final = 4.0
+"""Node's servers close an idle connection after five; a request on one that is just being closed would be lost."""
+
+MOST_FEATURES: Final = 1024 * 1024
+LOOK_SECONDS: Final = 1.0
+"""How often to look whether the router still waits for an answer."""
+
+
 class UpstreamUnreachableError(Exception):
     """The stock transformer did not take the request."""
 
@@ -44,7 +53,7 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=SECONDS, sock_connect=5),
@@ -61,7 +70,7 @@ class Gateway:
         """The upstream's own /features; None when it cannot be had."""
         try:
             async with self._client.get(f"{self._base}/features", timeout=aiohttp.ClientTimeout(total=5)) as response:
-                return await response.read() if response.status == 200 else None
+                return await _read_some(response) if response.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
@@ -71,15 +80,16 @@ class Gateway:
         data: bytes | AsyncIterator[bytes] | None = body
         if body is None and request.can_read_body:
             data = request.content.iter_any()
+        asking = self._client.request(
+            request.method,
+            URL(self._base + request.raw_path, encoded=True),
+            headers=_end_to_end(request.headers, {"host", "content-length"} if body is not None else {"host"}),
+            data=data,
+            allow_redirects=False,
+            skip_auto_headers=(hdrs.USER_AGENT, hdrs.CONTENT_TYPE, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING),
+        )
         try:
-            response = await self._client.request(
-                request.method,
-                URL(self._base + request.raw_path, encoded=True),
-                headers=_end_to_end(request.headers, {"host", "content-length"} if body is not None else {"host"}),
-                data=data,
-                allow_redirects=False,
-                skip_auto_headers=(hdrs.USER_AGENT, hdrs.CONTENT_TYPE, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING),
-            )
+            response = await _unless_gone(request, asking)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._telemetry.emit(PassedThrough(0, perf_counter() - started))
             raise UpstreamUnreachableError(type(error).__name__) from error
@@ -92,6 +102,30 @@ class Gateway:
         if self._session is None:
             raise RuntimeError("the gateway is used outside of its context")
         return self._session
+
+
+async def _unless_gone(
+    request: web.Request, asking: Coroutine[Any, Any, aiohttp.ClientResponse]
+) -> aiohttp.ClientResponse:
+    """The upstream's answer; when the router hangs up before it, the upstream is not kept busy any longer."""
+    task = asyncio.create_task(asking)
+    try:
+        while not (await asyncio.wait((task,), timeout=LOOK_SECONDS))[0]:
+            if request.transport is None or request.transport.is_closing():
+                raise aiohttp.ClientConnectionError("the router hung up")
+        return task.result()
+    finally:
+        task.cancel()
+
+
+async def _read_some(response: aiohttp.ClientResponse) -> bytes | None:
+    """The body, where it is not too long to be meant."""
+    raw = bytearray()
+    async for piece in response.content.iter_any():
+        raw += piece
+        if len(raw) > MOST_FEATURES:
+            return None
+    return bytes(raw)
 
 
 def _end_to_end(headers: CIMultiDictProxy[str], dropped: set[str]) -> CIMultiDict[str]:

@@ -27,6 +27,7 @@ from impact_plugin.telemetry import RequestFault, RequestRefused, Telemetry
 from impact_transformers.events import UNREADABLE
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer: TypeAlias = Callable[[bytes, Desk], Awaitable[bytes]]
 
 JSON: Final = "application/json"
 NOT_OURS: Final = "not ours, and no upstream transformer is configured (setting rudder.upstream)"
@@ -80,6 +81,7 @@ class RouterApp:
             ("GET", "/ready"): operations.ready,
             ("GET", "/version"): operations.version,
             ("POST", "/routertransform"): self._transform_for_router,
+            ("POST", "/batch"): self._transform_for_batch,
             ("POST", "/deleteusers"): self._delete_users,
         }
         for name in self._types:
@@ -122,21 +124,36 @@ class RouterApp:
         return web.Response(body=reply, headers=API_VERSION, content_type=JSON)
 
     async def _transform_for_router(self, request: web.Request) -> web.StreamResponse:
+        return await self._by_type(request, rudder_router.answer, batch=False)
+
+    async def _transform_for_batch(self, request: web.Request) -> web.StreamResponse:
+        return await self._by_type(request, rudder_router.answer_batch, batch=True)
+
+    async def _by_type(self, request: web.Request, answer: Answer, *, batch: bool) -> web.StreamResponse:
+        """Jobs whose type stands in the body: ours are answered, others passed on; what cannot be is to come again."""
         body = await read_body(request, self._max_body)
-        if rudder_router.destination_type(body.text) in self._types:
-            try:
-                reply = await rudder_router.answer(body.text, self._desk)
-            except StateUnavailableError as error:
-                self._telemetry.emit(RequestRefused("/routertransform", 200, "state_unavailable", str(error)))
-                reply = rudder_router.answer_unavailable(body.text, f"state_unavailable: {error}")
-        elif self._gateway is not None:
-            try:
+        try:
+            if self._is_ours(body.text):
+                return _transformed(await answer(body.text, self._desk))
+            if self._gateway is not None:
                 return await self._gateway.forward(request, body.raw)
-            except UpstreamUnreachableError as error:
-                reply = rudder_router.answer_unavailable(body.text, f"the upstream transformer is unreachable: {error}")
-        else:
-            reply = rudder_router.answer_unavailable(body.text, NOT_OURS)
-        return web.Response(body=reply, headers=API_VERSION, content_type=JSON)
+            reason = NOT_OURS
+        except StateUnavailableError as error:
+            reason = f"state_unavailable: {error}"
+            route = "/batch" if batch else "/routertransform"
+            self._telemetry.emit(RequestRefused(route, 200, "state_unavailable", str(error)))
+        except UpstreamUnreachableError as error:
+            reason = f"the upstream transformer is unreachable: {error}"
+        return _transformed(rudder_router.answer_unavailable(body.text, reason, batch=batch))
+
+    def _is_ours(self, body: bytes) -> bool:
+        """Whether the jobs are for us; what nobody can read is the stock transformer's, where there is one."""
+        try:
+            return rudder_router.destination_type(body) in self._types
+        except EnvelopeError:
+            if self._gateway is None:
+                raise
+            return False
 
     async def _delete_users(self, request: web.Request) -> web.StreamResponse:
         body = await read_body(request, self._max_body)
@@ -165,6 +182,10 @@ class RouterApp:
         if self._gateway is None:
             return self._refuse("other", "not_ours", f"{request.method} is {NOT_OURS}")
         return await self._gateway.forward(request, body)
+
+
+def _transformed(body: bytes) -> web.Response:
+    return web.Response(body=body, headers=API_VERSION, content_type=JSON)
 
 
 def _come_again(reason: str, detail: str) -> web.Response:

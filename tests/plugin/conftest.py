@@ -88,10 +88,14 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Upstream:
-    """A stand-in for the stock transformer that keeps bytes as they came; ``reply`` makes each answer."""
+    """A stand-in for the stock transformer that keeps bytes as they came; ``reply`` makes each answer.
+
+    What the service asks in the background, ``/features``, is counted apart.
+    """
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.features_asked = 0
         self.url = ""
         self.reply: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = self._ordinary
         self._runner = web.ServerRunner(web.Server(self._serve, auto_decompress=False), shutdown_timeout=0.1)
@@ -107,6 +111,9 @@ class Upstream:
         await self._runner.cleanup()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if (request.method, request.path) == ("GET", "/features"):
+            self.features_asked += 1
+            return await self.reply(request)
         body = await request.read()
         headers = [(name.decode(), value.decode()) for name, value in request.raw_headers]
         self.seen.append(Seen(request.method, request.raw_path, headers, body))

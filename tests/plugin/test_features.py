@@ -1,5 +1,7 @@
 """``GET /features``: always something the router can start with, merged with what the stock transformer says."""
 
+import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -115,14 +117,94 @@ async def test_the_last_good_answer_outlives_the_upstream(
     assert before["regulations"] == ["X"]
 
 
-async def test_a_newer_answer_replaces_the_last(http: aiohttp.ClientSession, start: Start, upstream: Any) -> None:
-    """An upgrade of the stock transformer shows without a restart of ours."""
+async def test_a_newer_answer_replaces_the_last(
+    http: aiohttp.ClientSession, start: Start, upstream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade of the stock transformer shows without a restart of ours, and without anybody asking us."""
+    monkeypatch.setattr("impact_plugin.features.REFRESH_SECONDS", 0.02)
     upstream.reply = answers(STOCK)
     service = await start(rudder={"upstream": upstream.url})
     await features(http, service)
     upstream.reply = answers({**STOCK, "regulations": ["NEW"]})
+    for _ in range(500):
+        await asyncio.sleep(0.01)
+        if (await features(http, service))["regulations"] == ["NEW"]:
+            break
 
     assert (await features(http, service))["regulations"] == ["NEW"]
+
+
+async def test_the_router_never_waits_for_the_upstream_that_answered_once(
+    http: aiohttp.ClientSession, start: Start, upstream: Any
+) -> None:
+    """A stock transformer that hangs keeps no router from starting: the answer comes from memory."""
+    upstream.reply = answers(STOCK)
+    service = await start(rudder={"upstream": upstream.url})
+    before = await features(http, service)
+    never = asyncio.Event()
+
+    async def hang(_request: web.BaseRequest) -> web.StreamResponse:
+        await never.wait()
+        return web.Response()
+
+    upstream.reply = hang
+    asked = upstream.features_asked
+    try:
+        async with asyncio.timeout(2):
+            assert await features(http, service) == before
+        assert upstream.features_asked == asked
+    finally:
+        never.set()
+
+
+async def test_what_the_upstream_said_is_known_after_a_start_without_it(
+    http: aiohttp.ClientSession, start: Start, upstream: Any, tmp_path: Path
+) -> None:
+    """The router latches compaction at its own start: all three restarting at once must not switch it off."""
+    upstream.reply = answers(STOCK)
+    before = await features(http, await start(rudder={"upstream": upstream.url}))
+    await upstream.stop()
+    (tmp_path / "later").mkdir()
+    shutil.copy(tmp_path / "var" / "features.json", tmp_path / "later")
+
+    again = await start(rudder={"upstream": upstream.url}, state={"dir": str(tmp_path / "later")})
+
+    assert await features(http, again) == before
+
+
+async def test_of_an_upstream_never_heard_nothing_is_promised_that_it_may_not_do(
+    http: aiohttp.ClientSession, start: Start
+) -> None:
+    """Until it answers, bodies come plain and deliveries by the older protocol, which every version reads."""
+    told = await features(http, await start(rudder={"upstream": "http://127.0.0.1:9"}))
+
+    assert told == {
+        "routerTransform": {"IMPACT": True},
+        "regulations": [],
+        "supportSourceTransformV1": True,
+        "upgradedToSourceTransformV2": True,
+    }
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b"\xff"])
+async def test_a_spoilt_copy_is_as_good_as_none(
+    http: aiohttp.ClientSession, start: Start, tmp_path: Path, spoilt: bytes
+) -> None:
+    """A file cut off by a full disk keeps nobody from starting."""
+    folder = tmp_path / "spoilt"
+    folder.mkdir()
+    (folder / "features.json").write_bytes(spoilt)
+    service = await start(rudder={"upstream": "http://127.0.0.1:9"}, state={"dir": str(folder)})
+
+    assert (await features(http, service))["routerTransform"] == {"IMPACT": True}
+
+
+async def test_an_endless_answer_is_given_up(http: aiohttp.ClientSession, start: Start, upstream: Any) -> None:
+    """What is longer than any answer could be does not fill the memory."""
+    upstream.reply = answers(b"[" + b" " * (2 * 1024 * 1024) + b"]")
+    service = await start(rudder={"upstream": upstream.url})
+
+    assert (await features(http, service))["routerTransform"] == {"IMPACT": True}
 
 
 @pytest.mark.parametrize(

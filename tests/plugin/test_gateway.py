@@ -285,6 +285,44 @@ async def test_gzipped_jobs_of_another_type_are_passed_on_readable(
     assert readable == body
 
 
+@pytest.mark.parametrize("path", ["/routerTransform", "/batch"])
+async def test_a_body_nobody_can_read_is_the_stock_transformers(
+    http: aiohttp.ClientSession, fronting: Service, upstream: Any, path: str
+) -> None:
+    """With somebody behind us it is not for us to say what is spoilt."""
+    async with http.post(fronting.url + path, data=b'{"input":[') as response:
+        await response.read()
+
+    assert (response.status, upstream.seen[0].body) == (200, b'{"input":[')
+
+
+async def test_when_the_router_hangs_up_the_upstream_is_not_kept_busy(
+    fronting: Service, upstream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that nobody waits for any more ends at the stock transformer too."""
+    monkeypatch.setattr("impact_plugin.gateway.LOOK_SECONDS", 0.02)
+    arrived, gone = asyncio.Event(), asyncio.Event()
+
+    async def reply(request: web.BaseRequest) -> web.StreamResponse:
+        arrived.set()
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if request.transport is None or request.transport.is_closing():
+                gone.set()
+                break
+        return web.Response()
+
+    upstream.reply = reply
+    _, writer = await asyncio.open_connection("127.0.0.1", URL(fronting.url).port)
+    writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+    await arrived.wait()
+    writer.close()
+    async with asyncio.timeout(2):
+        await gone.wait()
+
+    assert upstream.seen[0].target == "/slow"
+
+
 async def test_our_own_requests_do_not_reach_the_upstream(
     http: aiohttp.ClientSession, fronting: Service, upstream: Any, item: Callable[..., Any], page: dict[str, Any]
 ) -> None:

@@ -129,7 +129,6 @@ async def test_router_transform_is_found_by_any_spelling(
         ("GET", "/%ff%fe"),
         ("GET", "/metrics"),
         ("POST", "/nothing"),
-        ("POST", "/batch"),
         ("POST", "/customTransform"),
         ("POST", "/v0/destinations/marketo"),
         ("POST", "/v0/destinations/impact/other"),

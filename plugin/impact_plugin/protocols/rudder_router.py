@@ -4,11 +4,12 @@ https://github.com/rudderlabs/rudder-server/blob/master/router/transformer/trans
 """
 
 import re
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
-from impact_plugin.batch import Desk, Done, Watch, transform_batch
+from impact_plugin.batch import Desk, Done, RawJob, TypedJob, Watch, transform_batch
 from impact_plugin.protocols.rescue import members
 from impact_plugin.protocols.rudder_envelope import (
     BatchReader,
@@ -54,6 +55,27 @@ class Failure(msgspec.Struct, frozen=True, rename="camel"):
     batched: bool = False
 
 
+class _Request(msgspec.Struct, frozen=True):
+    """What makes an event a request object. Events have no endpoint, and their type is a call's."""
+
+    type: str
+    endpoint: str
+
+
+class _Ready(msgspec.Struct, frozen=True, rename="camel"):
+    """A job that needs nothing more."""
+
+    batched_request: msgspec.Raw
+    metadata: tuple[msgspec.Raw]
+    destination: msgspec.Raw
+    status_code: int = 200
+    batched: bool = False
+
+
+class _Output(msgspec.Struct, frozen=True):
+    output: list[msgspec.Raw]
+
+
 class Reply(msgspec.Struct, frozen=True):
     """The body of a reply."""
 
@@ -63,6 +85,7 @@ class Reply(msgspec.Struct, frozen=True):
 _AT_END: Final = re.compile(rb'"destType":"([A-Za-z0-9_-]+)"\}\s*\Z')
 _reader: Final = BatchReader(TypedBatch, RawBatch)
 _addressed: Final = msgspec.json.Decoder(_Addressed)
+_requests: Final = msgspec.json.Decoder(_Request)
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -88,14 +111,36 @@ async def answer(body: bytes, desk: Desk) -> bytes:
     return watch.report(_encoder.encode(Reply([_entry(one, desk.endpoints) for one in done])))
 
 
-def answer_unavailable(body: bytes, reason: str) -> bytes:
+async def answer_batch(body: bytes, desk: Desk) -> bytes:
+    """The reply to ``/batch``: the entries alone; there is nothing to put together, so every job stays by itself.
+
+    Where the processor has transformed the jobs already, each is what is to be sent, and stays as it is.
+    """
+    batch = _reader.read_raw(body)
+    ready = [_ready(job, batch.destination or job.destination) for job in batch.jobs]
+    if None in ready:
+        return msgspec.json.encode(msgspec.json.decode(await answer(body, desk), type=_Output).output)
+    return _encoder.encode(ready)
+
+
+def _ready(job: TypedJob | RawJob, destination: msgspec.Raw) -> _Ready | None:
+    """The entry of a job that is a request object already; None for an event."""
+    if not isinstance(job, RawJob):
+        return None
+    with suppress(*UNREADABLE):
+        if _requests.decode(job.message).type == "REST":
+            return _Ready(job.message, (job.metadata,), destination)
+    return None
+
+
+def answer_unavailable(body: bytes, reason: str, *, batch: bool = False) -> bytes:
     """Answer for jobs that nobody can take now, here or upstream: each is to come again later."""
     tags = {"errorCategory": "platform", "errorType": "retryable", "module": "destination", "feature": "router"}
-    batch = _reader.read_raw(body)
+    read = _reader.read_raw(body)
     output: list[Success | Failure] = [
-        Failure((job.metadata,), batch.destination or job.destination, UNAVAILABLE, reason, tags) for job in batch.jobs
+        Failure((job.metadata,), read.destination or job.destination, UNAVAILABLE, reason, tags) for job in read.jobs
     ]
-    return _encoder.encode(Reply(output))
+    return _encoder.encode(output if batch else Reply(output))
 
 
 def _entry(done: Done, endpoints: Endpoints) -> Success | Failure:
