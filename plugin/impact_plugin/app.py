@@ -1,13 +1,12 @@
 """The composition root: settings in, a listening service out."""
 
+import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from time import monotonic, time
-from typing import Final
 
 import msgspec
-from aiohttp import web
 
 from impact_plugin import __version__
 from impact_plugin.batch import Desk
@@ -18,25 +17,24 @@ from impact_plugin.errors import SettingsError
 from impact_plugin.features import open_features
 from impact_plugin.gateway import Gateway
 from impact_plugin.ingest import open_ingest
+from impact_plugin.listening import bind_all, listen
 from impact_plugin.manifest import load_manifest
+from impact_plugin.memory import MemoryWatch
 from impact_plugin.ops import Operations, Readiness
 from impact_plugin.protocols.rudder_proxy import Proxy
 from impact_plugin.protocols.rudder_regulation import Forget
 from impact_plugin.router_app import RouterApp
 from impact_plugin.secrets import read_or_make_secret
 from impact_plugin.sessions import Digests, Sessions, open_sessions
-from impact_plugin.settings import Settings, StateSettings
+from impact_plugin.settings import ServerSettings, Settings, StateSettings
 from impact_plugin.sources import RoutingFile
 from impact_plugin.store.registry import EMBEDDED, open_ledger, open_store
+from impact_plugin.tasks import beside
 from impact_plugin.telemetry import ServiceStarted, ServiceStopping, StateLoaded, Telemetry
 from impact_plugin.wire import Endpoints
+from impact_plugin.worker import Worker
 from impact_transformers import Secret
 from impact_transformers.configuration import VARIABLE_PREFIX
-
-KEEP_ALIVE_SECONDS: Final = 75.0
-"""rudder-server keeps idle connections for 30 s; closing later than it does spares both sides a reset."""
-
-BACKLOG: Final = 1024
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -55,10 +53,12 @@ async def run_service(
     environment: Mapping[str, str],
     clock: Callable[[], float] | None = None,
     routing: RoutingFile | None = None,
+    worker: Worker | None = None,
 ) -> AsyncIterator[Service]:
     """Listen until the block ends, then finish what is under way within the grace period.
 
     ``clock`` tells seconds since 1970; the machine's, unless told. With sources in ``routing`` their port opens too.
+    A ``worker`` brings sockets that listen already; without one they are opened as the settings say.
     """
     clock = clock or time
     routing = routing or RoutingFile(None, {})
@@ -71,21 +71,21 @@ async def run_service(
         sessions = await _open_sessions(settings.state, digests, telemetry, clock, stack)
         deliveries = await _open_deliveries(settings, digests, telemetry, clock, stack)
         readiness = Readiness(state_dir, sessions.health)
+        readiness.memory = await _watch_memory(settings.server, telemetry, worker, stack)
+        readiness.watches.append(readiness.memory.trouble)
         desk = _make_desk(settings, environment, sessions, telemetry)
         ingest = await open_ingest(settings, routing, digests, desk, deliveries, readiness, clock, stack)
         operations = Operations(readiness, telemetry, deliveries.report, ingest.forget)
         router = await _make_router_app(settings, desk, deliveries, operations, readiness, ingest.forget, stack)
         server = settings.server
         grace = server.shutdown_grace_seconds
-        url = await _listen(stack, router.application(), server.host, server.port, grace)
-        operator_url = await _listen(
-            stack, operations.operator_app(), server.operator_host, server.operator_port, grace
-        )
+        sockets = worker.sockets if worker else bind_all(server, ingest=ingest.app is not None)
+        url = await listen(stack, router.application(), sockets.router, grace)
+        operator_url = await listen(stack, operations.operator_app(), sockets.operator, grace)
         ingest_url = ""
-        if ingest.app is not None:
-            ingest_app = ingest.app.application()
-            ingest_url = await _listen(stack, ingest_app, server.ingest_host, server.ingest_port, grace)
-        telemetry.emit(ServiceStarted(url, operator_url, ingest_url, __version__))
+        if ingest.app is not None and sockets.ingest is not None:
+            ingest_url = await listen(stack, ingest.app.application(), sockets.ingest, grace)
+        telemetry.emit(ServiceStarted(url, operator_url, ingest_url, __version__, worker.restarts if worker else 0))
         try:
             yield Service(url, operator_url, telemetry, ingest_url, ingest.reload)
         finally:
@@ -133,6 +133,16 @@ async def _open_deliveries(
     return await stack.enter_async_context(open_deliveries(deliveries, settings.server.shutdown_grace_seconds))
 
 
+async def _watch_memory(
+    server: ServerSettings, telemetry: Telemetry, worker: Worker | None, stack: AsyncExitStack
+) -> MemoryWatch:
+    """The watch over this process's memory; a supervised one that stays above its ceiling makes room for another."""
+    give_up = (lambda: signal.raise_signal(signal.SIGTERM)) if worker else None
+    memory = MemoryWatch(server.max_memory_mb * 1024 * 1024, telemetry, give_up)
+    await stack.enter_async_context(beside(memory.watch()))
+    return memory
+
+
 def _make_desk(settings: Settings, environment: Mapping[str, str], sessions: Sessions, telemetry: Telemetry) -> Desk:
     variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
     return Desk(Destinations(variables), Endpoints(settings.impact), telemetry, sessions)
@@ -153,23 +163,3 @@ async def _make_router_app(
     proxy = Proxy(settings, deliveries, telemetry)
     features = await stack.enter_async_context(open_features(settings.rudder, gateway, Path(settings.state.dir)))
     return RouterApp(settings, desk, proxy, features, gateway, operations, readiness, forget)
-
-
-async def _listen(stack: AsyncExitStack, app: web.Application, host: str, port: int, grace: float) -> str:
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        keepalive_timeout=KEEP_ALIVE_SECONDS,
-        shutdown_timeout=grace,
-        handler_cancellation=False,
-        auto_decompress=False,
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, host, port, backlog=BACKLOG)
-    try:
-        await site.start()
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-    bound = runner.addresses[0][1]
-    return f"http://{f'[{host}]' if ':' in host else host}:{bound}"

@@ -26,7 +26,7 @@ from impact_plugin.sessions import Sessions
 from impact_plugin.sources import Routing
 from impact_plugin.spool.base import MAX_DETAIL, Death, Row, Spool
 from impact_plugin.store.base import StoreUnavailableError
-from impact_plugin.tasks import finish
+from impact_plugin.tasks import beside, finish
 from impact_plugin.telemetry import RequestFault, RowEnded, SpoolFailed, SpoolMeasured, SpoolRestored, Telemetry
 from impact_plugin.wire import Endpoints
 from impact_transformers import (
@@ -386,11 +386,8 @@ class _Feed:
 @asynccontextmanager
 async def open_drain(drain: Drain, grace: float) -> AsyncIterator[Drain]:
     """Deliver until the block ends; then what is under way may finish within ``grace`` seconds."""
-    # A task rather than a task group: the block may be entered and left by different tasks.
-    running = asyncio.create_task(drain.run())
     try:
-        yield drain
+        async with beside(drain.run()):
+            yield drain
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
         await drain.stop(grace)

@@ -15,6 +15,7 @@ import msgspec
 
 from impact_plugin.gateway import Gateway
 from impact_plugin.settings import RudderSettings
+from impact_plugin.tasks import beside
 from impact_transformers.events import UNREADABLE
 
 FILE: Final = "features.json"
@@ -109,9 +110,5 @@ async def open_features(settings: RudderSettings, gateway: Gateway | None, folde
     if gateway is None:
         yield features
         return
-    watching = asyncio.create_task(features.watch())
-    try:
+    async with beside(features.watch()):
         yield features
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)

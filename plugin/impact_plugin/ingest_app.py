@@ -208,6 +208,8 @@ class IngestApp:
         """The body while it is worked on, when there is room for it."""
         if self._readiness.draining:
             raise _Refusal(503, "stopping", "the service is stopping", 1)
+        if self._readiness.over_memory:
+            raise _Refusal(503, "memory", "the process is above server.max_memory_mb", 5)
         place = _Place(self._room)
         try:
             # What is announced is kept free for it; what is not counts as it comes.

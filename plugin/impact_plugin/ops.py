@@ -12,6 +12,7 @@ from impact_plugin import __version__
 from impact_plugin.delivery.scheduler import LimitReport
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.forgetting import MOST_IDS, ForgetReport, ForgetRequest
+from impact_plugin.memory import MemoryWatch
 from impact_plugin.sessions import Health
 from impact_plugin.telemetry import CONTENT_TYPE, Telemetry
 from impact_transformers.events import UNREADABLE
@@ -26,6 +27,7 @@ class Readiness:
     def __init__(self, state_dir: Path, sessions: Health) -> None:
         self._state_dir = state_dir
         self._sessions = sessions
+        self.memory: MemoryWatch | None = None
         self.watches: list[Callable[[], str]] = []
         self.stopping = asyncio.Event()
 
@@ -33,6 +35,11 @@ class Readiness:
     def draining(self) -> bool:
         """Whether the service stops and takes nothing new."""
         return self.stopping.is_set()
+
+    @property
+    def over_memory(self) -> bool:
+        """Whether the process holds more memory than it may."""
+        return self.memory is not None and self.memory.exceeded
 
     def problems(self) -> list[str]:
         """Everything that speaks against traffic now; empty when ready."""

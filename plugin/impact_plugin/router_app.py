@@ -30,8 +30,13 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Answer: TypeAlias = Callable[[bytes, Desk], Awaitable[bytes]]
 
 JSON: Final = "application/json"
+OVER_MEMORY: Final = "the process is above server.max_memory_mb"
 NOT_OURS: Final = "not ours, and no upstream transformer is configured (setting rudder.upstream)"
 _SLASHES: Final = re.compile(r"/{2,}")
+
+
+class OverMemoryError(Exception):
+    """The process holds more than it may and takes no events."""
 
 
 class RouterApp:
@@ -118,6 +123,8 @@ class RouterApp:
     async def _transform_for_processor(self, request: web.Request) -> web.Response:
         if self._readiness.draining:
             return self._refuse("processor", "stopping", "the service is stopping")
+        if self._readiness.over_memory:
+            return self._refuse("processor", "memory", OVER_MEMORY)
         compacted = COMPACTED in request.headers.get("X-Content-Format", "").lower()
         body = await read_body(request, self._max_body)
         reply = await rudder_processor.answer(body.text, self._desk, compacted=compacted)
@@ -132,19 +139,25 @@ class RouterApp:
     async def _by_type(self, request: web.Request, answer: Answer, *, batch: bool) -> web.StreamResponse:
         """Jobs whose type stands in the body: ours are answered, others passed on; what cannot be is to come again."""
         body = await read_body(request, self._max_body)
+        route = "/batch" if batch else "/routertransform"
         try:
             if self._is_ours(body.text):
-                return _transformed(await answer(body.text, self._desk))
+                return _transformed(await self._answer_ours(body.text, answer))
             if self._gateway is not None:
                 return await self._gateway.forward(request, body.raw)
             reason = NOT_OURS
-        except StateUnavailableError as error:
-            reason = f"state_unavailable: {error}"
-            route = "/batch" if batch else "/routertransform"
-            self._telemetry.emit(RequestRefused(route, 200, "state_unavailable", str(error)))
+        except (OverMemoryError, StateUnavailableError) as error:
+            name = "memory" if isinstance(error, OverMemoryError) else "state_unavailable"
+            self._telemetry.emit(RequestRefused(route, 200, name, str(error)))
+            reason = f"{name}: {error}"
         except UpstreamUnreachableError as error:
             reason = f"the upstream transformer is unreachable: {error}"
         return _transformed(rudder_router.answer_unavailable(body.text, reason, batch=batch))
+
+    async def _answer_ours(self, body: bytes, answer: Answer) -> bytes:
+        if self._readiness.over_memory:
+            raise OverMemoryError(OVER_MEMORY)
+        return await answer(body, self._desk)
 
     def _is_ours(self, body: bytes) -> bool:
         """Whether the jobs are for us; what nobody can read is the stock transformer's, where there is one."""

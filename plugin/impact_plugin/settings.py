@@ -16,6 +16,10 @@ ROUTING: Final = ("sources", "destinations")
 
 SERVER_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 SHORTEST_SECRET: Final = 16
+MOST_WORKERS: Final = 64
+LEAST_MEMORY_MB: Final = 64
+"""Less than a service needs that has done nothing yet would refuse everything."""
+
 LONGEST_QUEUE: Final = 1_000_000
 """Requests that wait are held in memory, a few kilobytes each."""
 SPOOL_LIMITS: Final[dict[str, tuple[float, float]]] = {
@@ -60,6 +64,8 @@ class ServerSettings(Section, frozen=True):
     ingest_port: int = 9092
     max_body_mb: int = 200
     shutdown_grace_seconds: float = 20.0
+    workers: int = 0
+    max_memory_mb: int = 0
 
 
 class ImpactSettings(Section, frozen=True):
@@ -149,6 +155,10 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "server.ingest_port": "Port of the Segment HTTP API and webhooks; opened when sources are configured.",
     "server.max_body_mb": "Largest request body in MiB after inflation; a larger one is answered 503 and counted.",
     "server.shutdown_grace_seconds": "How long a stopping service lets requests finish.",
+    "server.workers": (
+        "Workers under a supervisor that keeps the ports open; 0 for one process without; more than 1 need Redis."
+    ),
+    "server.max_memory_mb": "Resident MiB above which events are refused until it falls; 0 for no ceiling.",
     "impact.tracking_url": "Base of Page Loads, in transformed requests and in what the proxy may call.",
     "impact.api_url": "Base of Conversions, in transformed requests and in what the proxy may call.",
     "rudder.upstream": "URL of the stock transformer that gets every request that is not ours; empty for none.",
@@ -211,7 +221,7 @@ def make_settings(tree: Mapping[str, Any]) -> Settings:
         settings = msgspec.convert(tree, Settings, strict=False, dec_hook=secret_from_text)
     except msgspec.ValidationError as error:
         raise SettingsError(f"settings: {error}") from error
-    _check(settings)
+    check_settings(settings)
     return settings
 
 
@@ -271,6 +281,23 @@ def _check_spool(spool: SpoolSettings) -> None:
             raise SettingsError(f"spool.{name}: must be between {low:,} and {high:,}")
 
 
+def _check_server(settings: Settings) -> None:
+    server = settings.server
+    for name in ("port", "operator_port", "ingest_port"):
+        if not 0 <= getattr(server, name) <= 65535:
+            raise SettingsError(f"server.{name}: must be between 0 (any free port) and 65535")
+    if not 1 <= server.max_body_mb <= 2048:
+        raise SettingsError("server.max_body_mb: must be between 1 and 2048")
+    if server.max_memory_mb and not LEAST_MEMORY_MB <= server.max_memory_mb <= 1_000_000:
+        raise SettingsError(f"server.max_memory_mb: must be 0 (no ceiling) or at least {LEAST_MEMORY_MB}")
+    if not 0 <= server.workers <= MOST_WORKERS:
+        raise SettingsError(f"server.workers: must be between 0 (no supervisor) and {MOST_WORKERS}")
+    if server.workers > 1 and settings.state.url.reveal() == "embedded:":
+        raise SettingsError(
+            "server.workers: several workers must share their state: set state.url to a Redis server, or workers to 1"
+        )
+
+
 def _check_delivery(delivery: DeliverySettings) -> None:
     if delivery.timeout_seconds <= 0 or delivery.connections < 1:
         raise SettingsError("delivery: timeout_seconds and connections must be greater than zero")
@@ -280,7 +307,8 @@ def _check_delivery(delivery: DeliverySettings) -> None:
         raise SettingsError(f"delivery.max_waiting: must be between 1 and {LONGEST_QUEUE:,}")
 
 
-def _check(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
+    """Raise :class:`SettingsError` for the first setting that cannot be used."""
     _check_state(settings.state)
     for name in ("tracking_url", "api_url"):
         if not getattr(settings.impact, name).startswith(("https://", "http://")):
@@ -289,11 +317,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError("rudder.upstream: must start with https:// or http://, or be empty")
     if not settings.rudder.destination_types:
         raise SettingsError("rudder.destination_types: must name at least one destination type")
-    for name in ("port", "operator_port", "ingest_port"):
-        if not 0 <= getattr(settings.server, name) <= 65535:
-            raise SettingsError(f"server.{name}: must be between 0 (any free port) and 65535")
-    if not 1 <= settings.server.max_body_mb <= 2048:
-        raise SettingsError("server.max_body_mb: must be between 1 and 2048")
+    _check_server(settings)
     _check_delivery(settings.delivery)
     _check_spool(settings.spool)
     _check_dedup_window(settings)

@@ -22,6 +22,8 @@ FLIPPED: dict[str, tuple[str, Any]] = {
     "server.ingest_port": ("8082", 8082),
     "server.max_body_mb": ("5", 5),
     "server.shutdown_grace_seconds": ("1.5", 1.5),
+    "server.workers": ("1", 1),
+    "server.max_memory_mb": ("512", 512),
     "impact.tracking_url": ("http://127.0.0.1:1", "http://127.0.0.1:1"),
     "impact.api_url": ("http://127.0.0.1:2", "http://127.0.0.1:2"),
     "rudder.upstream": ("http://stock:9090", "http://stock:9090"),
@@ -70,6 +72,8 @@ BEHAVIOUR: dict[str, str] = {
     "server.ingest_port": "test_spool_settings.py::test_the_senders_port_is_where_the_settings_say",
     "server.max_body_mb": "test_router_app.py::test_a_body_over_the_limit_is_asked_for_again",
     "server.shutdown_grace_seconds": "test_ops.py::test_a_stopping_service_waits_for_the_grace_period_only",
+    "server.workers": "../e2e/test_supervisor.py::test_a_worker_that_dies_is_replaced_by_the_one_prepared",
+    "server.max_memory_mb": "test_memory.py::test_the_processor_is_asked_to_come_again",
     "impact.tracking_url": "test_wire.py::test_addresses_come_from_the_settings",
     "impact.api_url": "test_wire.py::test_addresses_come_from_the_settings",
     "rudder.upstream": "test_gateway.py::test_a_request_that_is_not_ours_reaches_the_upstream_as_it_was",
@@ -138,7 +142,7 @@ def test_every_setting_is_described_and_has_a_test_that_flips_it() -> None:
 def test_the_tests_that_flip_settings_exist(place: str) -> None:
     """The table above points at tests that are there."""
     file, _, name = place.partition("::")
-    source = Path(__file__).with_name(file).read_text(encoding="utf-8")
+    source = Path(__file__).parent.joinpath(file).read_text(encoding="utf-8")
 
     assert f"def {name}(" in source
 
@@ -265,6 +269,11 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
         ({"RUDDER__DESTINATION_TYPES": " , "}, "rudder.destination_types"),
         ({"SERVER__MAX_BODY_MB": "0"}, "server.max_body_mb"),
         ({"SERVER__MAX_BODY_MB": "4096"}, "server.max_body_mb"),
+        ({"SERVER__MAX_MEMORY_MB": "63"}, "server.max_memory_mb"),
+        ({"SERVER__MAX_MEMORY_MB": "-1"}, "server.max_memory_mb"),
+        ({"SERVER__WORKERS": "-1"}, "server.workers"),
+        ({"SERVER__WORKERS": "65"}, "server.workers"),
+        ({"SERVER__WORKERS": "2"}, "Redis"),
         ({"DELIVERY__TIMEOUT_SECONDS": "0"}, "timeout_seconds"),
         ({"DELIVERY__CONNECTIONS": "0"}, "connections"),
         ({"DELIVERY__DEDUP_WINDOW_HOURS": "-1"}, "delivery.dedup_window_hours"),

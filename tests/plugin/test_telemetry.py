@@ -244,7 +244,7 @@ def test_the_level_decides_what_is_written(
     """``log.level`` is the least serious level that shows; the metrics count all the same."""
     configure_logging(LogSettings(level=level))
     telemetry = Telemetry()
-    telemetry.emit(ServiceStarted("u", "o", "i", "v"))
+    telemetry.emit(ServiceStarted("u", "o", "i", "v", 0))
     telemetry.emit(RequestRefused("other", 503, "not_ours", "d"))
     telemetry.emit(TransformFault("KeyError", KeyError()))
 

@@ -11,9 +11,14 @@ import anyio
 import msgspec
 
 from impact_plugin.app import run_service
-from impact_plugin.settings import Settings, load_settings
+from impact_plugin.errors import SettingsError
+from impact_plugin.settings import Settings, check_settings, load_settings
 from impact_plugin.sources import RoutingFile
-from impact_plugin.telemetry import configure_logging
+from impact_plugin.store.registry import EMBEDDED
+from impact_plugin.supervisor import supervise
+from impact_plugin.tasks import beside
+from impact_plugin.telemetry import Telemetry, configure_logging
+from impact_plugin.worker import Worker, assigned
 
 SWITCH_SECONDS: Final = 0.001
 """How long the event loop may keep a thread that writes to disk from going on; five times as long unless told."""
@@ -25,8 +30,9 @@ async def serve(
     port: int | None = None,
     operator_port: int | None = None,
     ingest_port: int | None = None,
+    workers: int | None = None,
     config: Path | None = None,
-) -> None:
+) -> int:
     """Serve the router's protocol until interrupted.
 
     Parameters
@@ -36,28 +42,63 @@ async def serve(
     port
         Port for the router; default 9090.
     operator_port
-        Port for metrics and health; default 9091.
+        Port for metrics and health; default 9091. With several workers each has its own, one after the other.
     ingest_port
         Port for senders of events, opened when there are sources; default 9092.
+    workers
+        Serve by so many workers under a supervisor, which keeps the ports open while a worker is replaced: at once
+        when it dies, and on SIGHUP by a process with code and settings of now. More than one need Redis for state.
     config
-        TOML file with settings, sources and destinations; read again on SIGHUP, as far as the latter two go.
+        TOML file with settings, sources and destinations; read again on SIGHUP, without a supervisor as far as the
+        latter two go.
     """
-    ports = {"port": port, "operator_port": operator_port, "ingest_port": ingest_port}
-    sys.setswitchinterval(SWITCH_SECONDS)
-    settings = _with_options(load_settings(config, os.environ), host, ports)
+    numbers = {"port": port, "operator_port": operator_port, "ingest_port": ingest_port, "workers": workers}
+    settings = _with_options(load_settings(config, os.environ), host, numbers)
     configure_logging(settings.log)
+    worker = assigned(os.environ)
+    if worker is None and settings.server.workers:
+        return await _supervise(settings, config)
+    return await _serve(settings, config, worker)
+
+
+async def _serve(settings: Settings, config: Path | None, worker: Worker | None) -> int:
+    sys.setswitchinterval(SWITCH_SECONDS)
     # Signals are held before the port opens: whoever waits for it may stop the service at once.
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         routing = RoutingFile(config, os.environ)
-        async with run_service(settings, os.environ, routing=routing) as service:
+        if worker is not None and not await worker.leave():
+            return 0
+        running = run_service(settings, os.environ, routing=routing, worker=worker)
+        async with running as service, beside(_follow(worker)):
             async for number in signals:
                 if number != signal.SIGHUP:
-                    return
+                    break
                 service.reload()
+    return 0
 
 
-def _with_options(settings: Settings, host: str | None, ports: Mapping[str, int | None]) -> Settings:
-    """Options on the command line win over file and environment."""
-    given: dict[str, str | int | None] = {"host": host, "operator_host": host, "ingest_host": host, **ports}
+async def _follow(worker: Worker | None) -> None:
+    """Say that requests are taken, and end with the supervisor: another one may need the ports and the state."""
+    if worker is not None:
+        await worker.ready()
+        await worker.abandoned()
+        signal.raise_signal(signal.SIGTERM)
+
+
+async def _supervise(settings: Settings, config: Path | None) -> int:
+    routing = RoutingFile(config, os.environ).current
+    if routing.sources and settings.server.workers > 1:
+        raise SettingsError("server.workers: must be 1 with sources: the spool belongs to one process")
+    arguments = ["serve", *(["--config", str(config)] if config else [])]
+    shared = settings.state.url.reveal() != EMBEDDED
+    overlap = shared and not routing.sources
+    return await supervise(settings.server, arguments, Telemetry(), ingest=bool(routing.sources), overlap=overlap)
+
+
+def _with_options(settings: Settings, host: str | None, numbers: Mapping[str, int | None]) -> Settings:
+    """Options on the command line win over file and environment; the result is checked like both."""
+    given: dict[str, str | int | None] = {"host": host, "operator_host": host, "ingest_host": host, **numbers}
     chosen = {name: value for name, value in given.items() if value is not None}
-    return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **chosen))
+    changed = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **chosen))
+    check_settings(changed)
+    return changed

@@ -15,6 +15,9 @@ from impact_plugin.telemetry.events import (
     LedgerMeasured,
     LedgerRestored,
     LimitChanged,
+    MemoryExceeded,
+    MemoryMeasured,
+    MemoryRecovered,
     PassedThrough,
     PersonForgotten,
     RequestFault,
@@ -33,8 +36,13 @@ from impact_plugin.telemetry.events import (
     StateMeasured,
     StateRestored,
     StateUndecided,
+    SupervisorStarted,
     TelemetryEvent,
     TransformFault,
+    WorkerEnded,
+    WorkerNotReplaced,
+    WorkerReplaced,
+    WorkerStarted,
 )
 from impact_plugin.telemetry.logging import configure_logging, log
 from impact_plugin.telemetry.metrics import CONTENT_TYPE, METRICS, Metrics
@@ -54,6 +62,9 @@ __all__ = [
     "LedgerMeasured",
     "LedgerRestored",
     "LimitChanged",
+    "MemoryExceeded",
+    "MemoryMeasured",
+    "MemoryRecovered",
     "Metrics",
     "PassedThrough",
     "PersonForgotten",
@@ -73,9 +84,14 @@ __all__ = [
     "StateMeasured",
     "StateRestored",
     "StateUndecided",
+    "SupervisorStarted",
     "Telemetry",
     "TelemetryEvent",
     "TransformFault",
+    "WorkerEnded",
+    "WorkerNotReplaced",
+    "WorkerReplaced",
+    "WorkerStarted",
     "configure_logging",
 ]
 

@@ -14,12 +14,74 @@ class ServiceStarted(msgspec.Struct, frozen=True, tag=True):
     operator_url: str
     ingest_url: str
     version: str
+    restarts: int
 
 
 class ServiceStopping(msgspec.Struct, frozen=True, tag=True):
     """The service no longer takes requests and finishes those under way."""
 
     grace_seconds: float
+
+
+class SupervisorStarted(msgspec.Struct, frozen=True, tag=True):
+    """The supervisor holds the ports and starts its workers."""
+
+    url: str
+    workers: int
+
+
+class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
+    """The supervisor started a worker; ``restarts`` counts those in its place that had ended by themselves."""
+
+    worker: int
+    pid: int
+    restarts: int
+
+
+class WorkerEnded(msgspec.Struct, frozen=True, tag=True):
+    """A worker ended by itself and is replaced at once; ``cause`` is a signal or its exit code."""
+
+    worker: int
+    pid: int
+    cause: str
+    seconds: float
+
+
+class WorkerReplaced(msgspec.Struct, frozen=True, tag=True):
+    """A new process with code and settings of now took a worker's place, as SIGHUP asked for."""
+
+    worker: int
+    old_pid: int
+    pid: int
+
+
+class WorkerNotReplaced(msgspec.Struct, frozen=True, tag=True):
+    """The new process could not start, so the old one stays: what was changed for it is not in force."""
+
+    worker: int
+    pid: int
+    cause: str
+
+
+class MemoryMeasured(msgspec.Struct, frozen=True, tag=True):
+    """Resident memory of this process, and its ceiling; 0 for none."""
+
+    bytes: int
+    ceiling: int
+
+
+class MemoryExceeded(msgspec.Struct, frozen=True, tag=True):
+    """The process holds more memory than ``server.max_memory_mb``: events are refused, and their senders keep them."""
+
+    bytes: int
+    ceiling: int
+
+
+class MemoryRecovered(msgspec.Struct, frozen=True, tag=True):
+    """The process is below its ceiling again and takes events."""
+
+    bytes: int
+    seconds: float
 
 
 class BatchTransformed(msgspec.Struct, frozen=True, tag=True):
@@ -243,6 +305,14 @@ class PersonForgotten(msgspec.Struct, frozen=True, tag=True):
 TelemetryEvent: TypeAlias = (
     ServiceStarted
     | ServiceStopping
+    | SupervisorStarted
+    | WorkerStarted
+    | WorkerEnded
+    | WorkerReplaced
+    | WorkerNotReplaced
+    | MemoryMeasured
+    | MemoryExceeded
+    | MemoryRecovered
     | BatchTransformed
     | TransformFault
     | RequestRefused

@@ -19,12 +19,16 @@ from impact_plugin.telemetry.events import (
     LedgerMeasured,
     LedgerRestored,
     LimitChanged,
+    MemoryExceeded,
+    MemoryMeasured,
+    MemoryRecovered,
     PassedThrough,
     PersonForgotten,
     RequestFault,
     RequestRefused,
     RoutingRefused,
     RowEnded,
+    ServiceStarted,
     SessionsDecided,
     SpoolFailed,
     SpoolMeasured,
@@ -249,6 +253,20 @@ FORGOTTEN: Final = MetricFacts(
     "impact_plugin_forgotten", "counter", ("what",), "What was deleted on request: identities, waiting, dead_letters."
 )
 
+RESTARTS: Final = MetricFacts(
+    "impact_plugin_worker_restarts",
+    "gauge",
+    (),
+    "How often the supervisor replaced this worker because it had ended by itself.",
+)
+MEMORY: Final = MetricFacts("impact_plugin_memory_bytes", "gauge", (), "Resident memory of the process.")
+MEMORY_CEILING: Final = MetricFacts(
+    "impact_plugin_memory_ceiling_bytes", "gauge", (), "Above it events are refused (server.max_memory_mb); 0 for none."
+)
+OVER_MEMORY: Final = MetricFacts(
+    "impact_plugin_over_memory", "gauge", (), "1 while events are refused because of the ceiling, else 0."
+)
+
 METRICS: Final = (
     EVENTS,
     NOTICES,
@@ -296,6 +314,10 @@ METRICS: Final = (
     SPOOL_UP,
     ROUTING_REFUSED,
     FORGOTTEN,
+    RESTARTS,
+    MEMORY,
+    MEMORY_CEILING,
+    OVER_MEMORY,
 )
 """All of them, for the documentation."""
 
@@ -354,6 +376,7 @@ class Metrics:
                 self._count_state(event)
                 self._count_ingest(event)
                 self._count_spool(event)
+                self._count_process(event)
 
     def _count_delivery(self, event: TelemetryEvent) -> None:
         """The metrics of the delivery engine and of its ledger."""
@@ -440,6 +463,21 @@ class Metrics:
                 self._gauge(SPOOL_UP).set(0)
             case SpoolRestored():
                 self._gauge(SPOOL_UP).set(1)
+            case _:
+                pass
+
+    def _count_process(self, event: TelemetryEvent) -> None:
+        """The metrics of the process itself."""
+        match event:
+            case ServiceStarted():
+                self._gauge(RESTARTS).set(event.restarts)
+            case MemoryMeasured():
+                self._gauge(MEMORY).set(event.bytes)
+                self._gauge(MEMORY_CEILING).set(event.ceiling)
+            case MemoryExceeded():
+                self._gauge(OVER_MEMORY).set(1)
+            case MemoryRecovered():
+                self._gauge(OVER_MEMORY).set(0)
             case _:
                 pass
 

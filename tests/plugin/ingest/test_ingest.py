@@ -244,3 +244,12 @@ async def test_a_first_source_opens_the_port_at_the_next_start(shop: Shop, page:
     status, _ = await shop.post("/v1/page", page)
 
     assert (1, 200) == (refused, status)
+
+
+async def test_above_its_memory_ceiling_the_service_takes_nothing(shop: Shop) -> None:
+    """The sender keeps the event and comes again; a test's process is above the least ceiling there is."""
+    shop.environment = {"IMPACT_PLUGIN__SERVER__MAX_MEMORY_MB": "64"}
+    await shop.start()
+    status, told = await shop.post("/v1/track", {"event": "x", "anonymousId": "a"})
+
+    assert (status, told["error"]) == (503, "memory")

@@ -1,0 +1,80 @@
+"""The memory ceiling: above it events are refused, so that a process that grows does not take its neighbours along."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from impact_plugin.telemetry import MemoryExceeded, MemoryMeasured, MemoryRecovered, Telemetry
+
+LOOK_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 30.0
+"""How long a supervised worker may stay above its ceiling before another one takes its place."""
+
+_STATM: Final = Path("/proc/self/statm")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is not swapped out; 0 where the system does not tell.
+
+    https://man7.org/linux/man-pages/man5/proc_pid_statm.5.html
+    """
+    try:
+        return int(_STATM.read_text(encoding="ascii").split()[1]) * _PAGE
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+class MemoryWatch:
+    """Looks every second; ``exceeded`` tells whether events are to be refused.
+
+    ``give_up`` is called once when the process stays above its ceiling; None where nobody would replace it.
+    """
+
+    def __init__(
+        self,
+        ceiling: int,
+        telemetry: Telemetry,
+        give_up: Callable[[], None] | None = None,
+        read: Callable[[], int] = resident_bytes,
+    ) -> None:
+        self._ceiling = ceiling
+        self._telemetry = telemetry
+        self._give_up = give_up
+        self._read = read
+        self._since: float | None = None
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the process holds more than it may."""
+        return self._since is not None
+
+    def trouble(self) -> str:
+        """What an operator should know; "" for nothing."""
+        return "events are refused: the process is above server.max_memory_mb" if self.exceeded else ""
+
+    def look(self, now: float) -> None:
+        """Measure, and tell what changed."""
+        size = self._read()
+        self._telemetry.emit(MemoryMeasured(size, self._ceiling))
+        if not self._ceiling:
+            return
+        if size <= self._ceiling:
+            if self._since is not None:
+                self._telemetry.emit(MemoryRecovered(size, now - self._since))
+                self._since = None
+        elif self._since is None:
+            self._telemetry.emit(MemoryExceeded(size, self._ceiling))
+            self._since = now
+        elif now - self._since >= PATIENCE_SECONDS and self._give_up is not None:
+            self._give_up()
+            self._give_up = None
+
+    async def watch(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self.look(monotonic())
+            await asyncio.sleep(LOOK_SECONDS)
