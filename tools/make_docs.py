@@ -5,7 +5,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from impact_plugin.dead_letters import BURIALS
 from impact_plugin.delivery.policy import CAUSES
 from impact_plugin.intake import SWITCHED_OFF
 from impact_plugin.manifest import load_manifest
+from impact_plugin.registration import rudderstack
 from impact_plugin.settings import DESCRIPTIONS, ENVIRONMENT_PREFIX, Settings
 from impact_plugin.sources import SIGNATURE_KEYS, SOURCE_KEYS, Signature, Source
 from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
@@ -58,6 +59,9 @@ def pages() -> dict[Path, str]:
         "commands.md": commands,
     }
     found = {REFERENCE / name: NOTICE + make().rstrip() + "\n" for name, make in made.items()}
+    manifest = load_manifest()
+    registered = rudderstack.files(manifest, manifest.destination_type, rudderstack.DISPLAY_NAME)
+    found.update({ROOT / "deploy" / "rudderstack" / name: text for name, text in registered.items()})
     readme = ROOT / "README.md"
     found[readme] = with_tables(readme.read_text(encoding="utf-8"))
     return found
@@ -238,12 +242,17 @@ def telemetry() -> str:
 def commands() -> str:
     """The help of every command."""
     lines = ["# Commands", "", "```text", _help(app, "--help"), "```", ""]
-    for name in ("serve", "explain", "dead-letters", "forget", "fake-impact"):
-        lines += [f"## impact-plugin {name}", "", "```text", _help(app, name, "--help"), "```", ""]
-    for name in ("list", "show", "retry", "export", "purge"):
-        lines += [f"## impact-plugin dead-letters {name}", "", "```text"]
-        lines += [_help(app, "dead-letters", name, "--help"), "```", ""]
+    for words in command_names(app):
+        lines += [f"## impact-plugin {' '.join(words)}", "", "```text", _help(app, *words, "--help"), "```", ""]
     return "\n".join(lines)
+
+
+def command_names(command: App, *before: str) -> Iterator[tuple[str, ...]]:
+    """Every command and its own, as it is typed."""
+    for name in command:
+        if not name.startswith("-"):
+            yield (*before, name)
+            yield from command_names(command[name], *before, name)
 
 
 def _help(command: App, *words: str) -> str:

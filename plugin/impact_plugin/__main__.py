@@ -10,6 +10,7 @@ from impact_plugin.cli.dead_letters import dead_letters
 from impact_plugin.cli.explain import explain
 from impact_plugin.cli.fake_impact import fake_impact
 from impact_plugin.cli.forget import forget
+from impact_plugin.cli.register import register
 from impact_plugin.cli.serve import serve
 from impact_plugin.errors import ImpactPluginError
 
@@ -25,6 +26,7 @@ app.command(serve)
 app.command(explain)
 app.command(dead_letters)
 app.command(forget)
+app.command(register)
 app.command(fake_impact)
 
 

@@ -4,7 +4,6 @@ import gzip
 import os
 import shlex
 import sys
-import tomllib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from impact_plugin.errors import ImpactPluginError
+from impact_plugin.cli.inputs import InputError, read_config
 from impact_plugin.manifest import load_manifest
 from impact_plugin.offline import Earlier, OfflineSessions, Story
 from impact_plugin.settings import ImpactSettings, load_settings
@@ -57,10 +56,6 @@ WIDTH: Final = 200
 
 DEMONSTRATION: Final = {"accountSID": "IRdemoAccount", "apiKey": "demo-token", "campaignId": "23224"}
 """The destination for a first look, when none is given."""
-
-
-class InputError(ImpactPluginError):
-    """The file holds no events, or cannot be read."""
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -118,7 +113,7 @@ def explain(
         TOML file with the service's settings, for the addresses of impact.com.
     """
     settings = load_settings(config, os.environ)
-    given = _read_config(destination) if destination is not None else None
+    given = read_config(destination) if destination is not None else None
     compiled: dict[bytes, AnyDestination] = {}
     printer = {"table": _print_table, "json": _print_json, "curl": _print_curl}[format]
     sessions = OfflineSessions()
@@ -151,18 +146,6 @@ def _compile(config: dict[str, Any]) -> AnyDestination:
     except ConfigurationError as error:
         lines = "\n".join(f"  {problem}" for problem in error.problems)
         raise InputError(f"the destination's configuration cannot be used:\n{lines}") from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        config = tomllib.loads(text) if path.suffix == ".toml" else msgspec.json.decode(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, *UNREADABLE) as error:
-        raise InputError(f"{path}: cannot be read as a configuration: {error}") from error
-    if isinstance(config, dict):
-        found = config.get("Config", config.get("config", config))
-        return found if isinstance(found, dict) else config
-    raise InputError(f"{path}: must hold one object with the destination's keys")
 
 
 def _read(file: str) -> bytes:

@@ -1,0 +1,27 @@
+"""Files that commands are given, read so that every mistake is one line."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from impact_plugin.errors import ImpactPluginError
+from impact_transformers.events import UNREADABLE
+
+
+class InputError(ImpactPluginError):
+    """A file cannot be used; the message names it and says why."""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A destination's configuration, JSON or TOML; also within a destination as routers write it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        config = tomllib.loads(text) if path.suffix == ".toml" else msgspec.json.decode(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, *UNREADABLE) as error:
+        raise InputError(f"{path}: cannot be read as a configuration: {error}") from error
+    if isinstance(config, dict):
+        found = config.get("Config", config.get("config", config))
+        return found if isinstance(found, dict) else config
+    raise InputError(f"{path}: must hold one object with the destination's keys")
