@@ -23,8 +23,8 @@ run: $(READY) ## Send a recorded day of a shop through the service to a stand-in
 serve: $(READY) ## Serve RudderStack on 127.0.0.1:9090.
 	@$(BIN)/impact-plugin serve
 
-test: $(READY) ## Run all tests; installs a Redis server first where there is none.
-	@$(BIN)/python tools/install_redis.py
+test: $(READY) ## Run all tests; installs the servers it needs first where there are none.
+	@$(BIN)/python tools/install_servers.py
 	$(BIN)/python -m pytest
 
 check: $(READY) ## Linters, types, import contracts, docs.

@@ -27,7 +27,9 @@ TRIPS_GOAL: Final = 1
 TRIP_GOAL_MS: Final = 2
 TRIP_GOAL_KEYS: Final = 100
 MOST_CLICKS: Final = 8
-NO_SERVER: Final = "no redis-server or valkey-server here (tools/install_redis.py installs one): Redis was not measured"
+NO_SERVER: Final = (
+    "no redis-server or valkey-server here (tools/install_servers.py installs one): Redis was not measured"
+)
 NO_CLIENT: Final = "the extra 'redis' is not installed: Redis was not measured"
 
 

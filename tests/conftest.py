@@ -24,7 +24,7 @@ class RedisServer:
     def __init__(self, folder: Path, *options: str) -> None:
         program = shutil.which("redis-server") or shutil.which("valkey-server")
         # Left out silently, these tests would prove nothing where they matter most.
-        assert program is not None, "no redis-server or valkey-server: run tools/install_redis.py (make test does)"
+        assert program is not None, "no redis-server or valkey-server: run tools/install_servers.py (make test does)"
         self._socket = folder / "redis.sock"
         self._command = [program, "--port", "0", "--unixsocket", str(self._socket), "--save", "", *options]
         self._process: subprocess.Popen[bytes] | None = None

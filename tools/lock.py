@@ -9,6 +9,9 @@ ROOT = Path(__file__).parents[1]
 LOCKS = {
     "requirements/runtime.lock": ["pyproject.toml"],
     "requirements/dev.lock": ["pyproject.toml", "--group", "dev"],
+    # The image holds the versions that were tested.
+    "requirements/image.lock": ["pyproject.toml", "--extra", "redis", "-c", "requirements/dev.lock"],
+    "requirements/build.lock": ["--group", "build", "-c", "requirements/dev.lock"],
 }
 
 

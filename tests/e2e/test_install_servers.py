@@ -1,11 +1,11 @@
-"""``make test`` on a machine without a Redis server: it says what to do and fails; nothing is left out silently."""
+"""``make test`` on a machine without the servers it needs: it says what to do and fails; nothing is left out."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-TOOL = Path(__file__).parents[2] / "tools" / "install_redis.py"
+TOOL = Path(__file__).parents[2] / "tools" / "install_servers.py"
 
 
 def run(path: str) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def test_without_a_package_manager_it_fails_and_says_what_to_install(tmp_path: P
     done = run(str(tmp_path))
 
     assert done.returncode == 1
-    assert "Install redis-server or valkey-server by hand" in done.stderr
+    assert "Install redis-server or valkey-server, systemd-analyze by hand" in done.stderr
 
 
 def test_a_failing_installation_is_a_failure(tmp_path: Path) -> None:
