@@ -1,6 +1,7 @@
 """What all tests share: a real Redis or Valkey server for those that need one."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -46,6 +47,11 @@ class RedisServer:
                         return
             time.sleep(0.01)
         pytest.fail("the Redis server did not start")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def kill(self) -> None:
         """Kill it, as a power cut would."""

@@ -69,6 +69,11 @@ class Process:
             )
 
     @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """What stands on standard error so far."""
         return self._log.read_text(encoding="utf-8")
