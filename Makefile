@@ -53,6 +53,7 @@ bench: $(READY) ## Measure, as ratios to a floor of the same run.
 	$(BIN)/python -m benchmarks.delivery
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.spool_start
+	$(BIN)/python -m benchmarks.gateway
 
 lock: $(READY) ## Resolve the dependencies anew.
 	$(BIN)/python tools/lock.py

@@ -14,9 +14,12 @@ API_VERSION: Final = {"apiVersion": "2"}
 
 
 async def handle(request: web.Request) -> web.Response:
-    """Answer ``POST /12345`` with 12345 bytes."""
+    """Answer ``POST /12345`` with 12345 bytes, and everything else with none."""
     await request.read()
-    return web.Response(body=FILL[: int(request.path[1:])], headers=API_VERSION, content_type="application/json")
+    size = request.path[1:]
+    return web.Response(
+        body=FILL[: int(size) if size.isdigit() else 0], headers=API_VERSION, content_type="application/json"
+    )
 
 
 async def serve(port: int) -> None:

@@ -27,8 +27,8 @@ class Server(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def run_service() -> Iterator[Server]:
-    """The real service, as an operator starts it; it logs errors only."""
+def run_service(**variables: str) -> Iterator[Server]:
+    """The real service, as an operator starts it, with these variables more; it logs errors only."""
     port, operator_port = free_ports(2)
     with TemporaryDirectory() as state:
         environment = {
@@ -36,6 +36,7 @@ def run_service() -> Iterator[Server]:
             "IMPACT_PLUGIN__SERVER__OPERATOR_PORT": str(operator_port),
             "IMPACT_PLUGIN__STATE__DIR": state,
             "IMPACT_PLUGIN__LOG__LEVEL": "error",
+            **variables,
         }
         with run_process([sys.executable, "-m", "impact_plugin", "serve"], environment, port) as server:
             yield server
