@@ -7,11 +7,13 @@ import cyclopts
 
 from impact_plugin import __version__
 from impact_plugin.cli.dead_letters import dead_letters
+from impact_plugin.cli.doctor import doctor
 from impact_plugin.cli.explain import explain
 from impact_plugin.cli.fake_impact import fake_impact
 from impact_plugin.cli.forget import forget
 from impact_plugin.cli.register import register
 from impact_plugin.cli.serve import serve
+from impact_plugin.cli.validate import validate
 from impact_plugin.errors import ImpactPluginError
 
 UNUSABLE: Final = 2
@@ -23,6 +25,8 @@ app = cyclopts.App(
     version=__version__,
 )
 app.command(serve)
+app.command(validate)
+app.command(doctor)
 app.command(explain)
 app.command(dead_letters)
 app.command(forget)
