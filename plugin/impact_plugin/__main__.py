@@ -11,7 +11,9 @@ from impact_plugin.cli.doctor import doctor
 from impact_plugin.cli.explain import explain
 from impact_plugin.cli.fake_impact import fake_impact
 from impact_plugin.cli.forget import forget
+from impact_plugin.cli.record import record
 from impact_plugin.cli.register import register
+from impact_plugin.cli.replay import replay
 from impact_plugin.cli.serve import serve
 from impact_plugin.cli.validate import validate
 from impact_plugin.errors import ImpactPluginError
@@ -28,6 +30,8 @@ app.command(serve)
 app.command(validate)
 app.command(doctor)
 app.command(explain)
+app.command(record)
+app.command(replay)
 app.command(dead_letters)
 app.command(forget)
 app.command(register)

@@ -23,6 +23,7 @@ from impact_plugin.memory import MemoryWatch
 from impact_plugin.ops import Operations, Readiness
 from impact_plugin.protocols.rudder_proxy import Proxy
 from impact_plugin.protocols.rudder_regulation import Forget
+from impact_plugin.recordings import Recordings, open_recordings
 from impact_plugin.router_app import RouterApp
 from impact_plugin.secrets import read_or_make_secret
 from impact_plugin.sessions import Digests, Sessions, open_sessions
@@ -31,6 +32,7 @@ from impact_plugin.sources import RoutingFile
 from impact_plugin.store.registry import EMBEDDED, open_ledger, open_store
 from impact_plugin.tasks import beside
 from impact_plugin.telemetry import ServiceStarted, ServiceStopping, StateLoaded, Telemetry
+from impact_plugin.traffic.recorder import Recorder
 from impact_plugin.wire import Endpoints
 from impact_plugin.worker import Worker
 from impact_transformers import Secret
@@ -73,9 +75,10 @@ async def run_service(
         readiness = Readiness(state_dir, sessions.health)
         readiness.memory = await _watch_memory(settings.server, telemetry, worker, stack)
         readiness.watches.append(readiness.memory.trouble)
-        desk = _make_desk(settings, environment, sessions, telemetry)
+        desk = _make_desk(settings, environment, sessions, telemetry, Recorder(digests.of("pseudonyms")))
         ingest = await open_ingest(settings, routing, digests, desk, deliveries, readiness, clock, stack)
-        operations = Operations(readiness, telemetry, deliveries.report, ingest.forget)
+        recordings = await _open_recordings(settings, desk, readiness, stack)
+        operations = Operations(readiness, telemetry, deliveries.report, ingest.forget, recordings.serve)
         router = await _make_router_app(settings, desk, deliveries, operations, readiness, ingest.forget, stack)
         server = settings.server
         grace = server.shutdown_grace_seconds
@@ -143,9 +146,22 @@ async def _watch_memory(
     return memory
 
 
-def _make_desk(settings: Settings, environment: Mapping[str, str], sessions: Sessions, telemetry: Telemetry) -> Desk:
+async def _open_recordings(settings: Settings, desk: Desk, readiness: Readiness, stack: AsyncExitStack) -> Recordings:
+    if desk.recorder is None:
+        raise RuntimeError("a service has a recorder")
+    recordings = open_recordings(desk.recorder, settings.record, desk.telemetry, readiness.stopping)
+    return await stack.enter_async_context(recordings)
+
+
+def _make_desk(
+    settings: Settings,
+    environment: Mapping[str, str],
+    sessions: Sessions,
+    telemetry: Telemetry,
+    recorder: Recorder,
+) -> Desk:
     variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
-    return Desk(Destinations(variables), Endpoints(settings.impact), telemetry, sessions)
+    return Desk(Destinations(variables), Endpoints(settings.impact), telemetry, sessions, recorder)
 
 
 async def _make_router_app(

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from time import perf_counter
 from typing import Any, Final, Literal
 
@@ -11,6 +12,7 @@ import msgspec
 from impact_plugin.destinations import Destinations, KnownDestination
 from impact_plugin.sessions import Sessions
 from impact_plugin.telemetry import BatchTransformed, Telemetry, TransformFault
+from impact_plugin.traffic.recorder import Job, Recorder
 from impact_plugin.wire import Endpoints
 from impact_transformers import (
     NO_VISIT,
@@ -30,6 +32,7 @@ from impact_transformers import (
     decode_object,
     prepare,
 )
+from impact_transformers.events import UNREADABLE
 
 LOOK_EVERY: Final = 32
 """Events between two looks at the clock."""
@@ -90,6 +93,7 @@ class Desk(msgspec.Struct, frozen=True):
     endpoints: Endpoints
     telemetry: Telemetry
     sessions: Sessions | None = None
+    recorder: Recorder | None = None
 
 
 class _Prepared(msgspec.Struct, frozen=True, gc=False):
@@ -121,6 +125,38 @@ class Watch:
             BatchTransformed(self._protocol, outcomes.total(), outcomes, notices, seconds, self._bytes_in, len(reply))
         )
         return reply
+
+
+class _Destined(msgspec.Struct, frozen=True):
+    """What a recording keeps of a destination."""
+
+    id: str = msgspec.field(name="ID", default="")
+    config: msgspec.Raw = msgspec.field(name="Config", default=EMPTY)
+
+
+def record(desk: Desk, via: Literal["processor", "router"], read: Callable[[], Batch]) -> None:
+    """Hand a batch over to whoever records; it is read once more, whole, and only then."""
+    if desk.recorder is None or not desk.recorder.listening:
+        return
+    batch, told = read(), _told_destinations()
+    jobs = [
+        Job(job.message, (told(batch.destination or job.destination),)) for job in batch.jobs if isinstance(job, RawJob)
+    ]
+    desk.recorder.take(via, jobs)
+
+
+def _told_destinations() -> Callable[[msgspec.Raw], tuple[str, msgspec.Raw]]:
+    """Reads destinations of one batch, which are few."""
+
+    @cache
+    def read(raw: bytes) -> tuple[str, msgspec.Raw]:
+        try:
+            known = msgspec.json.decode(raw, type=_Destined)
+        except UNREADABLE:
+            return "", EMPTY
+        return known.id, known.config
+
+    return lambda raw: read(bytes(raw))
 
 
 async def transform_batch(batch: Batch, desk: Desk, counts: Counts) -> list[Done]:

@@ -15,6 +15,7 @@ from impact_plugin.errors import SettingsError
 from impact_plugin.manifest import load_manifest
 from impact_plugin.overrides import Place, as_json, meant, several_or_json
 from impact_plugin.references import References, shown, shown_text, texts
+from impact_plugin.traffic.lines import CONCEALED
 from impact_transformers import ConfigKey, ConfigurationError, compile_destination
 from impact_transformers.configuration import LATER_KEYS, Problem, fill_variables, unknown_keys
 
@@ -58,7 +59,9 @@ def compile_table(
     try:
         filled = fill_variables(config, variables)
         mark = hashlib.blake2b(msgspec.json.encode((name, filled), order="deterministic")).digest()
-        known = compiled.get(mark) or KnownDestination(name, "", compile_destination(filled, schema, variables))
+        written = msgspec.json.encode({key: CONCEALED if key in secret else value for key, value in filled.items()})
+        destination = compiled.get(mark)
+        known = destination or KnownDestination(name, "", compile_destination(filled, schema, variables), None, written)
     except ConfigurationError as error:
         problems = "; ".join(f"{path}.{shown_text(_told(problem, config, references))}" for problem in error.problems)
         # Without its cause, which may quote what must not be shown.

@@ -29,6 +29,8 @@ class KnownDestination(msgspec.Struct, frozen=True):
     workspace_id: str
     destination: AnyDestination | None
     problem: str | None = None
+    written: bytes = b"{}"
+    """What its operator wrote, without credentials: for recordings. Only of destinations of our own file."""
 
     @property
     def reads_message(self) -> bool:

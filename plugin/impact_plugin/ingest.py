@@ -13,7 +13,7 @@ from impact_plugin.forgetting import ForgetReport, Forgetting
 from impact_plugin.ingest_app import Forget, IngestApp
 from impact_plugin.intake import Intake
 from impact_plugin.ops import Readiness
-from impact_plugin.sessions import Digests, Sessions
+from impact_plugin.sessions import Digests
 from impact_plugin.settings import Settings
 from impact_plugin.sources import Routing, RoutingFile
 from impact_plugin.spool.base import Spool
@@ -92,13 +92,13 @@ async def open_ingest(
     told_loaded(routing.current, telemetry, ())
     ingest = Ingest(routing, forgetting, telemetry, drain, None)
     if routing.current.sources:
-        ingest.app = _make_app(routing, sessions, spool, digests, drain, readiness, clock, ingest.forget)
+        ingest.app = _make_app(routing, desk, spool, digests, drain, readiness, clock, ingest.forget)
     return ingest
 
 
 def _make_app(
     routing: RoutingFile,
-    sessions: Sessions,
+    desk: Desk,
     spool: Spool,
     digests: Digests,
     drain: Drain,
@@ -106,7 +106,19 @@ def _make_app(
     clock: Callable[[], float],
     forget: Forget,
 ) -> IngestApp:
-    intake = Intake(lambda: routing.current, sessions, spool, digests, drain.telemetry, clock, drain.wake, drain.report)
+    if desk.sessions is None:
+        raise SettingsError("sources: events of senders need the session state")
+    intake = Intake(
+        lambda: routing.current,
+        desk.sessions,
+        spool,
+        digests,
+        drain.telemetry,
+        clock,
+        drain.wake,
+        drain.report,
+    )
+    intake.recorder = desk.recorder
     return IngestApp(lambda: routing.current, intake.take, forget, readiness, drain.telemetry, clock)
 
 

@@ -22,6 +22,7 @@ from impact_plugin.sources import Routing, Source
 from impact_plugin.spool.base import Death, NewEvent, NewRow, Spool
 from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.telemetry import EventsTaken, Telemetry, TransformFault
+from impact_plugin.traffic.recorder import Job, Recorder
 from impact_transformers import (
     AnyEvent,
     Conversion,
@@ -134,6 +135,7 @@ class Intake:
         self._clock = clock
         self._stored = stored
         self._failed = failed
+        self.recorder: Recorder | None = None
 
     async def take(self, source: Source, items: Sequence[Item | Unusable]) -> list[ItemResult]:
         """Make the items durable and say what became of each, in order.
@@ -160,9 +162,21 @@ class Intake:
                 events.append(NewEvent(source.name, one.seen, int(now * 1000), rows))
                 places.append(place)
         await self._store(events, places, results)
+        self._record(source, prepared)
         counts: Counter[tuple[str, str]] = Counter((result.status, result.reason) for result in results)
         self._telemetry.emit(EventsTaken(source.name, counts, perf_counter() - started))
         return results
+
+    def _record(self, source: Source, prepared: Sequence[_Prepared | ItemResult]) -> None:
+        """Hand the events over to whoever records."""
+        if self.recorder is None or not self.recorder.listening:
+            return
+        jobs = [
+            Job(one.payload, tuple((way.known.id, msgspec.Raw(way.known.written)) for way in one.ways))
+            for one in prepared
+            if isinstance(one, _Prepared)
+        ]
+        self.recorder.take(source.name, jobs)
 
     async def _store(self, events: Sequence[NewEvent], places: Sequence[int], results: list[ItemResult]) -> None:
         """Write the events down, and note which of them were there already."""

@@ -67,11 +67,13 @@ class Operations:
         telemetry: Telemetry,
         limits: Callable[[], Sequence[LimitReport]],
         forget: Callable[[Sequence[str], Sequence[str], Collection[str]], Awaitable[ForgetReport]],
+        record: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> None:
         self._readiness = readiness
         self._telemetry = telemetry
         self._limits = limits
         self._forget = forget
+        self._record = record
 
     async def health(self, _request: web.Request) -> web.Response:
         """Alive: the process answers. The body is the stock transformer's."""
@@ -117,6 +119,7 @@ class Operations:
         app.router.add_get("/version", self.version)
         app.router.add_get("/debug/limits", self.debug_limits)
         app.router.add_post("/forget", self.forget)
+        app.router.add_get("/record", self._record)
         return app
 
 

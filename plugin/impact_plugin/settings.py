@@ -20,6 +20,8 @@ MOST_WORKERS: Final = 64
 LEAST_MEMORY_MB: Final = 64
 """Less than a service needs that has done nothing yet would refuse everything."""
 
+LONGEST_RECORDING_MINUTES: Final = 10_080
+LARGEST_RECORDING_MB: Final = 10_240
 LONGEST_QUEUE: Final = 1_000_000
 """Requests that wait are held in memory, a few kilobytes each."""
 SPOOL_LIMITS: Final[dict[str, tuple[float, float]]] = {
@@ -127,6 +129,14 @@ class SpoolSettings(Section, frozen=True):
     timeout_seconds: float = 1.0
 
 
+class RecordSettings(Section, frozen=True):
+    """Whether the service records what it is asked, without persons, for a replay."""
+
+    dir: str = ""
+    minutes: float = 60.0
+    max_mb: int = 100
+
+
 class LogSettings(Section, frozen=True):
     """The service's own log, on standard error."""
 
@@ -143,6 +153,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
     spool: SpoolSettings = SpoolSettings()
+    record: RecordSettings = RecordSettings()
     log: LogSettings = LogSettings()
 
 
@@ -197,6 +208,9 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "spool.seen_hours": "How long an event that comes again is known as a duplicate; Jitsu repeats for over a day.",
     "spool.max_seen": "How many events are known so; the oldest go first.",
     "spool.timeout_seconds": "How long the disk may take for a commit; then senders are answered 503 and come again.",
+    "record.dir": "Folder in which the service records what it is asked from its start on; empty for not at all.",
+    "record.minutes": "For how long such a recording goes on.",
+    "record.max_mb": "How large it gets at most, compressed.",
     "log.level": "Least serious level to log.",
     "log.format": "json for machines, console for people.",
 }
@@ -298,6 +312,13 @@ def _check_server(settings: Settings) -> None:
         )
 
 
+def _check_record(record: RecordSettings) -> None:
+    if not 0 < record.minutes <= LONGEST_RECORDING_MINUTES:
+        raise SettingsError(f"record.minutes: must be between 0 and {LONGEST_RECORDING_MINUTES:,}")
+    if not 1 <= record.max_mb <= LARGEST_RECORDING_MB:
+        raise SettingsError(f"record.max_mb: must be between 1 and {LARGEST_RECORDING_MB:,}")
+
+
 def _check_delivery(delivery: DeliverySettings) -> None:
     if delivery.timeout_seconds <= 0 or delivery.connections < 1:
         raise SettingsError("delivery: timeout_seconds and connections must be greater than zero")
@@ -320,4 +341,5 @@ def check_settings(settings: Settings) -> None:
     _check_server(settings)
     _check_delivery(settings.delivery)
     _check_spool(settings.spool)
+    _check_record(settings.record)
     _check_dedup_window(settings)

@@ -59,6 +59,9 @@ FLIPPED: dict[str, tuple[str, Any]] = {
     "spool.max_seen": ("5000", 5000),
     "spool.timeout_seconds": ("0.5", 0.5),
     "log.level": ("debug", "debug"),
+    "record.dir": ("/srv/recordings", "/srv/recordings"),
+    "record.minutes": ("1.5", 1.5),
+    "record.max_mb": ("7", 7),
     "log.format": ("console", "console"),
 }
 """By setting: what an operator writes in the environment, and what the service then reads."""
@@ -73,6 +76,9 @@ BEHAVIOUR: dict[str, str] = {
     "server.max_body_mb": "test_router_app.py::test_a_body_over_the_limit_is_asked_for_again",
     "server.shutdown_grace_seconds": "test_ops.py::test_a_stopping_service_waits_for_the_grace_period_only",
     "server.workers": "../e2e/test_supervisor.py::test_a_worker_that_dies_is_replaced_by_the_one_prepared",
+    "record.dir": "traffic/test_recording.py::test_a_setting_records_from_the_start_on",
+    "record.minutes": "traffic/test_recording.py::test_a_setting_records_from_the_start_on",
+    "record.max_mb": "traffic/test_recording.py::test_a_recording_does_not_get_larger_than_it_may",
     "server.max_memory_mb": "test_memory.py::test_the_processor_is_asked_to_come_again",
     "impact.tracking_url": "test_wire.py::test_addresses_come_from_the_settings",
     "impact.api_url": "test_wire.py::test_addresses_come_from_the_settings",
@@ -271,6 +277,8 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
         ({"SERVER__MAX_BODY_MB": "4096"}, "server.max_body_mb"),
         ({"SERVER__MAX_MEMORY_MB": "63"}, "server.max_memory_mb"),
         ({"SERVER__MAX_MEMORY_MB": "-1"}, "server.max_memory_mb"),
+        ({"RECORD__MINUTES": "0"}, "record.minutes"),
+        ({"RECORD__MAX_MB": "0"}, "record.max_mb"),
         ({"SERVER__WORKERS": "-1"}, "server.workers"),
         ({"SERVER__WORKERS": "65"}, "server.workers"),
         ({"SERVER__WORKERS": "2"}, "Redis"),

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from impact_plugin.batch import Desk, Done, RawJob, TypedJob, Watch, transform_batch
+from impact_plugin.batch import Desk, Done, RawJob, TypedJob, Watch, record, transform_batch
 from impact_plugin.protocols.rudder_envelope import (
     BatchReader,
     RawBatch,
@@ -47,8 +47,9 @@ _encoder: Final = msgspec.json.Encoder()
 async def answer(body: bytes, desk: Desk, *, compacted: bool) -> bytes:
     """Transform a batch and encode the reply, an entry for every event; raises :class:`EnvelopeError`."""
     watch = Watch("processor", body, desk.telemetry)
-    batch = (_compacted if compacted else _plain).read(body, desk.destinations)
-    done = await transform_batch(batch, desk, watch.counts)
+    reader = _compacted if compacted else _plain
+    done = await transform_batch(reader.read(body, desk.destinations), desk, watch.counts)
+    record(desk, "processor", lambda: reader.read_raw(body))
     return watch.report(_encoder.encode([_entry(one, desk.endpoints) for one in done]))
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from impact_plugin.batch import Desk, Done, RawJob, TypedJob, Watch, transform_batch
+from impact_plugin.batch import Desk, Done, RawJob, TypedJob, Watch, record, transform_batch
 from impact_plugin.protocols.rescue import members
 from impact_plugin.protocols.rudder_envelope import (
     BatchReader,
@@ -108,6 +108,7 @@ async def answer(body: bytes, desk: Desk) -> bytes:
     """Transform the jobs and encode the reply, an entry for every job; raises :class:`EnvelopeError`."""
     watch = Watch("router", body, desk.telemetry)
     done = await transform_batch(_reader.read(body, desk.destinations), desk, watch.counts)
+    record(desk, "router", lambda: _reader.read_raw(body))
     return watch.report(_encoder.encode(Reply([_entry(one, desk.endpoints) for one in done])))
 
 

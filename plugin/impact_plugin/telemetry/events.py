@@ -84,6 +84,23 @@ class MemoryRecovered(msgspec.Struct, frozen=True, tag=True):
     seconds: float
 
 
+class RecordingStarted(msgspec.Struct, frozen=True, tag=True):
+    """Somebody records what the service is asked, without persons; ``to`` is a file, or the operator's connection."""
+
+    to: str
+    seconds: float
+    max_bytes: int
+
+
+class RecordingEnded(msgspec.Struct, frozen=True, tag=True):
+    """The recording ended; events that came too fast to be written down were left out of it."""
+
+    to: str
+    bytes: int
+    left_out: int
+    cause: str
+
+
 class BatchTransformed(msgspec.Struct, frozen=True, tag=True):
     """A batch was transformed. One line a batch, never one an event."""
 
@@ -313,6 +330,8 @@ TelemetryEvent: TypeAlias = (
     | MemoryMeasured
     | MemoryExceeded
     | MemoryRecovered
+    | RecordingStarted
+    | RecordingEnded
     | BatchTransformed
     | TransformFault
     | RequestRefused

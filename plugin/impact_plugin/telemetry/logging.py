@@ -28,6 +28,8 @@ LEVELS: Final[dict[str, str]] = {
     "WorkerNotReplaced": "error",
     "MemoryExceeded": "error",
     "MemoryRecovered": "warning",
+    "RecordingStarted": "warning",
+    "RecordingEnded": "warning",
     "StateLoaded": "info",
     "StateFailed": "warning",
     "StateUndecided": "error",

@@ -24,6 +24,8 @@ from impact_plugin.telemetry.events import (
     MemoryRecovered,
     PassedThrough,
     PersonForgotten,
+    RecordingEnded,
+    RecordingStarted,
     RequestFault,
     RequestRefused,
     RoutingRefused,
@@ -267,6 +269,13 @@ OVER_MEMORY: Final = MetricFacts(
     "impact_plugin_over_memory", "gauge", (), "1 while events are refused because of the ceiling, else 0."
 )
 
+RECORDING: Final = MetricFacts(
+    "impact_plugin_recording", "gauge", (), "How many recordings of what the service is asked are under way."
+)
+RECORDING_LEFT_OUT: Final = MetricFacts(
+    "impact_plugin_recording_left_out", "counter", (), "Events that came too fast to be recorded."
+)
+
 METRICS: Final = (
     EVENTS,
     NOTICES,
@@ -318,6 +327,8 @@ METRICS: Final = (
     MEMORY,
     MEMORY_CEILING,
     OVER_MEMORY,
+    RECORDING,
+    RECORDING_LEFT_OUT,
 )
 """All of them, for the documentation."""
 
@@ -478,6 +489,11 @@ class Metrics:
                 self._gauge(OVER_MEMORY).set(1)
             case MemoryRecovered():
                 self._gauge(OVER_MEMORY).set(0)
+            case RecordingStarted():
+                self._gauge(RECORDING).inc()
+            case RecordingEnded():
+                self._gauge(RECORDING).dec()
+                self._counter(RECORDING_LEFT_OUT).inc(event.left_out)
             case _:
                 pass
 

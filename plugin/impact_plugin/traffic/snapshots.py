@@ -1,0 +1,103 @@
+"""A replay that was interrupted, written down so that it can go on where it stopped."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from impact_plugin.traffic.reading import ReadingError
+from impact_plugin.traffic.replay import Change, Comparison, Side, Sums
+from impact_transformers.events import UNREADABLE
+
+VERSION: Final = 1
+_COUNTERS: Final = ("outcomes", "reasons", "notices", "decisions", "orders", "hours")
+
+Entries = list[tuple[bytes, bytes]]
+
+
+class SideState(msgspec.Struct, frozen=True):
+    """The sums of one side, counters as lists of their items, and its sessions."""
+
+    sums: dict[str, Any]
+    money: dict[str, int]
+    claims: Entries
+    answers: Entries
+    identities: Entries
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Where the replay was: of which files (name and size), after how many events."""
+
+    version: int
+    files: list[tuple[str, int]]
+    events: int
+    sides: list[SideState]
+    changes: list[Change]
+    compared: int
+    changed: int
+
+
+def save(
+    target: Path, files: list[tuple[str, int]], events: int, sides: list[Side], comparison: Comparison | None
+) -> None:
+    """Write the snapshot, whole or not at all."""
+    snapshot = Snapshot(
+        VERSION,
+        files,
+        events,
+        [_state_of(side) for side in sides],
+        [] if comparison is None else list(comparison.changes.values()),
+        0 if comparison is None else comparison.compared,
+        0 if comparison is None else comparison.changed,
+    )
+    partial = target.with_name(f"{target.name}.new")
+    try:
+        partial.write_bytes(msgspec.msgpack.encode(snapshot))
+        partial.replace(target)
+    except OSError as error:
+        raise ReadingError(f"{target}: cannot be written: {error.strerror}") from error
+
+
+def load(source: Path, files: list[tuple[str, int]], sides: list[Side], comparison: Comparison | None) -> int:
+    """Put the sides back to where they were; how many events were done. Raises :class:`ReadingError`."""
+    try:
+        snapshot = msgspec.msgpack.decode(source.read_bytes(), type=Snapshot)
+    except (OSError, *UNREADABLE) as error:
+        raise ReadingError(f"{source}: cannot be read as an interrupted replay: {error}") from error
+    if snapshot.version != VERSION or snapshot.files != files or len(snapshot.sides) != len(sides):
+        raise ReadingError(f"{source}: is of a replay of other files or options; delete it to begin anew")
+    for side, state in zip(sides, snapshot.sides, strict=True):
+        _put_back(side, state)
+    if comparison is not None:
+        comparison.compared, comparison.changed = snapshot.compared, snapshot.changed
+        comparison.changes = {(one.before, one.after, one.parameters): one for one in snapshot.changes}
+    return snapshot.events
+
+
+def _state_of(side: Side) -> SideState:
+    engine = side.engine
+    sums = {field: getattr(side.sums, field) for field in Sums.__struct_fields__}
+    plain = {name: list(value.items()) if name in _COUNTERS else value for name, value in sums.items()}
+    tables = (engine.claims, engine.answers, engine.identities)
+    entries = [[entry for stretch in table.stretches() for entry in stretch] for table in tables]
+    return SideState(plain, dict(side.money), *entries)
+
+
+def _put_back(side: Side, state: SideState) -> None:
+    for name, value in state.sums.items():
+        restored = Counter({_key(key): count for key, count in value}) if name in _COUNTERS else value
+        setattr(side.sums, name, restored)
+    side.money.update(state.money)
+    engine = side.engine
+    for table, entries in (
+        (engine.claims, state.claims),
+        (engine.answers, state.answers),
+        (engine.identities, state.identities),
+    ):
+        for key, value in entries:
+            table.put(key, value)
+
+
+def _key(key: Any) -> Any:
+    return tuple(key) if isinstance(key, list) else key

@@ -1,0 +1,310 @@
+"""A recording of live traffic, replayed, decides the same and makes the same requests, but for the pseudonyms."""
+
+import asyncio
+import base64
+import contextlib
+import gzip
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from impact_plugin.app import Service, run_service
+from impact_plugin.cli.replay import replay as replay_command
+from impact_plugin.settings import load_settings
+from impact_plugin.sources import RoutingFile
+from impact_plugin.testing.fake_impact import FakeImpact
+from impact_plugin.traffic import recorder as recorder_module
+from impact_plugin.traffic.reading import ReadingError, Subject, Told, Traffic
+from impact_plugin.traffic.replay import Chosen, Compile, Ended, Side
+
+Start = Callable[..., Awaitable[Service]]
+Item = Callable[..., dict[str, Any]]
+
+PERSONAL = {"CustomProfileId", "CustomerId", "IpAddress"}
+
+
+async def recorded(
+    http: aiohttp.ClientSession, service: Service, file: Path, drive: Callable[[], Awaitable[None]]
+) -> None:
+    """Record while something happens."""
+    async with http.get(f"{service.operator_url}/record?seconds=600") as response:
+        assert response.status == 200
+        beginning = await response.content.readany()
+        await drive()
+        pieces = [beginning]
+        # Everything that was taken is written within a second; the rest is cut off, as by Ctrl-C.
+        try:
+            async with asyncio.timeout(1.5):
+                while piece := await response.content.readany():
+                    pieces.append(piece)
+        except TimeoutError:
+            response.close()
+    file.write_bytes(b"".join(pieces))
+
+
+def replayed(file: Path) -> list[Ended]:
+    """The events of a recording through sessions of their own."""
+    from impact_plugin.cli.replay import _compile  # noqa: PLC0415 - what the command does
+
+    chosen = Chosen(Compile(_compile))
+    side, groups = Side(chosen), {}
+    for one in Traffic([file]):
+        if isinstance(one, Told):
+            chosen.tell(one.id, one.config)
+        else:
+            groups.setdefault(one.request, []).append(one)
+    ended: list[Ended] = []
+    for subjects in groups.values():
+        ended += side.feed(len(ended) + 1, subjects)
+    return ended
+
+
+def journey(visitor: str, number: int) -> list[dict[str, Any]]:
+    """A landing, the same again, a page, an order, an order that cannot be sent, and something unreadable."""
+    base = {"anonymousId": f"{visitor}@shop.example", "userId": visitor, "context": {"ip": "14.5.67.21"}}
+    landing = {"url": f"https://shop.example/?irclickid=c-{number}", "email": "ada@shop.example"}
+    order = {"order_id": f"o-{number}", "total": 10 + number, "currency": "EUR"}
+
+    def event(kind: str, name: str, minute: int, properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+        at = f"2026-09-10T10:{minute:02}:00.000Z"
+        return {
+            "type": kind,
+            "messageId": f"{visitor}-{name}",
+            "timestamp": at,
+            "properties": properties,
+            **base,
+            **more,
+        }
+
+    return [
+        event("page", "1", 0, landing),
+        event("page", "2", 1, landing),
+        event("page", "3", 2, {"url": "https://shop.example/cart"}),
+        event("track", "4", 3, order, event="Order Completed"),
+        event("track", "5", 4, {"total": 5}, event="Order Completed"),
+    ]
+
+
+async def test_the_same_decisions_and_the_same_requests(
+    http: aiohttp.ClientSession, service: Service, item: Item, tmp_path: Path
+) -> None:
+    """Over both of the router's ways, with concurrent requests."""
+    live: dict[str, Any] = {}
+
+    async def drive() -> None:
+        for number in range(20):
+            events = journey(f"visitor-{number}", number)
+            body = [item(event, place) for place, event in enumerate(events, 1)]
+            if number % 2:
+                async with http.post(f"{service.url}/v0/destinations/impact", json=body) as response:
+                    entries = await response.json()
+                requests = [entry.get("output") for entry in entries]
+            else:
+                asked = {"input": body, "destType": "impact"}
+                async with http.post(f"{service.url}/routerTransform", json=asked) as response:
+                    entries = (await response.json())["output"]
+                entries.sort(key=lambda entry: entry["metadata"][0]["jobId"])
+                requests = [entry.get("batchedRequest") for entry in entries]
+            for event, entry, request in zip(events, entries, requests, strict=True):
+                live[event["messageId"]] = (entry["statusCode"], request)
+
+    file = tmp_path / "recording.ndjson.gz"
+    await recorded(http, service, file, drive)
+    ended = replayed(file)
+
+    assert len(ended) == len(live) == 100
+    for one in ended:
+        assert one.event is not None
+        status, request = live[str(one.event.message_id)]  # type: ignore[union-attr]
+        form = getattr(getattr(one.outcome, "request", None), "form", None)
+        assert (form is not None) == (status == 200)
+        if form is not None:
+            kept = {name: value for name, value in request["body"]["FORM"].items() if name not in PERSONAL}
+            assert one.label == request["endpointPath"]
+            assert {name: value for name, value in form.items() if name not in PERSONAL} == kept
+            assert form.keys() == request["body"]["FORM"].keys()
+    labels = [one.label for one in ended]
+    assert {label: labels.count(label) for label in set(labels)} == {
+        "clicks": 20,
+        "pageload": 40,
+        "conversions": 20,
+        "reject missing_order_id": 20,
+    }
+
+
+async def test_nobody_stands_in_a_recording(
+    http: aiohttp.ClientSession, service: Service, item: Item, tmp_path: Path
+) -> None:
+    """No address, no identifier, no token, also of what cannot be read."""
+    spoilt = b'[{"message":"ada@shop.example","metadata":{"jobId":1},"destination":{"ID":"d","Config":{}}}]'
+
+    async def drive() -> None:
+        body = [item(event) for event in journey("visitor-1", 1)]
+        async with http.post(f"{service.url}/v0/destinations/impact", json=body) as response:
+            await response.read()
+        async with http.post(f"{service.url}/v0/destinations/impact", data=spoilt) as response:
+            await response.read()
+
+    file = tmp_path / "recording.ndjson.gz"
+    await recorded(http, service, file, drive)
+    text = b"".join(piece for piece in _unpacked(file))
+
+    for told in (b"ada@", b"visitor-1@", b'"visitor-1"', b"14.5.67.21", b"test-token-secret"):
+        assert told not in text
+    assert b"irclickid=c-1" in text
+    assert b'"apiKey":"concealed"' in text
+
+
+def _unpacked(file: Path) -> list[bytes]:
+    lines = []
+    with gzip.open(file) as stream, contextlib.suppress(EOFError):
+        lines += stream
+    return lines
+
+
+async def test_events_of_senders_are_recorded_too(
+    http: aiohttp.ClientSession, impact: FakeImpact, tmp_path: Path
+) -> None:
+    """With the configuration of their destination, and the source's name."""
+    config = tmp_path / "impact.toml"
+    config.write_text(
+        f"""
+[server]
+port = 0
+operator_port = 0
+ingest_port = 0
+[impact]
+tracking_url = "{impact.url}"
+api_url = "{impact.url}"
+[state]
+dir = "{tmp_path / "var"}"
+[sources.shop]
+keys = ["a-key-of-sixteen-letters"]
+[destinations.eu]
+accountSID = "IRtest"
+apiKey = "test-token-secret"
+campaignId = "23224"
+eventTypes = {{ "Signed Up" = {{ code = "SIGNUP", kind = "lead" }} }}
+""",
+        encoding="utf-8",
+    )
+    file = tmp_path / "recording.ndjson.gz"
+    async with run_service(load_settings(config, {}), {}, routing=RoutingFile(config, {})) as service:
+
+        async def drive() -> None:
+            for event in [*journey("v", 1), {"type": "track", "event": "Signed Up", "anonymousId": "v"}]:
+                headers = {"Authorization": "Basic " + base64.b64encode(b"a-key-of-sixteen-letters:").decode()}
+                url = f"{service.ingest_url}/v1/batch"
+                async with http.post(url, json={"batch": [event]}, headers=headers) as response:
+                    assert response.status == 200
+
+        await recorded(http, service, file, drive)
+    ended = replayed(file)
+    ways = {one.via for one in Traffic([file]) if isinstance(one, Subject)}
+
+    assert ways == {"shop"}
+    assert [one.label for one in ended] == [
+        "clicks",
+        "pageload",
+        "pageload",
+        "conversions",
+        "reject missing_order_id",
+        "conversions",
+    ]
+    assert b"test-token-secret" not in b"".join(_unpacked(file))
+
+
+async def test_a_recording_ends_by_itself(http: aiohttp.ClientSession, service: Service) -> None:
+    """When its time is up, with a line that says so."""
+    async with http.get(f"{service.operator_url}/record?seconds=0.2&mb=1") as response:
+        lines = gzip.decompress(await response.read()).splitlines()
+
+    assert msgspec.json.decode(lines[0])["line"] == "recording"
+    assert msgspec.json.decode(lines[-1]) == {"line": "end", "events": 0, "left_out": 0, "cause": "time"}
+
+
+async def test_a_recording_does_not_get_larger_than_it_may(
+    http: aiohttp.ClientSession, start: Start, item: Item, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends early, and says why."""
+    monkeypatch.setattr("impact_plugin.recordings.MIB", 1000)
+    service = await start()
+    async with http.get(f"{service.operator_url}/record?seconds=60&mb=1") as response:
+        await response.content.readany()
+        for number in range(5):
+            body = [item(event) for event in journey(f"visitor-{number}", number)] * 20
+            async with http.post(f"{service.url}/v0/destinations/impact", json=body) as answer:
+                await answer.read()
+        rest = await response.read()
+
+    value = service.telemetry.metrics.registry.get_sample_value
+    assert len(rest) < 20_000
+    assert value("impact_plugin_recording") == 0
+
+
+async def test_what_comes_too_fast_is_left_out_and_counted(
+    http: aiohttp.ClientSession, start: Start, item: Item, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The router does not wait for whoever records."""
+    monkeypatch.setattr(recorder_module, "PENDING", 10)
+    service = await start()
+    async with http.get(f"{service.operator_url}/record?seconds=1.5") as response:
+        await response.content.readany()
+        body = [item(event) for event in journey("visitor", 1)] * 20
+        async with http.post(f"{service.url}/v0/destinations/impact", json=body) as answer:
+            assert answer.status == 200
+        await response.read()
+
+    value = service.telemetry.metrics.registry.get_sample_value
+    assert value("impact_plugin_recording_left_out_total") == 90
+
+
+@pytest.mark.parametrize("query", ["seconds=x", "seconds=0", "seconds=1e9", "mb=0", "mb=99999999", "mb=x"])
+async def test_a_recording_without_end_is_refused(http: aiohttp.ClientSession, service: Service, query: str) -> None:
+    """400, and what may be asked for."""
+    async with http.get(f"{service.operator_url}/record?{query}") as response:
+        told = await response.json()
+
+    assert response.status == 400
+    assert "seconds" in told["error"]
+
+
+async def test_recordings_are_few(http: aiohttp.ClientSession, service: Service) -> None:
+    """Each costs time for every event: the fifth is asked to wait."""
+    running = [await http.get(f"{service.operator_url}/record") for _ in range(4)]
+    async with http.get(f"{service.operator_url}/record") as response:
+        assert response.status == 429
+    for one in running:
+        one.close()
+
+
+async def test_a_setting_records_from_the_start_on(start: Start, http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """Into a folder, readable for its owner only; a stop ends it with a line."""
+    folder = tmp_path / "recordings"
+    settings = {"dir": str(folder), "minutes": 0.01, "max_mb": 1}
+    service = await start(record=settings)
+    for _ in range(200):
+        if service.telemetry.metrics.registry.get_sample_value("impact_plugin_recording") == 0 and any(
+            folder.iterdir()
+        ):
+            break
+        await asyncio.sleep(0.02)
+    (file,) = folder.iterdir()
+
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert b'"cause":"time"' in gzip.decompress(file.read_bytes())
+
+
+def test_what_is_no_recording_is_told(tmp_path: Path) -> None:
+    """By the line."""
+    file = tmp_path / "r.ndjson"
+    file.write_text('{"line":"recording","version":1,"at":"x","plugin":"1"}\n{"line":"what"}\n', encoding="utf-8")
+
+    with pytest.raises(ReadingError, match="line 2 is not of a recording"):
+        list(Traffic([file]))
+    with pytest.raises(ReadingError, match="cannot be read"):
+        replay_command(tmp_path / "none", quiet=True)

@@ -1,0 +1,311 @@
+"""``impact-plugin replay``: what becomes of a file of events, what another configuration would change, and why not."""
+
+import gzip
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import impact_plugin.cli.replay as command
+from impact_plugin.__main__ import app
+from impact_plugin.cli.inputs import InputError
+from impact_plugin.traffic.reading import ReadingError, Subject, Traffic
+from impact_plugin.traffic.replay import Chosen, Compile, Side, cents_of
+
+DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
+SENT, SKIPPED, REJECTED = 3784, 12, 26
+"""What becomes of the 3,822 events of the recorded day; the service's own end-to-end tests say the same."""
+
+CONFIG = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
+
+Write = Callable[[str, Any], Path]
+
+
+@pytest.fixture(name="write")
+def write_fixture(tmp_path: Path) -> Write:
+    """Lend a writer of files."""
+
+    def write(name: str, content: Any) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else msgspec.json.encode(content))
+        return path
+
+    return write
+
+
+def run(*words: str) -> int:
+    """Call the command in this process."""
+    code = app(["replay", *words], result_action="return_value")
+    assert isinstance(code, int)
+    return code
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """The result as an object."""
+    assert run(*words, "--json") == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_the_recorded_day(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same sums as through the service, with clicks, orders and money."""
+    result = told(capsys, str(DAY))
+
+    assert result["funnel"] == {
+        "received": 3822,
+        "at their destinations": 3822,
+        "mapped": SENT,
+        "clicks": 168,
+        "pageload": 3454,
+        "conversions": 162,
+        "skipped": SKIPPED,
+        "rejected": REJECTED,
+    }
+    assert result["clicks"] == {"new": 168, "repeat": 99}
+    assert result["orders"] == {"without": 88, "stitched": 70, "carried": 4}
+    assert set(result["money"]) == {"EUR", "USD"}
+    assert result["changes"] is None
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("form", ["lines", "array", "pretty", "segment batch", "gateway dump", "processor body"])
+def test_events_are_found_in_every_form(
+    capsys: pytest.CaptureFixture[str],
+    write: Write,
+    page: dict[str, Any],
+    order: dict[str, Any],
+    form: str,
+    packed: bool,
+) -> None:
+    """Exports, dumps and bodies, gzipped or not."""
+    encode = msgspec.json.encode
+    content = {
+        "lines": encode(page) + b"\n" + encode(order) + b"\n",
+        "array": encode([page, order]),
+        "pretty": json.dumps([page, order], indent=2).encode(),
+        "segment batch": encode({"batch": [page, order], "writeKey": "w"}) + b"\n",
+        "gateway dump": encode({"job_id": 1, "event_payload": {"batch": [page, order]}}) + b"\n",
+        "processor body": encode([{"message": one, "destination": {"Config": CONFIG}} for one in (page, order)]),
+    }[form]
+    file = write("events", gzip.compress(content) if packed else content)
+    result = told(capsys, str(file))
+
+    assert (result["funnel"]["pageload"], result["funnel"]["conversions"]) == (1, 1)
+
+
+def test_files_are_one_traffic(
+    capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any], order: dict[str, Any]
+) -> None:
+    """A landing of yesterday's file brings the click id of today's order."""
+    landing = {**page, "properties": {"url": "https://shop.example/?irclickid=c-1"}}
+    late = {**order, "timestamp": "2026-09-11T10:00:00.000Z"}
+    result = told(capsys, str(write("yesterday", landing)), str(write("today", late)))
+
+    assert result["orders"] == {"stitched": 1}
+
+
+def test_another_configuration_is_compared(
+    capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any], order: dict[str, Any]
+) -> None:
+    """Event by event: what they would become, which parameters differ, and examples."""
+    signup = {**order, "event": "Signed Up", "messageId": "m-3"}
+    file = write("events", [page, order, signup])
+    now = write("now.json", CONFIG)
+    then = write(
+        "then.json",
+        {
+            **CONFIG,
+            "enablePageEvents": False,
+            "campaignId": "99",
+            "eventTypes": {"Signed Up": {"code": "SIGNUP", "kind": "lead"}},
+        },
+    )
+    changes = told(capsys, str(file), "-d", str(now), "--against", str(then))["changes"]
+    kinds = {(kind["before"], kind["after"]): kind for kind in changes["kinds"]}
+
+    assert (changes["compared"], changes["changed"]) == (3, 3)
+    assert set(kinds) == {
+        ("pageload", "skip page_disabled"),
+        ("conversions", "conversions"),
+        ("pageload", "conversions"),
+    }
+    assert kinds["conversions", "conversions"]["parameters"] == ["CampaignId"]
+    assert kinds["conversions", "conversions"]["examples"] == ["event 2, CampaignId 23224 -> 99"]
+    assert told(capsys, str(file), "-d", str(now), "--against", str(now))["changes"]["changed"] == 0
+
+
+def test_destinations_of_the_services_file_are_taken(
+    capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any]
+) -> None:
+    """Every event goes to all of them, as from a source that names none."""
+    text = "".join(
+        f'[destinations.{name}]\naccountSID = "IRtest"\napiKey = "t"\ncampaignId = "{number}"\n'
+        for number, name in enumerate(("eu", "us"), 1)
+    )
+    result = told(capsys, str(write("events", page)), "-d", str(write("impact.toml", text.encode())))
+
+    assert (result["funnel"]["received"], result["funnel"]["pageload"]) == (1, 2)
+
+
+def test_why_an_order_was_not_sent(capsys: pytest.CaptureFixture[str], write: Write, order: dict[str, Any]) -> None:
+    """One command: the reason, the place and the fix; and exit code 1 for an order that is not there."""
+    wrong = {**order, "properties": {"order_id": "o-7", "total": 5, "currency": "euros"}}
+    file = str(write("events", [order, wrong]))
+
+    assert run(file, "--order-id", "o-7") == 0
+    printed = capsys.readouterr().out
+    assert "event 2: reject invalid_currency" in printed
+    assert "CurrencyCode from properties.currency; fix: Send a three-letter code" in printed
+    assert run(file, "--order-id", "o-1") == 0
+    assert "event 1: conversions" in capsys.readouterr().out
+    assert run(file, "--order-id", "o-99") == 1
+    assert "no event has the order id o-99" in capsys.readouterr().out
+
+
+def test_a_configuration_with_paths_of_its_own_reads_whole_events(
+    capsys: pytest.CaptureFixture[str], write: Write, order: dict[str, Any]
+) -> None:
+    """Also from a recording, whose events are otherwise read as far as the usual paths go."""
+    custom = {**CONFIG, "rudderToImpactProperty": [{"from": "properties.shelf", "to": "Text1"}]}
+    event = {**order, "properties": {**order["properties"], "shelf": "A7"}}
+    lines = [
+        {"line": "recording", "version": 1, "at": "2026-09-10T10:00:00", "plugin": "0.1.0"},
+        {"line": "destination", "id": "d", "config": {**custom, "apiKey": "concealed"}},
+        {"line": "event", "at": 1, "via": "processor", "request": 1, "to": ["d"], "event": event},
+        {"line": "end", "events": 1, "left_out": 0, "cause": "time"},
+    ]
+    file = write("recording.ndjson", b"\n".join(map(msgspec.json.encode, lines)) + b"\n")
+    plain = write("plain.json", CONFIG)
+    changes = told(capsys, str(file), "--against", str(plain))["changes"]
+
+    assert changes["kinds"][0]["parameters"] == ["Text1"]
+    assert changes["kinds"][0]["examples"] == ["event 1, Text1 A7 -> nothing"]
+
+
+def test_the_report_stands_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One file: no script, nothing fetched, and it has the sums, the reasons with their fix, and charts."""
+    page = tmp_path / "report.html"
+    assert run(str(DAY), "--html", str(page)) == 0
+    html = page.read_text(encoding="utf-8")
+
+    assert "3,822 events" in capsys.readouterr().out
+    assert html.count("<svg") >= 5
+    assert "Send a three-letter code such as EUR" in html
+    assert "prefers-color-scheme" in html
+    assert "<script" not in html
+    assert "http" not in html
+    assert len(html) < 200_000
+
+
+def test_what_is_hostile_stays_text(tmp_path: Path, write: Write, order: dict[str, Any]) -> None:
+    """Names of files and details of events are escaped."""
+    wrong = {**order, "properties": {"order_id": "<script>alert(1)</script>" * 10, "total": 5, "currency": "<b>"}}
+    file = write("<img src=x>.json", wrong)
+    run(str(file), "--html", str(tmp_path / "report.html"), "--quiet")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    assert "<script>" not in html
+    assert "<img" not in html
+    assert "&lt;img" in html
+
+
+def test_an_interrupted_replay_goes_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sums, the sessions and the comparison of a run with a pause are those of one without."""
+    other = tmp_path / "other.json"
+    other.write_bytes(msgspec.json.encode({**CONFIG, "enableIdentifyEvents": False}))
+    words = [str(DAY), "--against", str(other)]
+    whole = told(capsys, *words)
+    state = tmp_path / "state"
+    feed = command._Run._feed
+    fed = 0
+
+    def stop_on_the_way(self: Any, first: int, subjects: Any, order_id: Any) -> None:
+        nonlocal fed
+        feed(self, first, subjects, order_id)
+        fed += 1
+        if fed in (700, 1900):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(command._Run, "_feed", stop_on_the_way)
+    assert run(*words, "--resume", str(state)) == 3
+    assert "--resume" in capsys.readouterr().out
+    assert run(*words, "--resume", str(state), "--quiet") == 3
+    with pytest.raises(ReadingError, match="other files or options"):
+        run(str(DAY), "--resume", str(state))
+    parts = told(capsys, *words, "--resume", str(state))
+
+    assert fed == 3822
+    assert {**parts, "seconds": 0} == {**whole, "seconds": 0}
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"\x00\x01", b'{"line":"destination","id":1}'])
+def test_a_file_of_interruption_that_is_none_is_told(tmp_path: Path, content: bytes) -> None:
+    """And nothing is begun."""
+    state = tmp_path / "state"
+    state.write_bytes(content)
+
+    with pytest.raises(ReadingError, match="cannot be read as an interrupted replay"):
+        run(str(DAY), "--resume", str(state))
+
+
+def test_nothing_to_replay_is_told(tmp_path: Path, write: Write) -> None:
+    """No file, no such file, a configuration that cannot be used, a report that cannot be written."""
+    with pytest.raises(InputError, match="at least one file"):
+        run()
+    with pytest.raises(ReadingError, match="cannot be read"):
+        run(str(tmp_path / "none"))
+    with pytest.raises(InputError, match="cannot be used: campaignId"):
+        run(str(DAY), "-d", str(write("bad.json", {**CONFIG, "campaignId": "x"})))
+    with pytest.raises(InputError, match="cannot be written"):
+        run(str(DAY), "--html", str(tmp_path / "none" / "report.html"), "--quiet")
+
+
+def test_a_cut_off_file_ends_where_it_ends(tmp_path: Path, write: Write) -> None:
+    """As a recording does that was ended by a kill: what can be read is replayed."""
+    packed = DAY.read_bytes()
+    file = write("cut.gz", packed[: len(packed) // 2])
+    found = [one for one in Traffic([file]) if isinstance(one, Subject)]
+
+    assert 500 < len(found) < 3822
+
+
+@given(st.lists(st.binary(max_size=60), max_size=6))
+def test_garbage_is_rejected_and_never_a_fault(lines: list[bytes]) -> None:
+    """Whatever stands in a file, each thing in it has an outcome, or the file is refused in a sentence."""
+    import tempfile  # noqa: PLC0415 - hypothesis and fixtures of a function do not go together
+
+    side = Side(Chosen(Compile(command._compile)))
+    with tempfile.NamedTemporaryFile(suffix=".ndjson") as file:
+        file.write(b"\n".join(lines))
+        file.flush()
+        try:
+            subjects = [one for one in Traffic([Path(file.name)]) if isinstance(one, Subject)]
+        except ReadingError:
+            return
+    ended = side.feed(1, subjects)
+
+    assert len(ended) == len(subjects)
+
+
+@pytest.mark.parametrize(
+    ("form", "cents"),
+    [
+        ({"OrderSubTotalPostDiscount": "12.50"}, 1250),
+        ({"ItemPrice1": "10.00", "ItemQuantity1": "3", "ItemSubTotal2": "5.5", "OrderDiscount": "1"}, 3450),
+        ({"ItemPrice1": "10.00"}, 1000),
+        ({}, None),
+        ({"OrderSubTotalPostDiscount": "much"}, None),
+    ],
+)
+def test_money_is_counted_as_impact_would(form: dict[str, str], cents: int | None) -> None:
+    """The order's subtotal, or its items less its discount."""
+    assert cents_of(form) == cents
