@@ -11,6 +11,7 @@ from impact_plugin.cli.doctor import doctor
 from impact_plugin.cli.explain import explain
 from impact_plugin.cli.fake_impact import fake_impact
 from impact_plugin.cli.forget import forget
+from impact_plugin.cli.load import load
 from impact_plugin.cli.record import record
 from impact_plugin.cli.register import register
 from impact_plugin.cli.replay import replay
@@ -32,6 +33,7 @@ app.command(doctor)
 app.command(explain)
 app.command(record)
 app.command(replay)
+app.command(load)
 app.command(dead_letters)
 app.command(forget)
 app.command(register)

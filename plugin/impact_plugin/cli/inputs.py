@@ -14,6 +14,14 @@ class InputError(ImpactPluginError):
     """A file cannot be used; the message names it and says why."""
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file; raises :class:`InputError`."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """A destination's configuration, JSON or TOML; also within a destination as routers write it."""
     try:

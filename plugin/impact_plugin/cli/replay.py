@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from cyclopts import Parameter
 
-from impact_plugin.cli.inputs import InputError, read_config
+from impact_plugin.cli.inputs import InputError, read_config, write_text
 from impact_plugin.cli.look import Advance, Look
 from impact_plugin.destinations import KnownDestination
 from impact_plugin.manifest import load_manifest
@@ -80,7 +80,7 @@ def replay(
     look.result(summary.as_object(sums, seconds, run.comparison))
     if html is not None:
         names = ", ".join(file.name for file in files[:4]) + (" ..." if len(files) > 4 else "")
-        _write(html, summary.report(names, sums, seconds, run.comparison))
+        write_text(html, summary.report(names, sums, seconds, run.comparison))
         look.line(f"report: {html}")
     if not whole:
         look.line(f"interrupted; go on with the same command and --resume {resume}" if resume else "interrupted")
@@ -227,10 +227,3 @@ def _tell(look: Look, run: _Run, seconds: float) -> None:
         told = f"{run.comparison.changed:,} of {run.comparison.compared:,} events would become something else"
         look.line(told, "bold")
         look.table(("now", "then", "parameters", "events", "example"), summary.change_rows(run.comparison))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error

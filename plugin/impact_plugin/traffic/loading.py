@@ -1,0 +1,232 @@
+"""A load run put together: events of files, shaped into requests, driven, judged, and told."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, Final
+
+import msgspec
+
+from impact_plugin.errors import ImpactPluginError
+from impact_plugin.traffic.client import Answer, connect
+from impact_plugin.traffic.driver import PERCENTILES, Driver, Outcome, Step
+from impact_plugin.traffic.reading import Told, Traffic
+from impact_plugin.traffic.report import Page, Series
+from impact_plugin.traffic.shapes import Shape, Shaped, marked, outputs, shape_all, shape_proxied, shifted
+from impact_transformers import UndecodableEventError, decode_object
+
+MOST_EVENTS: Final = 200_000
+MOST_BYTES: Final = 512 * 1024 * 1024
+"""Of shaped requests, which are kept in memory and sent again and again."""
+
+MILLISECONDS: Final = 1e3
+TRANSFORM_SECONDS: Final = 30.0
+GROWTH: Final = 1.6
+BISECTIONS: Final = 4
+KEPT_UP: Final = 0.97
+"""The share of the intended requests that must be answered well within a step for the service to have kept up."""
+
+
+class LoadError(ImpactPluginError):
+    """The run cannot be made; the message says why."""
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """One step of the search for the limit."""
+
+    rate: float
+    answered: float
+    p99: float
+    failed: float
+    kept_up: bool
+
+
+def read_events(traffic: Traffic, most: int) -> list[dict[str, Any]]:
+    """The events of the files, decoded whole; raises :class:`LoadError` where there are none."""
+    traffic.whole = True
+    events = []
+    for subject in traffic:
+        if isinstance(subject, Told):
+            continue
+        try:
+            events.append(decode_object(subject.message))
+        except UndecodableEventError:
+            continue
+        if len(events) >= min(most, MOST_EVENTS):
+            break
+    if not events:
+        raise LoadError("the files hold no events")
+    return events
+
+
+async def shape_traffic(
+    events: Sequence[dict[str, Any]], shape: Shape, address: tuple[str, int], *, shift: bool
+) -> list[Shaped]:
+    """The requests of all events; deliveries are made of what the running service transforms them to."""
+    moved = shifted(events, datetime.now(UTC)) if shift else list(events)
+    renewed = [marked(event, place) for place, event in enumerate(moved)]
+    now = shape.now or time.time()
+    if shape.via == "proxy":
+        transformed = msgspec.structs.replace(shape, via="processor", batch=100, now=now)
+        shaped = shape_proxied(await _transformed(shape_all(renewed, transformed), address), shape)
+    else:
+        shaped = shape_all(renewed, msgspec.structs.replace(shape, now=now))
+    kept, size = [], 0
+    for one in shaped:
+        size += len(one.template)
+        if size > MOST_BYTES:
+            break
+        kept.append(one)
+    return kept
+
+
+async def _transformed(requests: Iterator[Shaped], address: tuple[str, int]) -> list[dict[str, Any]]:
+    """The request objects that the service makes of the events: a delivery is of what it made itself."""
+    connection = await connect(*address)
+    if isinstance(connection, str):
+        raise LoadError(f"the service does not answer at {address[0]}:{address[1]} ({connection})")
+    found: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    try:
+        for one in requests:
+            asked: asyncio.Future[Answer] = loop.create_future()
+            connection.ask(one.template, asked.set_result, keep_body=True)
+            answer = await asyncio.wait_for(asked, TRANSFORM_SECONDS)
+            if answer.status != 200:
+                raise LoadError(f"the service answers {answer.status or answer.trouble} to a transformation")
+            found += outputs(answer.body)
+    except TimeoutError:
+        raise LoadError("the service does not answer a transformation in time") from None
+    finally:
+        connection.close()
+    if not found:
+        raise LoadError("none of the events becomes a request: see impact-plugin replay")
+    return found
+
+
+def endless(shaped: Sequence[Shaped]) -> Iterator[bytes]:
+    """The requests again and again, every pass with ids of its own."""
+    for number in count():
+        for one in shaped:
+            yield one.of_pass(number)
+
+
+def judge_transformer(answer: Answer) -> str:
+    """What rudder-server makes of an answer: without the version it panics, whatever else is good."""
+    if not answer.status:
+        return answer.trouble
+    if answer.status == 200 and b"apiversion: 2" not in answer.head:
+        return "no apiVersion"
+    return str(answer.status)
+
+
+async def find_limit(driver: Driver, first: float, seconds: float, p99: float, told: Any) -> list[Tried]:
+    """Raise the rate until the service no longer keeps up, then close in on where that begins."""
+    tries: list[Tried] = []
+
+    async def kept_up(rate: float) -> bool:
+        outcome = await driver.run([Step(rate, rate, seconds)])
+        latency = outcome.latencies.percentile(99)
+        answered = outcome.good / max(outcome.seconds, seconds)
+        good = outcome.good >= KEPT_UP * outcome.intended and latency <= p99 and answered >= KEPT_UP * rate * 0.97
+        tries.append(Tried(rate, answered, latency, outcome.share_failed, good))
+        told(tries[-1])
+        return good
+
+    low, high = 0.0, first
+    while await kept_up(high):
+        low, high = high, high * GROWTH
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        if await kept_up(middle):
+            low = middle
+        else:
+            high = middle
+    return tries
+
+
+def limit_of(tries: Sequence[Tried]) -> float:
+    """The highest rate at which the service kept up; 0 where it never did."""
+    return max((one.rate for one in tries if one.kept_up), default=0.0)
+
+
+def as_object(outcome: Outcome, per_request: float, tries: Sequence[Tried] = ()) -> dict[str, Any]:
+    """Everything, for programs; latencies in milliseconds."""
+    return {
+        "seconds": round(outcome.seconds, 3),
+        "intended": outcome.intended,
+        "answered_well": outcome.good,
+        "requests_per_second": round(outcome.good / outcome.seconds, 1) if outcome.seconds else 0,
+        "events_per_second": round(outcome.good * per_request / outcome.seconds, 1) if outcome.seconds else 0,
+        "kinds": dict(outcome.kinds),
+        "latency_ms": percentiles(outcome),
+        "own_core_share": round(outcome.core_share, 3),
+        "own_delay_p99_ms": round(outcome.late.percentile(99) * MILLISECONDS, 3),
+        "limit": round(limit_of(tries), 1) if tries else None,
+        "tries": [msgspec.to_builtins(one) for one in tries],
+    }
+
+
+def percentiles(outcome: Outcome) -> dict[str, float]:
+    """Latencies of good answers in milliseconds, from their intended start."""
+    shares = {f"p{share:g}": outcome.latencies.percentile(share) for share in PERCENTILES}
+    return {name: round(seconds * MILLISECONDS, 3) for name, seconds in shares.items()}
+
+
+def report(title: str, subtitle: str, outcome: Outcome, per_request: float, tries: Sequence[Tried] = ()) -> str:
+    """The report as a page."""
+    page = Page(title, subtitle)
+    latency = percentiles(outcome)
+    rate = outcome.good / outcome.seconds if outcome.seconds else 0.0
+    page.tiles(
+        [
+            ("requests a second", f"{rate:,.0f}"),
+            ("events a second", f"{rate * per_request:,.0f}"),
+            ("p50", f"{latency['p50']:,.1f} ms"),
+            ("p99", f"{latency['p99']:,.1f} ms"),
+            ("failed", f"{outcome.share_failed:.2%}"),
+            ("own share of a core", f"{outcome.core_share:.0%}"),
+        ]
+    )
+    if tries:
+        page.heading("The limit", f"The service kept up with {limit_of(tries):,.0f} requests a second.")
+        rows = [_tried_row(one) for one in sorted(tries, key=lambda one: one.rate)]
+        page.table(("rate", "answered/s", "p99 ms", "failed", "kept up"), rows)
+    seconds = outcome.timeline
+    points = [f"{number} s" for number in range(len(seconds))]
+    if len(seconds) > 1:
+        page.heading("Requests a second", "By their intended start.")
+        page.lines(
+            points,
+            [
+                Series("intended", tuple(float(one.intended) for one in seconds)),
+                Series("answered well", tuple(float(one.answered) for one in seconds)),
+                Series("failed", tuple(float(one.failed) for one in seconds)),
+            ],
+        )
+        page.heading("Latency", "Of good answers, from the intended start, in milliseconds.")
+        shares = ((50.0, "p50"), (99.0, "p99"))
+        page.lines(
+            points,
+            [
+                Series(name, tuple(one.latencies.percentile(share) * MILLISECONDS for one in seconds))
+                for share, name in shares
+            ],
+        )
+    page.heading("Latency by percentile")
+    page.bars([(f"{name} (ms)", value) for name, value in latency.items()], colour="c2")
+    page.heading("Answers")
+    page.bars([(kind, count_) for kind, count_ in Counter(outcome.kinds).most_common()], colour="c5")
+    page.heading(
+        "This side of the connections",
+        f"It took {outcome.core_share:.0%} of a core; at p99 {outcome.late.percentile(99) * MILLISECONDS:.2f} ms late.",
+    )
+    return page.html()
+
+
+def _tried_row(one: Tried) -> tuple[str, str, str, str, str]:
+    kept_up = "yes" if one.kept_up else "no"
+    return f"{one.rate:,.0f}", f"{one.answered:,.0f}", f"{one.p99 * MILLISECONDS:,.1f}", f"{one.failed:.2%}", kept_up

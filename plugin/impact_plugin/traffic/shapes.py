@@ -1,0 +1,134 @@
+"""Recorded events as the requests that a router or a sender makes of them, ready to be sent again and again."""
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from impact_plugin.testing.rudder_events import QueuedEvent, Route, processor_body, proxy_body, router_body
+from impact_plugin.traffic.client import request_bytes
+from impact_transformers.events import UNREADABLE
+
+Via: TypeAlias = Literal["processor", "router", "proxy", "segment", "webhook"]
+
+MARK: Final = "~00000~"
+"""Stands in ids, and gives way to the number of the pass: the same traffic sent again must not look like retries."""
+
+MARK_BYTES: Final = MARK.encode()
+TIMES: Final = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
+JSON: Final = {"Content-Type": "application/json"}
+TRANSFORM: Final = {
+    "Content-Type": "application/json; charset=utf-8",
+    "User-Agent": "Go-http-client/1.1",
+    "X-Feature-Gzip-Support": "?1",
+    "X-Feature-Filter-Code": "?1",
+}
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """How requests look: their way, where they go, and what they need to be let in."""
+
+    via: Via
+    host: str
+    config: dict[str, Any]
+    batch: int = 100
+    key: str = ""
+    source: str = ""
+    destination_type: str = "IMPACT"
+    now: float = 0.0
+
+
+class Shaped(msgspec.Struct, frozen=True, gc=False):
+    """A request whose ids hold the mark, and how many events are in it."""
+
+    template: bytes
+    events: int
+
+    def of_pass(self, number: int) -> bytes:
+        """The request of this pass over the traffic."""
+        return self.template.replace(MARK_BYTES, b"~%05d~" % (number % 100_000))
+
+
+def marked(event: Mapping[str, Any], place: int) -> dict[str, Any]:
+    """The event with ids that are new in every pass: of the message, the visitor and the order."""
+    changed = {**event, "messageId": f"{event.get('messageId') or place}{MARK}"}
+    for name in ("anonymousId", "userId"):
+        if event.get(name):
+            changed[name] = f"{event[name]}{MARK}"
+    properties = event.get("properties")
+    if isinstance(properties, dict):
+        orders = {name: f"{properties[name]}{MARK}" for name in ("order_id", "orderId") if properties.get(name)}
+        changed["properties"] = {**properties, **orders}
+    return changed
+
+
+def shifted(events: Sequence[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """The events with their times moved so that the latest is now; between them it takes as long as it took."""
+    latest = max((at for event in events if (at := _time(event.get("timestamp"))) is not None), default=None)
+    if latest is None:
+        return list(events)
+    by = now - latest
+    return [{name: _moved(value, by) if name in TIMES else value for name, value in event.items()} for event in events]
+
+
+def shape_all(events: Sequence[dict[str, Any]], shape: Shape) -> Iterator[Shaped]:
+    """The requests, in order."""
+    for first in range(0, len(events), shape.batch):
+        some = events[first : first + shape.batch]
+        yield Shaped(_request(some, first, shape), len(some))
+
+
+def shape_proxied(requests: Iterable[Mapping[str, Any]], shape: Shape) -> Iterator[Shaped]:
+    """Deliveries of request objects that the service itself made, one job each."""
+    route = Route(shape.config, destination_type=shape.destination_type)
+    path = f"/v1/destinations/{shape.destination_type.lower()}/proxy"
+    for number, request in enumerate(requests, 1):
+        body = proxy_body(dict(request), [number], route, version="v1", attempt=0).body
+        headers = {**JSON, "RdProxy-Timeout": "10000"}
+        yield Shaped(request_bytes("POST", shape.host, path, headers, body), 1)
+
+
+def _request(events: Sequence[dict[str, Any]], first: int, shape: Shape) -> bytes:
+    if shape.via in ("processor", "router"):
+        return _transform_request(events, first, shape)
+    body = msgspec.json.encode({"batch": events} if shape.via == "segment" else events)
+    if shape.via == "segment":
+        basic = base64.b64encode(f"{shape.key}:".encode()).decode()
+        return request_bytes("POST", shape.host, "/v1/batch", {**JSON, "Authorization": f"Basic {basic}"}, body)
+    headers = {**JSON, "Authorization": f"Bearer {shape.key}"}
+    return request_bytes("POST", shape.host, f"/webhook/{shape.source}", headers, body)
+
+
+def _transform_request(events: Sequence[dict[str, Any]], first: int, shape: Shape) -> bytes:
+    queued = [QueuedEvent(first + place, event) for place, event in enumerate(events, 1)]
+    route = Route(shape.config, destination_type=shape.destination_type)
+    if shape.via == "router":
+        body = router_body(queued, route, now=shape.now, compacted=False).body
+        return request_bytes("POST", shape.host, "/routerTransform", TRANSFORM, body)
+    body = processor_body(queued, route, now=shape.now, compacted=False).body
+    path = f"/v0/destinations/{shape.destination_type.lower()}"
+    return request_bytes("POST", shape.host, path, TRANSFORM, body)
+
+
+def outputs(body: bytes) -> list[dict[str, Any]]:
+    """The request objects in a processor's reply."""
+    try:
+        entries = msgspec.json.decode(body)
+    except UNREADABLE:
+        return []
+    return [entry["output"] for entry in entries if entry.get("statusCode") == 200]
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _moved(value: Any, by: timedelta) -> Any:
+    at = _time(value)
+    return value if at is None else (at + by).isoformat(timespec="milliseconds").replace("+00:00", "Z")
