@@ -25,6 +25,7 @@ from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
 from impact_transformers import NOTICES, REASONS, ConfigKey, Secret
 from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD, Row, Table
 from impact_transformers.sources import NAMED
+from make_board import board
 
 ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -64,6 +65,7 @@ def pages() -> dict[Path, str]:
     found.update({ROOT / "deploy" / "rudderstack" / name: text for name, text in registered.items()})
     readme = ROOT / "README.md"
     found[readme] = with_tables(readme.read_text(encoding="utf-8"))
+    found[ROOT / "deploy" / "grafana" / "impact-plugin.json"] = board()
     return found
 
 

@@ -56,10 +56,10 @@ class MemoryWatch:
         """What an operator should know; "" for nothing."""
         return "events are refused: the process is above server.max_memory_mb" if self.exceeded else ""
 
-    def look(self, now: float) -> None:
+    def look(self, now: float, loop_lag: float = 0.0) -> None:
         """Measure, and tell what changed."""
         size = self._read()
-        self._telemetry.emit(MemoryMeasured(size, self._ceiling))
+        self._telemetry.emit(MemoryMeasured(size, self._ceiling, loop_lag))
         if not self._ceiling:
             return
         if size <= self._ceiling:
@@ -75,6 +75,9 @@ class MemoryWatch:
 
     async def watch(self) -> None:
         """Look until cancelled."""
+        lag = 0.0
         while True:
-            self.look(monotonic())
+            began = monotonic()
+            self.look(began, lag)
             await asyncio.sleep(LOOK_SECONDS)
+            lag = max(0.0, monotonic() - began - LOOK_SECONDS)

@@ -7,6 +7,7 @@ https://github.com/rudderlabs/rudder-server/blob/master/processor/internal/trans
 
 import re
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Final, TypeAlias
 
 import msgspec
@@ -23,13 +24,15 @@ from impact_plugin.protocols import rudder_processor, rudder_regulation, rudder_
 from impact_plugin.protocols.rudder_envelope import API_VERSION, COMPACTED
 from impact_plugin.protocols.rudder_proxy import Proxy
 from impact_plugin.settings import Settings
-from impact_plugin.telemetry import RequestFault, RequestRefused, Telemetry
+from impact_plugin.telemetry import RequestFault, RequestRefused, RequestServed, Telemetry
 from impact_transformers.events import UNREADABLE
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Answer: TypeAlias = Callable[[bytes, Desk], Awaitable[bytes]]
 
 JSON: Final = "application/json"
+OTHER: Final = "other"
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OVER_MEMORY: Final = "the process is above server.max_memory_mb"
 NOT_OURS: Final = "not ours, and no upstream transformer is configured (setting rudder.upstream)"
 _SLASHES: Final = re.compile(r"/{2,}")
@@ -74,10 +77,17 @@ class RouterApp:
         """Answer any request."""
         path = _SLASHES.sub("/", request.path).rstrip("/") or "/"
         route = (request.method, path.lower())
-        handler = self._routes.get(route)
+        handler, name = self._routes.get(route), path.lower()
+        began = perf_counter()
         if handler is None:
-            return await self._guarded(request, self._pass_on, "other")
-        return await self._guarded(request, handler, path.lower())
+            handler, name = self._pass_on, OTHER
+        response = await self._guarded(request, handler, name)
+        # A method is a word that a client chooses.
+        method = request.method if request.method in METHODS else OTHER
+        fenced = response.headers.get("X-Rudder-Error-Reason") == "memory"
+        seconds = perf_counter() - began
+        self._telemetry.emit(RequestServed(method, name, response.status, seconds, name != OTHER, fenced))
+        return response
 
     def _make_routes(self, operations: Operations) -> dict[tuple[str, str], Handler]:
         routes: dict[tuple[str, str], Handler] = {

@@ -274,8 +274,9 @@ def test_every_fact_can_be_emitted(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LogSettings(level="debug"))
     telemetry = Telemetry()
     samples: dict[type[Any], Any] = {
-        str: "text", int: 1, float: 0.5, BaseException: ValueError("jane"), Counter[str]: Counter({"a": 1}),
-        Counter[tuple[str, str, str]]: Counter({("Page", "skip", "r"): 1}), Mapping[str, int]: {"claims": 1},
+        str: "text", int: 1, float: 0.5, bool: True, BaseException: ValueError("jane"), Counter[str]: Counter({"a": 1}),
+        Counter[tuple[str, str, str]]: Counter({("Page", "skip", "page_disabled"): 1}),
+        Mapping[str, int]: {"claims": 1},
         Mapping[tuple[str, str], int]: {("pageload", "open"): 1}, tuple[str, ...]: ("eu",),
         Counter[tuple[str, str]]: Counter({("stored", ""): 1}),
     }  # fmt: skip

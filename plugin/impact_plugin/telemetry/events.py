@@ -64,10 +64,11 @@ class WorkerNotReplaced(msgspec.Struct, frozen=True, tag=True):
 
 
 class MemoryMeasured(msgspec.Struct, frozen=True, tag=True):
-    """Resident memory of this process, and its ceiling; 0 for none."""
+    """Resident memory of this process, its ceiling (0 for none), and how late the event loop is."""
 
     bytes: int
     ceiling: int
+    loop_lag: float
 
 
 class MemoryExceeded(msgspec.Struct, frozen=True, tag=True):
@@ -127,6 +128,17 @@ class RequestRefused(msgspec.Struct, frozen=True, tag=True):
     status: int
     reason: str
     detail: str
+
+
+class RequestServed(msgspec.Struct, frozen=True, tag=True):
+    """A request of the router was answered: on a path of ours or another's; fenced when memory was the reason."""
+
+    method: str
+    route: str
+    status: int
+    seconds: float
+    ours: bool
+    fenced: bool
 
 
 class RequestFault(msgspec.Struct, frozen=True, tag=True):
@@ -336,6 +348,7 @@ TelemetryEvent: TypeAlias = (
     | TransformFault
     | RequestRefused
     | RequestFault
+    | RequestServed
     | Attempted
     | Delivered
     | DeliveryMeasured

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final, Literal, TypeVar
+from time import time
+from typing import Final, TypeVar
 
-import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from impact_plugin import __version__
 from impact_plugin.telemetry.events import (
     Attempted,
     BatchTransformed,
@@ -42,22 +43,12 @@ from impact_plugin.telemetry.events import (
     TelemetryEvent,
     TransformFault,
 )
+from impact_plugin.telemetry.facts import SECONDS, MetricFacts
+from impact_plugin.telemetry.stock import STOCK, count_stock
 
 CHILDREN: Final = 512
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-
-class MetricFacts(msgspec.Struct, frozen=True):
-    """One metric: name, type, labels, meaning, and the upper bounds of a histogram's buckets."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    labels: tuple[str, ...]
-    help: str
-    buckets: tuple[float, ...] = ()
-
-
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 EVENTS: Final = MetricFacts(
     "impact_plugin_events",
@@ -72,7 +63,7 @@ BATCH_EVENTS: Final = MetricFacts(
     "impact_plugin_batch_events", "histogram", ("protocol",), "Events in a batch.", (1, 5, 10, 20, 50, 100, 200, 500)
 )
 BATCH_SECONDS: Final = MetricFacts(
-    "impact_plugin_batch_seconds", "histogram", ("protocol",), "Time to transform a batch, in seconds.", _SECONDS
+    "impact_plugin_batch_seconds", "histogram", ("protocol",), "Time to transform a batch, in seconds.", SECONDS
 )
 FAULTS: Final = MetricFacts(
     "impact_plugin_faults", "counter", ("where",), "Defects of ours that an event or a request met."
@@ -91,7 +82,7 @@ DELIVERY_SECONDS: Final = MetricFacts(
     "histogram",
     ("endpoint_path",),
     "Time until the router was answered, waiting included, in seconds.",
-    _SECONDS,
+    SECONDS,
 )
 ATTEMPTS: Final = MetricFacts(
     "impact_plugin_attempts",
@@ -104,7 +95,7 @@ ATTEMPT_SECONDS: Final = MetricFacts(
     "histogram",
     ("endpoint_path",),
     "Time until impact.com answered one request, in seconds.",
-    _SECONDS,
+    SECONDS,
 )
 WAITING: Final = MetricFacts(
     "impact_plugin_delivery_waiting", "gauge", ("endpoint_path",), "Requests that wait for leave to be sent."
@@ -191,7 +182,7 @@ STATE_SECONDS: Final = MetricFacts(
     "histogram",
     (),
     "Time for the session state to answer a batch, in seconds.",
-    _SECONDS,
+    SECONDS,
 )
 STATE_UP: Final = MetricFacts(
     "impact_plugin_state_up", "gauge", (), "1 while the session state answers, 0 while it is out of reach."
@@ -211,7 +202,7 @@ INGEST_SECONDS: Final = MetricFacts(
     "histogram",
     ("surface",),
     "Time until a sender was answered, in seconds; Jitsu gives up after two.",
-    _SECONDS,
+    SECONDS,
 )
 INGEST_ANSWERS: Final = MetricFacts(
     "impact_plugin_ingest_answers", "counter", ("surface", "status"), "Answers on the ingest port, by HTTP status."
@@ -276,6 +267,14 @@ RECORDING_LEFT_OUT: Final = MetricFacts(
     "impact_plugin_recording_left_out", "counter", (), "Events that came too fast to be recorded."
 )
 
+BUILD: Final = MetricFacts("impact_plugin_build_info", "gauge", ("version",), "1; the label tells the version.")
+STARTED: Final = MetricFacts(
+    "process_start_time_seconds", "gauge", (), "When the process started, in seconds since 1970."
+)
+LAG: Final = MetricFacts(
+    "impact_plugin_loop_lag_seconds", "gauge", (), "How late the event loop was at the last look, once a second."
+)
+
 METRICS: Final = (
     EVENTS,
     NOTICES,
@@ -329,6 +328,10 @@ METRICS: Final = (
     OVER_MEMORY,
     RECORDING,
     RECORDING_LEFT_OUT,
+    BUILD,
+    STARTED,
+    LAG,
+    *STOCK,
 )
 """All of them, for the documentation."""
 
@@ -345,6 +348,8 @@ class Metrics:
         self._counter = lru_cache(maxsize=CHILDREN)(lambda facts, *labels: _child(self._counters[facts], labels))
         self._gauge = lru_cache(maxsize=CHILDREN)(lambda facts, *labels: _child(self._gauges[facts], labels))
         self._histogram = lru_cache(maxsize=CHILDREN)(lambda facts, *labels: _child(self._histograms[facts], labels))
+        self._gauge(BUILD, __version__).set(1)
+        self._gauge(STARTED).set(time())
 
     def _make_counter(self, facts: MetricFacts) -> Counter:
         return Counter(facts.name, facts.help, facts.labels, registry=self.registry)
@@ -357,6 +362,7 @@ class Metrics:
 
     def count(self, event: TelemetryEvent) -> None:
         """Move the metrics that this event moves."""
+        count_stock(event, self._gauge, self._histogram)
         match event:
             case BatchTransformed():
                 self._histogram(BATCH_EVENTS, event.protocol).observe(event.events)
@@ -485,6 +491,7 @@ class Metrics:
             case MemoryMeasured():
                 self._gauge(MEMORY).set(event.bytes)
                 self._gauge(MEMORY_CEILING).set(event.ceiling)
+                self._gauge(LAG).set(event.loop_lag)
             case MemoryExceeded():
                 self._gauge(OVER_MEMORY).set(1)
             case MemoryRecovered():
