@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format types imports docs docs-check package bench lock clean ci
+.PHONY: help run serve test check format types imports docs site package bench lock clean ci
 
 help: ## Show what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,7 @@ check: $(READY) ## Linters, types, import contracts, docs.
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/make_docs.py --check
+	$(BIN)/mkdocs build --quiet --strict
 
 format: $(READY) ## Format the code.
 	$(BIN)/ruff format .
@@ -40,6 +41,9 @@ format: $(READY) ## Format the code.
 
 docs: $(READY) ## Regenerate docs/reference from the code.
 	$(BIN)/python tools/make_docs.py
+
+site: $(READY) ## Build the documentation as a site, in build/site; warnings are errors.
+	$(BIN)/mkdocs build --strict
 
 package: $(READY) ## Build the wheel, check what is in it, install it alone and run the golden suite there.
 	$(BIN)/python tools/check_package.py

@@ -88,3 +88,15 @@ def make_redis_fixture() -> Iterator[Callable[..., RedisServer]]:
 def redis_url_fixture(make_redis: Callable[..., RedisServer]) -> str:
     """Lend the address of a running server, shared by the tests of a run."""
     return make_redis().url
+
+
+@pytest.fixture(name="free_port")
+def free_port_fixture() -> Callable[[], int]:
+    """Lend a finder of ports that were free a moment ago."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -39,18 +38,6 @@ def day_fixture(make_day: ModuleType) -> list[dict[str, Any]]:
     """Lend the recorded day."""
     events: list[dict[str, Any]] = make_day.read_day()
     return events
-
-
-@pytest.fixture(name="free_port")
-def free_port_fixture() -> Callable[[], int]:
-    """Lend a finder of ports that were free a moment ago."""
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return find
 
 
 class Process:
