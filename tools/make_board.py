@@ -99,7 +99,10 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 [
                     (quantile(0.5, "impact_plugin_attempt_seconds", "endpoint_path"), "request {{endpoint_path}} p50"),
                     (quantile(0.99, "impact_plugin_attempt_seconds", "endpoint_path"), "request {{endpoint_path}} p99"),
-                    (quantile(0.5, "impact_plugin_delivery_seconds", "endpoint_path"), "delivery {{endpoint_path}} p50"),
+                    (
+                        quantile(0.5, "impact_plugin_delivery_seconds", "endpoint_path"),
+                        "delivery {{endpoint_path}} p50",
+                    ),
                     (
                         quantile(0.99, "impact_plugin_delivery_seconds", "endpoint_path"),
                         "delivery {{endpoint_path}} p99",
