@@ -56,7 +56,7 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 "reqps",
                 [
                     (rate("impact_plugin_orders_total", "click_id"), "{{click_id}}"),
-                    (rate("impact_plugin_late_clicks_total", "instance"), "click id came too late"),
+                    (rate("impact_plugin_late_clicks_total", "instance"), "{{instance}} click id came too late"),
                 ],
             ),
             (
@@ -66,7 +66,7 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 [
                     (quantile(0.5, "impact_plugin_batch_seconds", "protocol"), "{{protocol}} p50"),
                     (quantile(0.99, "impact_plugin_batch_seconds", "protocol"), "{{protocol}} p99"),
-                    (quantile(0.99, "impact_plugin_state_seconds", "instance"), "state p99"),
+                    (quantile(0.99, "impact_plugin_state_seconds", "instance"), "{{instance}} state p99"),
                 ],
             ),
             (
@@ -97,7 +97,12 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 "Of one request to impact.com, and of a delivery with all its waiting.",
                 "s",
                 [
+                    (quantile(0.5, "impact_plugin_attempt_seconds", "endpoint_path"), "request {{endpoint_path}} p50"),
                     (quantile(0.99, "impact_plugin_attempt_seconds", "endpoint_path"), "request {{endpoint_path}} p99"),
+                    (
+                        quantile(0.5, "impact_plugin_delivery_seconds", "endpoint_path"),
+                        "delivery {{endpoint_path}} p50",
+                    ),
                     (
                         quantile(0.99, "impact_plugin_delivery_seconds", "endpoint_path"),
                         "delivery {{endpoint_path}} p99",
@@ -120,20 +125,26 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 [(gauge("impact_plugin_delivery_accounts", "endpoint_path, state"), "{{endpoint_path}} {{state}}")],
             ),
             (
-                "Ledger of conversions",
-                "Orders in it against its room, and those whose outcome is not known.",
-                "short",
-                [
-                    (gauge("impact_plugin_ledger_orders", "instance"), "orders"),
-                    (gauge("impact_plugin_ledger_capacity", "instance"), "room"),
-                    (gauge("impact_plugin_ledger_unsettled", "instance"), "not settled"),
-                ],
+                "Limits that changed",
+                "Breakers, quotas and credentials of accounts; the log line limit_changed names the account.",
+                "reqps",
+                [(rate("impact_plugin_limit_changes_total", "endpoint_path, change"), "{{endpoint_path}} {{change}}")],
             ),
         ),
     ),
     (
-        "State",
+        "State and ledger",
         (
+            (
+                "Ledger of conversions",
+                "Orders in it against its room, and those whose outcome is not known.",
+                "short",
+                [
+                    (gauge("impact_plugin_ledger_orders", "instance"), "{{instance}} orders"),
+                    (gauge("impact_plugin_ledger_capacity", "instance"), "{{instance}} room"),
+                    (gauge("impact_plugin_ledger_unsettled", "instance"), "{{instance}} not settled"),
+                ],
+            ),
             (
                 "How full the session state is",
                 "Entries against their room, by kind.",
@@ -150,9 +161,9 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 "1 while session state, ledger and spool answer.",
                 "short",
                 [
-                    (gauge("impact_plugin_state_up", "instance"), "sessions"),
-                    (gauge("impact_plugin_ledger_up", "instance"), "ledger"),
-                    (gauge("impact_plugin_spool_up", "instance"), "spool"),
+                    (gauge("impact_plugin_state_up", "instance"), "{{instance}} sessions"),
+                    (gauge("impact_plugin_ledger_up", "instance"), "{{instance}} ledger"),
+                    (gauge("impact_plugin_spool_up", "instance"), "{{instance}} spool"),
                 ],
             ),
         ),
@@ -180,12 +191,24 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
             ),
             (
                 "Waiting events",
-                "By destination, and how old the oldest is.",
+                "Stored and not delivered yet, by destination.",
                 "short",
+                [(gauge("impact_plugin_spool_waiting", "destination"), "{{destination}}")],
+            ),
+            (
+                "How full the spool is",
+                "Bytes of the stored events against their room; senders are answered 429 when it is full.",
+                "bytes",
                 [
-                    (gauge("impact_plugin_spool_waiting", "destination"), "{{destination}}"),
-                    (gauge("impact_plugin_spool_oldest_seconds", "instance"), "age of the oldest, seconds"),
+                    (gauge("impact_plugin_spool_bytes", "instance"), "{{instance}} stored"),
+                    (gauge("impact_plugin_spool_capacity", "instance", ', of="bytes"'), "{{instance}} room"),
                 ],
+            ),
+            (
+                "Age of the oldest waiting event",
+                "What waits for long is named by /debug/limits.",
+                "s",
+                [(gauge("impact_plugin_spool_oldest_seconds", "instance"), "{{instance}}")],
             ),
             (
                 "Tries of stored events",
@@ -197,7 +220,7 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 "Dead letters",
                 "impact-plugin dead-letters list",
                 "short",
-                [(gauge("impact_plugin_spool_dead_letters", "instance"), "dead letters")],
+                [(gauge("impact_plugin_spool_dead_letters", "instance"), "{{instance}}")],
             ),
         ),
     ),
@@ -241,7 +264,29 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 "Event loop",
                 "How late it is; above 0.1 s the process has too much to do.",
                 "s",
-                [(gauge("impact_plugin_loop_lag_seconds", "instance"), "{{instance}}")],
+                [(quantile(0.99, "impact_plugin_loop_lag_seconds", "instance"), "{{instance}} p99")],
+            ),
+            (
+                "Processor",
+                "Cores in use; one worker cannot use more than one and a little.",
+                "short",
+                [(rate("process_cpu_seconds_total", "instance"), "{{instance}}")],
+            ),
+            (
+                "Under way",
+                "Requests of the router, and open file descriptors against how many there may be.",
+                "short",
+                [
+                    (gauge("transformer_http_concurrent_requests", "instance"), "{{instance}} requests"),
+                    (gauge("process_open_fds", "instance"), "{{instance}} descriptors"),
+                    (gauge("process_max_fds", "instance"), "{{instance}} descriptors, at most"),
+                ],
+            ),
+            (
+                "Version",
+                "What runs; two at once during a rolling replacement.",
+                "short",
+                [(gauge("impact_plugin_build_info", "version"), "{{version}}")],
             ),
         ),
     ),

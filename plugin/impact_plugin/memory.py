@@ -1,19 +1,24 @@
-"""The memory ceiling: above it events are refused, so that a process that grows does not take its neighbours along."""
+"""The memory ceiling: above it events are refused, so that a process that grows does not take its neighbours along.
+
+What else a process uses up is measured in the same look.
+"""
 
 import asyncio
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import Final
 
-from impact_plugin.telemetry import MemoryExceeded, MemoryMeasured, MemoryRecovered, Telemetry
+from impact_plugin.telemetry import MemoryExceeded, MemoryRecovered, ProcessMeasured, Telemetry
 
 LOOK_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 30.0
 """How long a supervised worker may stay above its ceiling before another one takes its place."""
 
 _STATM: Final = Path("/proc/self/statm")
+_DESCRIPTORS: Final = Path("/proc/self/fd")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -25,6 +30,18 @@ def resident_bytes() -> int:
     try:
         return int(_STATM.read_text(encoding="ascii").split()[1]) * _PAGE
     except (OSError, ValueError, IndexError):
+        return 0
+
+
+def open_descriptors() -> int:
+    """How many file descriptors this process has open; 0 where the system does not tell.
+
+    Since Linux 6.2 the folder's size is their number; before it they have to be listed.
+    https://docs.kernel.org/filesystems/proc.html
+    """
+    try:
+        return _DESCRIPTORS.stat().st_size or sum(1 for _ in _DESCRIPTORS.iterdir())
+    except OSError:
         return 0
 
 
@@ -46,6 +63,7 @@ class MemoryWatch:
         self._give_up = give_up
         self._read = read
         self._since: float | None = None
+        self._used = 0.0
 
     @property
     def exceeded(self) -> bool:
@@ -59,7 +77,7 @@ class MemoryWatch:
     def look(self, now: float, loop_lag: float = 0.0) -> None:
         """Measure, and tell what changed."""
         size = self._read()
-        self._telemetry.emit(MemoryMeasured(size, self._ceiling, loop_lag))
+        self._measure(size, loop_lag)
         if not self._ceiling:
             return
         if size <= self._ceiling:
@@ -72,6 +90,20 @@ class MemoryWatch:
         elif now - self._since >= PATIENCE_SECONDS and self._give_up is not None:
             self._give_up()
             self._give_up = None
+
+    def _measure(self, size: int, loop_lag: float) -> None:
+        before, self._used = self._used, process_time()
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._telemetry.emit(
+            ProcessMeasured(
+                bytes=size,
+                ceiling=self._ceiling,
+                descriptors=open_descriptors(),
+                descriptors_limit=max(limit, 0),
+                cpu_seconds=self._used - before,
+                loop_lag=loop_lag,
+            )
+        )
 
     async def watch(self) -> None:
         """Look until cancelled."""

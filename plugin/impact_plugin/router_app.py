@@ -24,7 +24,7 @@ from impact_plugin.protocols import rudder_processor, rudder_regulation, rudder_
 from impact_plugin.protocols.rudder_envelope import API_VERSION, COMPACTED
 from impact_plugin.protocols.rudder_proxy import Proxy
 from impact_plugin.settings import Settings
-from impact_plugin.telemetry import RequestFault, RequestRefused, RequestServed, Telemetry
+from impact_plugin.telemetry import RequestArrived, RequestFault, RequestRefused, RequestServed, Telemetry
 from impact_transformers.events import UNREADABLE
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -32,6 +32,9 @@ Answer: TypeAlias = Callable[[bytes, Desk], Awaitable[bytes]]
 
 JSON: Final = "application/json"
 OTHER: Final = "other"
+PASSED: Final = web.RequestKey("passed", bool)
+"""Set on a request that goes to the stock transformer."""
+
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OVER_MEMORY: Final = "the process is above server.max_memory_mb"
 NOT_OURS: Final = "not ours, and no upstream transformer is configured (setting rudder.upstream)"
@@ -78,15 +81,18 @@ class RouterApp:
         path = _SLASHES.sub("/", request.path).rstrip("/") or "/"
         route = (request.method, path.lower())
         handler, name = self._routes.get(route), path.lower()
-        began = perf_counter()
         if handler is None:
             handler, name = self._pass_on, OTHER
-        response = await self._guarded(request, handler, name)
-        # A method is a word that a client chooses.
-        method = request.method if request.method in METHODS else OTHER
-        fenced = response.headers.get("X-Rudder-Error-Reason") == "memory"
-        seconds = perf_counter() - began
-        self._telemetry.emit(RequestServed(method, name, response.status, seconds, name != OTHER, fenced))
+        began, status = perf_counter(), 0
+        self._telemetry.emit(RequestArrived())
+        try:
+            response = await self._guarded(request, handler, name)
+            status = response.status
+        finally:
+            # A method is a word that a client chooses.
+            method = request.method if request.method in METHODS else OTHER
+            ours = request.method == "POST" and name != OTHER and PASSED not in request
+            self._telemetry.emit(RequestServed(method, name, status, perf_counter() - began, ours))
         return response
 
     def _make_routes(self, operations: Operations) -> dict[tuple[str, str], Handler]:
@@ -119,6 +125,8 @@ class RouterApp:
             return self._refuse(route, "upstream_unreachable", str(error))
         except StateUnavailableError as error:
             return self._refuse(route, "state_unavailable", str(error))
+        except OverMemoryError as error:
+            return self._refuse(route, "memory", str(error))
         except Exception as error:  # noqa: BLE001 - the border of one request: the router must get an answer it can live with
             self._telemetry.emit(RequestFault(route, type(error).__name__, error))
             return _come_again("internal_error", "a defect of impact-plugin; see its log")
@@ -134,7 +142,7 @@ class RouterApp:
         if self._readiness.draining:
             return self._refuse("processor", "stopping", "the service is stopping")
         if self._readiness.over_memory:
-            return self._refuse("processor", "memory", OVER_MEMORY)
+            raise OverMemoryError(OVER_MEMORY)
         compacted = COMPACTED in request.headers.get("X-Content-Format", "").lower()
         body = await read_body(request, self._max_body)
         reply = await rudder_processor.answer(body.text, self._desk, compacted=compacted)
@@ -154,7 +162,7 @@ class RouterApp:
             if self._is_ours(body.text):
                 return _transformed(await self._answer_ours(body.text, answer))
             if self._gateway is not None:
-                return await self._gateway.forward(request, body.raw)
+                return await self._forward(self._gateway, request, body.raw)
             reason = NOT_OURS
         except (OverMemoryError, StateUnavailableError) as error:
             name = "memory" if isinstance(error, OverMemoryError) else "state_unavailable"
@@ -204,7 +212,11 @@ class RouterApp:
     async def _pass_on(self, request: web.Request, body: bytes | None = None) -> web.StreamResponse:
         if self._gateway is None:
             return self._refuse("other", "not_ours", f"{request.method} is {NOT_OURS}")
-        return await self._gateway.forward(request, body)
+        return await self._forward(self._gateway, request, body)
+
+    async def _forward(self, gateway: Gateway, request: web.Request, body: bytes | None) -> web.StreamResponse:
+        request[PASSED] = True
+        return await gateway.forward(request, body)
 
 
 def _transformed(body: bytes) -> web.Response:

@@ -19,6 +19,7 @@ from impact_plugin.settings import Settings, load_settings
 from impact_plugin.sources import make_routing
 from impact_plugin.telemetry import METRICS, Telemetry
 from impact_transformers.configuration import fill_variables, parse_configuration
+from queried import TARGET_LABELS, grouped, selectors
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -214,22 +215,39 @@ def known_series() -> dict[str, set[str]]:
     } | {"up": {"job", "instance"}}
 
 
+def check_query(expression: str) -> None:
+    """Assert that there are such series with such labels, and that a label it groups by is one of them."""
+    series = known_series()
+    asked = selectors(expression)
+    assert asked, expression
+    for one in asked:
+        labels = {label for label, _, _ in one.matchers}
+        assert labels <= series[one.series], f"{one} has only {series[one.series]}"
+    assert grouped(expression) <= TARGET_LABELS.union(*(series[one.series] for one in asked)), expression
+
+
+def test_a_wrong_query_would_be_told() -> None:
+    """The check checks: a series that is none, a label that is none, and a label to group by that is none."""
+    for wrong in ("impact_plugin_evnts_total", 'impact_plugin_events_total{result="x"}'):
+        with pytest.raises((AssertionError, KeyError)):
+            check_query(wrong)
+    with pytest.raises(AssertionError):
+        check_query("sum by (result) (impact_plugin_events_total)")
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_an_alert_asks_for_what_there_is_and_says_what_to_do(rule: dict[str, Any]) -> None:
     """Names and labels exist, the severity is one of two, and the runbook has a section of its own."""
+    check_query(rule["expr"])
     series = known_series()
-    asked = re.findall(r"\b(impact_plugin_\w+|up)\b(?:\{([^}]*)\})?", rule["expr"])
+    asked = selectors(rule["expr"])
     page, _, anchor = rule["annotations"]["runbook"].partition("#")
     headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
 
-    assert asked
-    for name, selector in asked:
-        labels = set(re.findall(r"(\w+)(?:=~|!=|=)\"", selector))
-        assert labels <= series[name] | {"instance", "job"}, name
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert anchor in {heading.lower() for heading in headings}
     for label in re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]):
-        assert label == "instance" or any(label in series[name] for name, _ in asked)
+        assert label == "instance" or any(label in series[one.series] for one in asked)
 
 
 def test_prometheus_scrapes_the_operators_port_and_reads_the_alerts() -> None:

@@ -1,5 +1,6 @@
 """The memory ceiling: above it events are refused so that their senders keep them; everything else goes on."""
 
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import aiohttp
 import pytest
 
 from impact_plugin.app import Service
-from impact_plugin.memory import PATIENCE_SECONDS, MemoryWatch, resident_bytes
+from impact_plugin.memory import PATIENCE_SECONDS, MemoryWatch, open_descriptors, resident_bytes
 from impact_plugin.telemetry import Telemetry
 
 Item = Callable[..., dict[str, Any]]
@@ -140,3 +141,31 @@ async def test_health_features_and_readiness_go_on(http: aiohttp.ClientSession, 
             told = await response.json()
 
     assert any("server.max_memory_mb" in trouble for trouble in told["troubles"])
+
+
+def test_descriptors_are_counted(tmp_path: Path) -> None:
+    """One more file is one more, and one less again when it is closed."""
+    before = open_descriptors()
+    with (tmp_path / "file").open("w", encoding="ascii"):
+        assert open_descriptors() == before + 1
+
+    assert open_descriptors() == before
+
+
+def test_descriptors_are_listed_where_the_folder_has_no_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Older systems do not tell their number, and some have no such folder."""
+
+    class Older(type(tmp_path)):  # type: ignore[misc]
+        """A folder of such a system."""
+
+        def stat(self, **_more: bool) -> Any:
+            """Nothing is known of it."""
+            return os.stat_result((0,) * 10)
+
+    for number in range(3):
+        (tmp_path / str(number)).touch()
+    monkeypatch.setattr("impact_plugin.memory._DESCRIPTORS", Older(tmp_path))
+    assert open_descriptors() == 3
+    monkeypatch.setattr("impact_plugin.memory._DESCRIPTORS", tmp_path / "none")
+
+    assert open_descriptors() == 0

@@ -235,7 +235,8 @@ class Deliveries:
             cause = verdict.cause
             if isinstance(answer, Answer):
                 limits = read_rate_limits(answer.headers, self._clock())
-            self._telemetry.emit(Attempted(parcel.endpoint, cause, self._loop.time() - permit.sent_at))
+            status = answer.status if isinstance(answer, Answer) else 0
+            self._telemetry.emit(Attempted(parcel.endpoint, cause, status, self._loop.time() - permit.sent_at))
             if identity is not None:
                 await self._ledger.settle(identity, _outcome(cause))
             return verdict

@@ -63,11 +63,18 @@ class WorkerNotReplaced(msgspec.Struct, frozen=True, tag=True):
     cause: str
 
 
-class MemoryMeasured(msgspec.Struct, frozen=True, tag=True):
-    """Resident memory of this process, its ceiling (0 for none), and how late the event loop is."""
+class ProcessMeasured(msgspec.Struct, frozen=True, tag=True):
+    """What this process holds and uses, once a second; 0 for what the system does not tell.
+
+    Resident memory and its ceiling (0 for none), file descriptors and how many there may be, processor time since the
+    last look, and how late the event loop is.
+    """
 
     bytes: int
     ceiling: int
+    descriptors: int
+    descriptors_limit: int
+    cpu_seconds: float
     loop_lag: float
 
 
@@ -130,15 +137,21 @@ class RequestRefused(msgspec.Struct, frozen=True, tag=True):
     detail: str
 
 
+class RequestArrived(msgspec.Struct, frozen=True, tag=True):
+    """A request of the router is under way."""
+
+
 class RequestServed(msgspec.Struct, frozen=True, tag=True):
-    """A request of the router was answered: on a path of ours or another's; fenced when memory was the reason."""
+    """A request of the router ended; ``ours`` when it was about our destination, and not passed on.
+
+    The status is 0 where it was cut off before its answer.
+    """
 
     method: str
     route: str
     status: int
     seconds: float
     ours: bool
-    fenced: bool
 
 
 class RequestFault(msgspec.Struct, frozen=True, tag=True):
@@ -150,10 +163,11 @@ class RequestFault(msgspec.Struct, frozen=True, tag=True):
 
 
 class Attempted(msgspec.Struct, frozen=True, tag=True):
-    """One request went to impact.com; ``seconds`` until the answer or its absence."""
+    """One request went to impact.com; ``seconds`` until the answer or its absence, whose status is 0."""
 
     endpoint_path: str
     cause: str
+    status: int
     seconds: float
 
 
@@ -339,7 +353,7 @@ TelemetryEvent: TypeAlias = (
     | WorkerEnded
     | WorkerReplaced
     | WorkerNotReplaced
-    | MemoryMeasured
+    | ProcessMeasured
     | MemoryExceeded
     | MemoryRecovered
     | RecordingStarted
@@ -348,6 +362,7 @@ TelemetryEvent: TypeAlias = (
     | TransformFault
     | RequestRefused
     | RequestFault
+    | RequestArrived
     | RequestServed
     | Attempted
     | Delivered

@@ -21,14 +21,16 @@ from impact_plugin.telemetry.events import (
     LedgerRestored,
     LimitChanged,
     MemoryExceeded,
-    MemoryMeasured,
     MemoryRecovered,
     PassedThrough,
     PersonForgotten,
+    ProcessMeasured,
     RecordingEnded,
     RecordingStarted,
+    RequestArrived,
     RequestFault,
     RequestRefused,
+    RequestServed,
     RoutingRefused,
     RowEnded,
     ServiceStarted,
@@ -271,8 +273,18 @@ BUILD: Final = MetricFacts("impact_plugin_build_info", "gauge", ("version",), "1
 STARTED: Final = MetricFacts(
     "process_start_time_seconds", "gauge", (), "When the process started, in seconds since 1970."
 )
+RESIDENT: Final = MetricFacts(
+    "process_resident_memory_bytes", "gauge", (), "The same as impact_plugin_memory_bytes, under its usual name."
+)
+PROCESSOR: Final = MetricFacts(
+    "process_cpu_seconds", "counter", (), "Processor time of the process, in seconds; 1 a second is a whole core."
+)
+DESCRIPTORS: Final = MetricFacts("process_open_fds", "gauge", (), "File descriptors that are open.")
+DESCRIPTORS_LIMIT: Final = MetricFacts(
+    "process_max_fds", "gauge", (), "How many file descriptors may be open; alert at 80 %."
+)
 LAG: Final = MetricFacts(
-    "impact_plugin_loop_lag_seconds", "gauge", (), "How late the event loop was at the last look, once a second."
+    "impact_plugin_loop_lag_seconds", "histogram", (), "How late the event loop was, looked at once a second.", SECONDS
 )
 
 METRICS: Final = (
@@ -330,6 +342,10 @@ METRICS: Final = (
     RECORDING_LEFT_OUT,
     BUILD,
     STARTED,
+    RESIDENT,
+    PROCESSOR,
+    DESCRIPTORS,
+    DESCRIPTORS_LIMIT,
     LAG,
     *STOCK,
 )
@@ -364,6 +380,9 @@ class Metrics:
         """Move the metrics that this event moves."""
         count_stock(event, self._gauge, self._histogram)
         match event:
+            case RequestArrived() | RequestServed():
+                # Two for every request, and there is nothing of ours to count in them.
+                pass
             case BatchTransformed():
                 self._histogram(BATCH_EVENTS, event.protocol).observe(event.events)
                 self._histogram(BATCH_SECONDS, event.protocol).observe(event.seconds)
@@ -488,10 +507,14 @@ class Metrics:
         match event:
             case ServiceStarted():
                 self._gauge(RESTARTS).set(event.restarts)
-            case MemoryMeasured():
+            case ProcessMeasured():
                 self._gauge(MEMORY).set(event.bytes)
                 self._gauge(MEMORY_CEILING).set(event.ceiling)
-                self._gauge(LAG).set(event.loop_lag)
+                self._gauge(RESIDENT).set(event.bytes)
+                self._counter(PROCESSOR).inc(event.cpu_seconds)
+                self._gauge(DESCRIPTORS).set(event.descriptors)
+                self._gauge(DESCRIPTORS_LIMIT).set(event.descriptors_limit)
+                self._histogram(LAG).observe(event.loop_lag)
             case MemoryExceeded():
                 self._gauge(OVER_MEMORY).set(1)
             case MemoryRecovered():

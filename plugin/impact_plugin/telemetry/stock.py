@@ -1,22 +1,32 @@
 """The stock transformer's series, under its names, so that dashboards that were there before go on.
 
 Its counters have no ``_total``, which our library adds to counters, so they are gauges that only rise: ``rate()`` works
-on them alike. Labels that grow with the traffic (raw URLs, ids of sources and destinations) are left out; the type is
-``IMPACT`` whatever the operator's name for it.
+on them alike. Labels that grow with the traffic or the number of customers (raw URLs, ids of sources, destinations and
+workspaces) are left out; the type is ``IMPACT`` whatever the operator's name for it.
 https://github.com/rudderlabs/rudder-transformer/blob/develop/src/util/prometheus.js
 """
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
 from prometheus_client import Gauge, Histogram
 
-from impact_plugin.telemetry.events import Attempted, BatchTransformed, RequestServed, TelemetryEvent
+from impact_plugin.telemetry.events import (
+    Attempted,
+    BatchTransformed,
+    RequestArrived,
+    RequestRefused,
+    RequestServed,
+    TelemetryEvent,
+)
 from impact_plugin.telemetry.facts import SECONDS, MetricFacts
 from impact_transformers import REASONS, Reason
 
 TYPE: Final = "IMPACT"
-EVENTS: Final = (10, 20, 50, 100, 200)
+NAME: Final = "impact"
+VERSION: Final = "v0"
+EVENTS: Final = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 150, 200)
 
 REQUESTS: Final = MetricFacts(
     "transformer_http_request_duration",
@@ -28,14 +38,14 @@ REQUESTS: Final = MetricFacts(
 INPUT: Final = MetricFacts(
     "transformer_dest_transform_input_events",
     "histogram",
-    ("destinationType",),
+    ("destination", "version", "destinationType"),
     "Events of a batch that was to be transformed; as the stock transformer tells it.",
     EVENTS,
 )
 OUTPUT: Final = MetricFacts(
     "transformer_dest_transform_output_events",
     "histogram",
-    ("destinationType",),
+    ("destination", "version", "destinationType"),
     "Requests that a batch became; as the stock transformer tells it.",
     EVENTS,
 )
@@ -54,7 +64,7 @@ FAILURE: Final = MetricFacts(
 OUTGOING: Final = MetricFacts(
     "transformer_outgoing_request_count",
     "gauge",
-    ("feature", "destType", "endpointPath", "requestMethod", "module", "success"),
+    ("feature", "destType", "endpointPath", "requestMethod", "module", "success", "statusCode"),
     "Requests sent to impact.com; as the stock transformer tells it. It only rises.",
 )
 OUTGOING_SECONDS: Final = MetricFacts(
@@ -70,8 +80,14 @@ FENCED: Final = MetricFacts(
     ("route",),
     "Requests refused because of the memory ceiling; as the stock transformer tells it. It only rises.",
 )
+UNDER_WAY: Final = MetricFacts(
+    "transformer_http_concurrent_requests",
+    "gauge",
+    (),
+    "Requests of the router under way; as the stock transformer tells it.",
+)
 
-STOCK: Final = (REQUESTS, INPUT, OUTPUT, SUCCESS, FAILURE, OUTGOING, OUTGOING_SECONDS, FENCED)
+STOCK: Final = (REQUESTS, INPUT, OUTPUT, SUCCESS, FAILURE, OUTGOING, OUTGOING_SECONDS, FENCED, UNDER_WAY)
 """All of them, for the registry and the documentation."""
 
 CATEGORIES: Final[dict[str, tuple[str, str]]] = {
@@ -86,23 +102,35 @@ CATEGORIES: Final[dict[str, tuple[str, str]]] = {
 def count_stock(event: TelemetryEvent, gauge: Callable[..., Gauge], histogram: Callable[..., Histogram]) -> None:
     """Move the series that this event moves; ``gauge`` and ``histogram`` find one by its facts and labels."""
     match event:
+        case RequestArrived():
+            gauge(UNDER_WAY).inc()
         case RequestServed():
+            gauge(UNDER_WAY).dec()
             type_ = TYPE if event.ours else ""
-            histogram(REQUESTS, event.method, event.route, str(event.status), type_).observe(event.seconds)
-            if event.fenced:
-                gauge(FENCED, event.route).inc()
+            histogram(REQUESTS, event.method, event.route, status_code(event.status), type_).observe(event.seconds)
+        case RequestRefused() if event.reason == MEMORY:
+            gauge(FENCED, event.route).inc()
         case BatchTransformed():
             _count_batch(event, gauge, histogram)
         case Attempted():
-            labels = ("dataDelivery", TYPE, event.endpoint_path, "POST", "destination")
-            gauge(OUTGOING, *labels, "true" if event.cause == TAKEN else "false").inc()
+            labels = ("proxy", TYPE, event.endpoint_path, "POST", "destination")
+            # As there: a body that tells of an error does not make a status of success a failure.
+            success = "true" if 200 <= event.status < 300 else "false"
+            gauge(OUTGOING, *labels, success, status_code(event.status)).inc()
             histogram(OUTGOING_SECONDS, *labels).observe(event.seconds)
         case _:
             pass
 
 
-TAKEN: Final = "ok"
-"""The cause of attempts that impact.com took."""
+MEMORY: Final = "memory"
+"""The reason of requests that were refused because of the memory ceiling."""
+
+_CODES: Final = {int(status): str(int(status)) for status in HTTPStatus}
+
+
+def status_code(status: int) -> str:
+    """The label for a status: those with a name, "other" for what else a server may think of, "" for no answer."""
+    return _CODES.get(status, "other") if status else ""
 
 
 def _count_batch(event: BatchTransformed, gauge: Callable[..., Gauge], histogram: Callable[..., Histogram]) -> None:
@@ -116,5 +144,5 @@ def _count_batch(event: BatchTransformed, gauge: Callable[..., Gauge], histogram
         gauge(FAILURE, *labels, *category).inc(count)
     if made:
         gauge(SUCCESS, *labels).inc(made)
-    histogram(INPUT, TYPE).observe(event.events)
-    histogram(OUTPUT, TYPE).observe(made)
+    histogram(INPUT, NAME, VERSION, TYPE).observe(event.events)
+    histogram(OUTPUT, NAME, VERSION, TYPE).observe(made)
