@@ -20,6 +20,7 @@ from impact_plugin.ingest import open_ingest
 from impact_plugin.listening import bind_all, listen
 from impact_plugin.manifest import load_manifest
 from impact_plugin.memory import MemoryWatch
+from impact_plugin.openapi import document_json
 from impact_plugin.ops import Operations, Readiness
 from impact_plugin.protocols.rudder_proxy import Proxy
 from impact_plugin.protocols.rudder_regulation import Forget
@@ -75,7 +76,7 @@ async def run_service(
         readiness.watches.append(readiness.memory.trouble)
         desk = _make_desk(settings, environment, sessions, telemetry)
         ingest = await open_ingest(settings, routing, digests, desk, deliveries, readiness, clock, stack)
-        operations = Operations(readiness, telemetry, deliveries.report, ingest.forget)
+        operations = Operations(readiness, telemetry, deliveries.report, ingest.forget, lambda: document_json(settings))
         router = await _make_router_app(settings, desk, deliveries, operations, readiness, ingest.forget, stack)
         server = settings.server
         grace = server.shutdown_grace_seconds
