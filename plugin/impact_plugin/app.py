@@ -3,6 +3,7 @@
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from time import monotonic, time
 
@@ -76,7 +77,9 @@ async def run_service(
         readiness.watches.append(readiness.memory.trouble)
         desk = _make_desk(settings, environment, sessions, telemetry)
         ingest = await open_ingest(settings, routing, digests, desk, deliveries, readiness, clock, stack)
-        operations = Operations(readiness, telemetry, deliveries.report, ingest.forget, lambda: document_json(settings))
+        operations = Operations(
+            readiness, telemetry, deliveries.report, ingest.forget, cache(lambda: document_json(settings))
+        )
         router = await _make_router_app(settings, desk, deliveries, operations, readiness, ingest.forget, stack)
         server = settings.server
         grace = server.shutdown_grace_seconds

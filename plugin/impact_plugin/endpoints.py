@@ -76,13 +76,17 @@ FOREIGN: Final[dict[tuple[str, str], Schema]] = {("ProxyRequest", "metadata"): A
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A status, what it means to whoever asked, and its body and headers (name and meaning)."""
+    """A status, what it means to whoever asked, and its body and headers (name and meaning).
+
+    Those that many operations have, have a name too.
+    """
 
     status: int
     meaning: str
     schema: Schema
     headers: dict[str, str] = {}
     media: str = JSON
+    name: str = ""
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +127,7 @@ _COME_AGAIN: Final = Answer(
         "X-Rudder-Should-Retry": "Always true: the processor is to send the batch again.",
         "X-Rudder-Error-Reason": "The reason as one word, as in the log and the metrics.",
     },
+    name="ComeAgain",
 )
 _TYPE: Final = _parameter(
     "path",
@@ -371,20 +376,29 @@ _OPERATOR: Final[tuple[Operation, ...]] = (
 _RETRY: Final = {"Retry-After": "Seconds after which to send the same again."}
 _TAKEN: Final = "what became of each event is in the body. Do not send it again"
 _REFUSALS: Final = (
-    Answer(401, "No source has the key, or the signature is wrong.", ref("IngestError")),
-    Answer(404, "No such path or source.", ref("IngestError")),
-    Answer(413, "The body or the event is too large; smaller ones may be taken.", ref("IngestError")),
-    Answer(429, "No room now, nothing was taken: send the same again.", ref("IngestError"), _RETRY),
-    Answer(500, "A defect of impact-plugin; see its log, and send the same again.", ref("IngestError")),
-    Answer(503, "It stops, is out of memory, slow, or cannot store: send the same again.", ref("IngestError"), _RETRY),
-)
-_UNREADABLE: Final = Answer(
-    400, "Not JSON, or a single event that cannot be used at a source with `strict`.", ref("IngestError")
+    Answer(
+        400,
+        "Not JSON, or a single event that cannot be used at a source with `strict`.",
+        ref("IngestError"),
+        name="Unusable",
+    ),
+    Answer(401, "No source has the key, or the signature is wrong.", ref("IngestError"), name="Unauthorized"),
+    Answer(404, "No such path or source.", ref("IngestError"), name="Unknown"),
+    Answer(413, "The body or the event is too large; smaller ones may be taken.", ref("IngestError"), name="TooLarge"),
+    Answer(429, "No room now, nothing was taken: send the same again.", ref("IngestError"), _RETRY, name="NoRoom"),
+    Answer(500, "A defect of impact-plugin; see its log, and send the same again.", ref("IngestError"), name="Defect"),
+    Answer(
+        503,
+        "It stops, is out of memory, slow, or cannot store: send the same again.",
+        ref("IngestError"),
+        _RETRY,
+        name="NotNow",
+    ),
 )
 
 
 def _ingest_answers(reply: Schema) -> tuple[Answer, ...]:
-    return (Answer(200, f"Durable; {_TAKEN}.", reply), _UNREADABLE, *_REFUSALS)
+    return (Answer(200, f"Durable; {_TAKEN}.", reply), *_REFUSALS)
 
 
 _CALL_SCHEMAS: Final = {"track": "TrackCall", "page": "PageCall", "screen": "ScreenCall", "identify": "IdentifyCall"}

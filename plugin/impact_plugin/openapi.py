@@ -67,7 +67,7 @@ def document(settings: Settings | None = None) -> dict[str, Any]:
         "servers": list(_servers(settings).values()),
         "tags": [{"name": port, "description": description} for port, description in PORTS.items()],
         "paths": _paths(settings),
-        "components": {"schemas": _schemas(), "securitySchemes": SECURITY_SCHEMES},
+        "components": {"schemas": _schemas(), "responses": _responses(), "securitySchemes": SECURITY_SCHEMES},
     }
 
 
@@ -117,7 +117,7 @@ def _operation(operation: Operation, types: list[str]) -> Schema:
     if operation.body is not None:
         content = {JSON: {"schema": operation.body, "example": operation.example}}
         described["requestBody"] = {"required": True, "content": content}
-    described["responses"] = {str(answer.status): _response(answer) for answer in operation.answers}
+    described["responses"] = {str(answer.status): _referred(answer) for answer in operation.answers}
     return described
 
 
@@ -126,6 +126,10 @@ def _parameter(parameter: Schema, types: Iterable[str]) -> Schema:
     if parameter["name"] != "type":
         return parameter
     return {**parameter, "schema": {"type": "string", "enum": list(types)}}
+
+
+def _referred(answer: Answer) -> Schema:
+    return {"$ref": f"#/components/responses/{answer.name}"} if answer.name else _response(answer)
 
 
 def _response(answer: Answer) -> Schema:
@@ -137,6 +141,11 @@ def _response(answer: Answer) -> Schema:
         }
     response["content"] = {answer.media: {"schema": answer.schema}}
     return response
+
+
+def _responses() -> dict[str, Schema]:
+    answers = [answer for operation in OPERATIONS for answer in operation.answers]
+    return {answer.name: _response(answer) for answer in answers if answer.name}
 
 
 def _schemas() -> dict[str, Schema]:

@@ -142,6 +142,8 @@ class Operations:
             who = msgspec.json.decode(await request.read(), type=ForgetRequest)
         except UNREADABLE as error:
             return _json(ErrorReply(f'send {{"users": [...], "anonymous": [...]}}: {error}'), status=400)
+        except web.HTTPRequestEntityTooLarge as error:
+            return _json(ErrorReply(f"send fewer ids at a time: {error.text}"), status=413)
         if len(who.users) + len(who.anonymous) > MOST_IDS:
             return _json(ErrorReply(f"at most {MOST_IDS} ids at a time"), status=400)
         try:
