@@ -1,0 +1,99 @@
+"""Requests made of the OpenAPI document, right ones and wrong ones, to a service that runs: it keeps its word."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from ingest_site import KEY, IngestSite
+from schemathesis import Case, GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from impact_plugin.endpoints import OPERATIONS, Operation, Port
+from impact_plugin.openapi import document
+
+EXAMPLES: Final = 12
+SECONDS: Final = 30.0
+CHECKS: Final = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+DESCRIBED: Final = schemathesis.openapi.from_dict(document())
+
+
+class Site:
+    """A running service, and requests to it."""
+
+    def __init__(self, urls: dict[Port, str], impact_url: str, session: requests.Session) -> None:
+        self._urls = urls
+        self._impact_url = impact_url
+        self._session = session
+
+    def hears(self, port: Port, case: Case, *, known: bool) -> None:
+        """Send the request, and hold the answer against the document; of somebody the service knows, or not."""
+        if known:
+            self._introduce(case)
+        response = case.call(self._urls[port], self._session, timeout=SECONDS, allow_redirects=False)
+        assert response.status_code != 500, case.as_curl_command()
+        case.validate_response(response, checks=CHECKS)
+
+    def _introduce(self, case: Case) -> None:
+        """Give the request what cannot be guessed: a source and its key, an address that may be called."""
+        if "source" in case.path_parameters:
+            case.path_parameters["source"] = "shop"
+        if "token" in case.path_parameters:
+            case.path_parameters["token"] = KEY
+        case.headers["Authorization"] = f"Bearer {KEY}"
+        if case.path.endswith("/proxy") and isinstance(case.body, dict) and "endpoint" in case.body:
+            case.body["endpoint"] = f"{self._impact_url}/Advertisers/IRtest/Conversions"
+
+
+@pytest.fixture(name="site")
+def site_fixture(
+    tmp_path: Path, launch: Callable[..., Any], free_port: Callable[[], int], fake_impact: str
+) -> Iterator[Site]:
+    """Lend a service with a source, that delivers to a stand-in for impact.com."""
+    service = IngestSite(tmp_path, launch, free_port, SimpleNamespace(url=fake_impact))
+    process = asyncio.run(service.start(DELIVERY__TIMEOUT_SECONDS="1"))
+    with requests.Session() as session:
+        yield Site(
+            {"router": service.router_url, "operator": service.operator_url, "ingest": service.url}, fake_impact, session
+        )
+    assert "request_fault" not in process.log
+
+
+def cases(operation: Operation) -> st.SearchStrategy[Case]:
+    """Requests that are as described, and those that are not where that is possible."""
+    described = DESCRIBED[operation.path][operation.method.upper()]
+    right = described.as_strategy()
+    if operation.body is None and not operation.parameters:
+        return right
+    return right | described.as_strategy(GenerationMode.NEGATIVE)
+
+
+@pytest.mark.parametrize("port", ["router", "ingest", "operator"])
+def test_answers_are_as_documented(site: Site, port: Port) -> None:
+    """Whatever comes: never a 500, only documented statuses, and bodies, headers and types as described for them."""
+    for operation in OPERATIONS:
+        if port in operation.ports:
+            few = EXAMPLES if operation.body is not None or operation.parameters else 1
+
+            @settings(max_examples=few, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+            @given(case=cases(operation), known=st.booleans())
+            def ask(case: Case, known: bool) -> None:
+                site.hears(port, case, known=known)
+
+            ask()
