@@ -159,8 +159,16 @@ _JOB: Final = {
 _PROXY: Final = {
     "endpoint": "https://api.impact.com/Advertisers/IRtest/Conversions",
     "method": "POST",
-    "headers": {"Authorization": "Basic dXNlcjprZXk="},
-    "body": {"FORM": {"CampaignId": "23224", "OrderId": "o-1"}},
+    "headers": {"Authorization": "Basic SVJ0ZXN0OnRva2Vu"},
+    "body": {
+        "FORM": {
+            "CampaignId": "23224",
+            "ActionTrackerId": "56446",
+            "EventDate": "2026-09-10T10:00:00Z",
+            "OrderId": "o-1",
+            "CustomProfileId": "a-1",
+        }
+    },
 }
 _ENTRIES: Final = either(ref("RouterSuccess"), ref("RouterReady"), ref("RouterFailure"))
 _ADDRESSED: Final[Schema] = {"allOf": [ref("Jobs"), {"properties": {"destType": {"type": "string"}}}]}
@@ -375,6 +383,7 @@ _OPERATOR: Final[tuple[Operation, ...]] = (
 
 _RETRY: Final = {"Retry-After": "Seconds after which to send the same again."}
 _TAKEN: Final = "what became of each event is in the body. Do not send it again"
+_UNKNOWN: Final = Answer(404, "No such source.", ref("IngestError"), name="Unknown")
 _REFUSALS: Final = (
     Answer(
         400,
@@ -383,7 +392,6 @@ _REFUSALS: Final = (
         name="Unusable",
     ),
     Answer(401, "No source has the key, or the signature is wrong.", ref("IngestError"), name="Unauthorized"),
-    Answer(404, "No such path or source.", ref("IngestError"), name="Unknown"),
     Answer(413, "The body or the event is too large; smaller ones may be taken.", ref("IngestError"), name="TooLarge"),
     Answer(429, "No room now, nothing was taken: send the same again.", ref("IngestError"), _RETRY, name="NoRoom"),
     Answer(500, "A defect of impact-plugin; see its log, and send the same again.", ref("IngestError"), name="Defect"),
@@ -452,7 +460,7 @@ def _webhook(method: str, path: str, name: str, parameters: tuple[Schema, ...]) 
         parameters=parameters,
         body=either(OPEN, array(OPEN)),
         example=_ORDER,
-        answers=_ingest_answers(either(ref("SingleReply"), ref("IngestReply"))),
+        answers=(*_ingest_answers(either(ref("SingleReply"), ref("IngestReply"))), _UNKNOWN),
         secured="webhook",
     )
 
