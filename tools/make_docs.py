@@ -5,7 +5,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +16,10 @@ from rich.console import Console
 from impact_plugin.__main__ import app
 from impact_plugin.dead_letters import BURIALS
 from impact_plugin.delivery.policy import CAUSES
+from impact_plugin.endpoints import OPERATIONS, Operation
 from impact_plugin.intake import SWITCHED_OFF
 from impact_plugin.manifest import load_manifest
+from impact_plugin.openapi import PORTS, document
 from impact_plugin.registration import rudderstack
 from impact_plugin.settings import DESCRIPTIONS, ENVIRONMENT_PREFIX, Settings
 from impact_plugin.sources import SIGNATURE_KEYS, SOURCE_KEYS, Signature, Source
@@ -58,8 +60,10 @@ def pages() -> dict[Path, str]:
         "sources.md": sources,
         "telemetry.md": telemetry,
         "commands.md": commands,
+        "http.md": http,
     }
     found = {REFERENCE / name: NOTICE + make().rstrip() + "\n" for name, make in made.items()}
+    found[REFERENCE / "openapi.json"] = msgspec.json.format(msgspec.json.encode(document()), indent=2).decode() + "\n"
     manifest = load_manifest()
     registered = rudderstack.files(manifest, manifest.destination_type, rudderstack.DISPLAY_NAME)
     found.update({ROOT / "deploy" / "rudderstack" / name: text for name, text in registered.items()})
@@ -247,6 +251,53 @@ def commands() -> str:
     for words in command_names(app):
         lines += [f"## impact-plugin {' '.join(words)}", "", "```text", _help(app, *words, "--help"), "```", ""]
     return "\n".join(lines)
+
+
+def http() -> str:
+    """Every endpoint by port, and what its answers mean."""
+    lines = ["# Endpoints", "", HTTP_TEXT]
+    for port, description in PORTS.items():
+        served = [one for one in OPERATIONS if port in one.ports]
+        rows = [
+            (_endpoint(one), one.summary, ", ".join(str(answer.status) for answer in one.answers)) for one in served
+        ]
+        lines += [
+            f"## The {port} port",
+            "",
+            description,
+            "",
+            _table(("endpoint", "what it is for", "answers"), rows),
+            "",
+        ]
+        lines += [*_answers(served), ""]
+    return "\n".join(lines)
+
+
+HTTP_TEXT: Final = """Bodies, headers and examples are in [openapi.json](openapi.json), an OpenAPI 3.1 document.
+A running service serves it on the operator's port under `/openapi.json`, with its own ports and destination types.
+"""
+
+
+def _endpoint(operation: Operation) -> str:
+    return f"`{operation.method.upper()} {operation.path}`"
+
+
+def _answers(operations: Sequence[Operation]) -> Iterator[str]:
+    """What each answer means, and who gives it; what its body looks like makes no difference here."""
+    found: dict[tuple[int, str], list[str]] = {}
+    for operation in operations:
+        for answer in operation.answers:
+            headers = f" Headers: {', '.join(f'`{name}`' for name in answer.headers)}." if answer.headers else ""
+            found.setdefault((answer.status, answer.meaning + headers), []).append(_endpoint(operation))
+    everyone = list(map(_endpoint, operations))
+    for (status, meaning), endpoints in sorted(found.items()):
+        others = [endpoint for endpoint in everyone if endpoint not in endpoints]
+        few = len(endpoints) <= len(others)
+        yield f"- {status} of {', '.join(endpoints) if few else _all_but(others)}: {meaning}"
+
+
+def _all_but(others: Sequence[str]) -> str:
+    return f"all but {', '.join(others)}" if others else "all"
 
 
 def command_names(command: App, *before: str) -> Iterator[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from time import monotonic, time
 
@@ -20,6 +21,7 @@ from impact_plugin.ingest import open_ingest
 from impact_plugin.listening import bind_all, listen
 from impact_plugin.manifest import load_manifest
 from impact_plugin.memory import MemoryWatch
+from impact_plugin.openapi import document_json
 from impact_plugin.ops import Operations, Readiness
 from impact_plugin.protocols.rudder_proxy import Proxy
 from impact_plugin.protocols.rudder_regulation import Forget
@@ -78,7 +80,8 @@ async def run_service(
         desk = _make_desk(settings, environment, sessions, telemetry, Recorder(digests.of("pseudonyms")))
         ingest = await open_ingest(settings, routing, digests, desk, deliveries, readiness, clock, stack)
         recordings = await _open_recordings(settings, desk, readiness, stack)
-        operations = Operations(readiness, telemetry, deliveries.report, ingest.forget, recordings.serve)
+        describe = cache(lambda: document_json(settings))
+        operations = Operations(readiness, telemetry, deliveries.report, ingest.forget, recordings.serve, describe)
         router = await _make_router_app(settings, desk, deliveries, operations, readiness, ingest.forget, stack)
         server = settings.server
         grace = server.shutdown_grace_seconds

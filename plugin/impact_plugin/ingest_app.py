@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from impact_plugin.bodies import RequestBody, read_bounded
 from impact_plugin.errors import EnvelopeError, StateUnavailableError
-from impact_plugin.intake import Item, ItemResult, Unusable
+from impact_plugin.intake import Item, ItemResult, Status, Unusable
 from impact_plugin.ops import Readiness
 from impact_plugin.protocols import segment_api, webhook
 from impact_plugin.signatures import SignatureError, verify
@@ -47,6 +47,8 @@ BODY_SECONDS: Final = 30.0
 MOST_RESULTS: Final = 100
 DETAIL: Final = 200
 """Jitsu's log shows 255 characters of an answer."""
+
+WEBHOOK_METHODS: Final = ("POST", "PUT", "PATCH")
 
 JSON: Final = "application/json"
 _SLASHES: Final = re.compile(r"/{2,}")
@@ -90,13 +92,42 @@ class _Place:
         self._size = 0
 
 
-class _Told(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class Told(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """One item that was not simply stored."""
 
     index: int
     message_id: str | None
-    status: str
+    status: Status
     error: str = ""
+
+
+class SingleReply(msgspec.Struct, frozen=True):
+    """The one event of the request is durable."""
+
+    success: bool
+
+
+class IngestReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The request is done with, and must not come again. ``more`` counts the results that are left out."""
+
+    success: bool
+    accepted: int
+    rejected: int
+    duplicates: int
+    filtered: int
+    results: list[Told]
+    more: int = 0
+
+
+class IngestError(msgspec.Struct, frozen=True):
+    """Nothing of the request was taken: the reason as one word, and what there is to do about it."""
+
+    success: bool
+    error: str
+    detail: str
+
+
+STORED: Final = msgspec.json.encode(SingleReply(success=True))
 
 
 class _Kind(msgspec.Struct, frozen=True, rename="camel"):
@@ -193,7 +224,7 @@ class IngestApp:
     async def _answer_webhook(self, request: web.Request, path: str) -> web.Response:
         name, _, token = path[len("/webhook") :].strip("/").partition("/")
         source = self._routing().sources.get(name.lower())
-        if source is None or request.method not in ("POST", "PUT", "PATCH"):
+        if source is None or request.method not in WEBHOOK_METHODS:
             raise _Refusal(404, "unknown_path", "send POST to /webhook/SOURCE, a source of the configuration")
         _authenticate(source, request, token or request.query.get("token", ""))
         async with self._body(request, source.max_webhook_mb * 1024 * 1024) as body:
@@ -312,23 +343,22 @@ def _deletion_of(item: Item | Unusable) -> tuple[list[str], list[str]] | None:
 
 def _answer(results: Sequence[ItemResult], *, single: bool) -> web.Response:
     if single and results[0].status == "stored":
-        return web.Response(body=b'{"success":true}', content_type=JSON)
+        return web.Response(body=STORED, content_type=JSON)
     counts = dict.fromkeys(("stored", "duplicate", "filtered", "rejected"), 0)
-    told: list[_Told] = []
+    told: list[Told] = []
     for index, result in enumerate(results):
         counts[result.status] += 1
         if result.status != "stored" and len(told) < MOST_RESULTS:
-            told.append(_Told(index, result.message_id, result.status, _text(result)))
-    more = len(results) - counts["stored"] - len(told)
-    reply = {
-        "success": True,
-        "accepted": counts["stored"],
-        "rejected": counts["rejected"],
-        "duplicates": counts["duplicate"],
-        "filtered": counts["filtered"],
-        "results": told,
-        **({"more": more} if more else {}),
-    }
+            told.append(Told(index, result.message_id, result.status, _text(result)))
+    reply = IngestReply(
+        success=True,
+        accepted=counts["stored"],
+        rejected=counts["rejected"],
+        duplicates=counts["duplicate"],
+        filtered=counts["filtered"],
+        results=told,
+        more=len(results) - counts["stored"] - len(told),
+    )
     return web.Response(body=msgspec.json.encode(reply), content_type=JSON)
 
 
@@ -337,6 +367,6 @@ def _text(result: ItemResult) -> str:
 
 
 def _error(refusal: _Refusal) -> web.Response:
-    body = {"success": False, "error": refusal.reason, "detail": redact_emails(refusal.detail)[:DETAIL]}
+    body = IngestError(success=False, error=refusal.reason, detail=redact_emails(refusal.detail)[:DETAIL])
     headers = {} if refusal.seconds is None else {"Retry-After": str(refusal.seconds)}
     return web.Response(body=msgspec.json.encode(body), status=refusal.status, headers=headers, content_type=JSON)

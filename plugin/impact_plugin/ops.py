@@ -1,9 +1,10 @@
-"""What operators and their machines ask: /health, /ready, /version, /metrics, /debug/limits, /forget."""
+"""What operators and their machines ask: health, readiness, version, metrics, limits, deletion, and how to ask it."""
 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from aiohttp import web
@@ -16,6 +17,40 @@ from impact_plugin.memory import MemoryWatch
 from impact_plugin.sessions import Health
 from impact_plugin.telemetry import CONTENT_TYPE, Telemetry
 from impact_transformers.events import UNREADABLE
+
+
+class HealthReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The process answers. The body is the stock transformer's; senders are not told the version."""
+
+    service: Literal["UP"]
+    version: str = ""
+
+
+class ReadyReply(msgspec.Struct, frozen=True):
+    """Whether traffic is welcome, what speaks against it, and what does not and yet needs somebody to look."""
+
+    ready: bool
+    problems: list[str]
+    troubles: list[str]
+
+
+class VersionReply(msgspec.Struct, frozen=True):
+    """What is installed."""
+
+    name: str
+    version: str
+
+
+class LimitsReply(msgspec.Struct, frozen=True):
+    """Every account that something was sent for lately, a line for each of its endpoints."""
+
+    accounts: Sequence[LimitReport]
+
+
+class ErrorReply(msgspec.Struct, frozen=True):
+    """Why the request was not served."""
+
+    error: str
 
 
 class Readiness:
@@ -68,47 +103,55 @@ class Operations:
         limits: Callable[[], Sequence[LimitReport]],
         forget: Callable[[Sequence[str], Sequence[str], Collection[str]], Awaitable[ForgetReport]],
         record: Callable[[web.Request], Awaitable[web.StreamResponse]],
+        describe: Callable[[], bytes],
     ) -> None:
         self._readiness = readiness
         self._telemetry = telemetry
         self._limits = limits
         self._forget = forget
         self._record = record
+        self._describe = describe
 
     async def health(self, _request: web.Request) -> web.Response:
         """Alive: the process answers. The body is the stock transformer's."""
-        return _json({"service": "UP", "version": __version__})
+        return json_reply(HealthReply("UP", __version__))
 
     async def ready(self, _request: web.Request) -> web.Response:
         """200 when traffic is welcome, else 503 with the reasons."""
         problems = self._readiness.problems()
-        body = {"ready": not problems, "problems": problems, "troubles": self._readiness.troubles()}
-        return _json(body, status=503 if problems else 200)
+        body = ReadyReply(not problems, problems, self._readiness.troubles())
+        return json_reply(body, status=503 if problems else 200)
 
     async def version(self, _request: web.Request) -> web.Response:
         """The package's version."""
-        return _json({"name": "impact-plugin", "version": __version__})
+        return json_reply(VersionReply("impact-plugin", __version__))
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Prometheus' text format."""
         return web.Response(body=self._telemetry.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
+    async def openapi(self, _request: web.Request) -> web.Response:
+        """All endpoints of all ports, as OpenAPI describes them."""
+        return web.Response(body=self._describe(), content_type="application/json")
+
     async def debug_limits(self, _request: web.Request) -> web.Response:
         """Every account that something was sent for lately: its limits, what waits, and why."""
-        return _json({"accounts": self._limits()})
+        return json_reply(LimitsReply(self._limits()))
 
     async def forget(self, request: web.Request) -> web.Response:
         """Delete what is kept of persons: ``{"users": [...], "anonymous": [...]}``; see :class:`ForgetRequest`."""
         try:
             who = msgspec.json.decode(await request.read(), type=ForgetRequest)
         except UNREADABLE as error:
-            return _json({"error": f'send {{"users": [...], "anonymous": [...]}}: {error}'}, status=400)
+            return json_reply(ErrorReply(f'send {{"users": [...], "anonymous": [...]}}: {error}'), status=400)
+        except web.HTTPRequestEntityTooLarge as error:
+            return json_reply(ErrorReply(f"send fewer ids at a time: {error.text}"), status=413)
         if len(who.users) + len(who.anonymous) > MOST_IDS:
-            return _json({"error": f"at most {MOST_IDS} ids at a time"}, status=400)
+            return json_reply(ErrorReply(f"at most {MOST_IDS} ids at a time"), status=400)
         try:
-            return _json(await self._forget(who.users, who.anonymous, [one.name for one in who.programs]))
+            return json_reply(await self._forget(who.users, who.anonymous, [one.name for one in who.programs]))
         except StateUnavailableError as error:
-            return _json({"error": f"not all was deleted, ask again: {error}"}, status=503)
+            return json_reply(ErrorReply(f"not all was deleted, ask again: {error}"), status=503)
 
     def operator_app(self) -> web.Application:
         """The application of the operator's port."""
@@ -119,9 +162,12 @@ class Operations:
         app.router.add_get("/version", self.version)
         app.router.add_get("/debug/limits", self.debug_limits)
         app.router.add_post("/forget", self.forget)
-        app.router.add_get("/record", self._record)
+        # A HEAD would keep a recording under way that nobody gets.
+        app.router.add_get("/record", self._record, allow_head=False)
+        app.router.add_get("/openapi.json", self.openapi)
         return app
 
 
-def _json(value: object, status: int = 200) -> web.Response:
+def json_reply(value: object, status: int = 200) -> web.Response:
+    """The value as JSON."""
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")

@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from impact_plugin.errors import SettingsError
+from impact_plugin.ops import ErrorReply, json_reply
 from impact_plugin.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUTES, RecordSettings
 from impact_plugin.tasks import beside
 from impact_plugin.telemetry import RecordingEnded, RecordingStarted, Telemetry
@@ -38,13 +39,13 @@ class Recordings:
             seconds = float(request.query.get("seconds", "60"))
             size = int(request.query.get("mb", "50"))
         except ValueError:
-            return web.json_response({"error": "seconds and mb must be numbers"}, status=400)
+            return json_reply(ErrorReply("seconds and mb must be numbers"), 400)
         most_seconds = LONGEST_RECORDING_MINUTES * MINUTE_SECONDS
         if not 0 < seconds <= most_seconds or not 1 <= size <= LARGEST_RECORDING_MB:
             told = f"seconds may be up to {most_seconds:,.0f}, mb from 1 to {LARGEST_RECORDING_MB:,}"
-            return web.json_response({"error": told}, status=400)
+            return json_reply(ErrorReply(told), 400)
         if self._running >= MOST:
-            return web.json_response({"error": f"{MOST} recordings are under way already"}, status=429)
+            return json_reply(ErrorReply(f"{MOST} recordings are under way already"), 429)
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
         await response.prepare(request)
         # Whoever asked hangs up when it has enough.

@@ -19,7 +19,7 @@ from impact_plugin.bodies import read_body
 from impact_plugin.errors import EnvelopeError, StateUnavailableError
 from impact_plugin.features import Features
 from impact_plugin.gateway import Gateway, UpstreamUnreachableError
-from impact_plugin.ops import Operations, Readiness
+from impact_plugin.ops import ErrorReply, Operations, Readiness
 from impact_plugin.protocols import rudder_processor, rudder_regulation, rudder_router
 from impact_plugin.protocols.rudder_envelope import API_VERSION, COMPACTED
 from impact_plugin.protocols.rudder_proxy import Proxy
@@ -228,6 +228,6 @@ def _come_again(reason: str, detail: str) -> web.Response:
     return web.Response(
         status=503,
         headers={"X-Rudder-Should-Retry": "true", "X-Rudder-Error-Reason": reason},
-        body=msgspec.json.encode({"error": f"{reason}: {detail}"}),
+        body=msgspec.json.encode(ErrorReply(f"{reason}: {detail}")),
         content_type=JSON,
     )

@@ -31,6 +31,7 @@ class IngestSite:
         self._launch = launch
         self._ports = {name: free_port() for name in ("port", "operator_port", "ingest_port")}
         self.url = f"http://127.0.0.1:{self._ports['ingest_port']}"
+        self.router_url = f"http://127.0.0.1:{self._ports['port']}"
         self.operator_url = f"http://127.0.0.1:{self._ports['operator_port']}"
         self.write()
 

@@ -44,7 +44,7 @@ class ProxyBody(msgspec.Struct, frozen=True):
     GZIP: dict[str, Any] | None = None
 
 
-class _Config(msgspec.Struct, frozen=True):
+class ProxyConfig(msgspec.Struct, frozen=True):
     """What counts of the destination's configuration here; it may hold anything, templates for instance."""
 
     account_sid: Any = msgspec.field(name="accountSID", default="")
@@ -60,7 +60,7 @@ class ProxyRequest(msgspec.Struct, frozen=True, rename="camel"):
     headers: dict[str, str] | None = None
     params: dict[str, Any] | None = None
     method: str = "POST"
-    destination_config: _Config | None = None
+    destination_config: ProxyConfig | None = None
 
 
 class _Attempt(msgspec.Struct, frozen=True, rename="camel"):
@@ -172,7 +172,7 @@ class Proxy:
         exposed = next((name for name, value in clean.items() if holds_email(value)), None)
         if exposed is not None:
             return _refuse(Cause.EMAIL_IN_PARAMETER, f"{exposed} would carry an e-mail address in clear")
-        config = request.destination_config or _Config()
+        config = request.destination_config or ProxyConfig()
         account = _account(request.endpoint, config, clean)
         return Parcel(
             account,
@@ -203,7 +203,7 @@ class Proxy:
         return None
 
 
-def _account(endpoint: str, config: _Config, form: Mapping[str, str]) -> str:
+def _account(endpoint: str, config: ProxyConfig, form: Mapping[str, str]) -> str:
     """Whose limits count: the account of the address, else the configured one, else the program."""
     addressed = _CONVERSIONS.search(endpoint)
     if addressed is not None:

@@ -24,7 +24,9 @@ class _Typed(msgspec.Struct, frozen=True, rename="camel"):
     dest_type: str = ""
 
 
-class _Job(_Typed, frozen=True, rename="camel"):
+class Job(_Typed, frozen=True, rename="camel"):
+    """Whom to delete, by their ids, and for which destination."""
+
     config: msgspec.Raw = msgspec.Raw(b"{}")
     user_attributes: list[dict[str, Any]] = []
 
@@ -39,7 +41,7 @@ class JobReply(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _types_decoder: Final = msgspec.json.Decoder(list[_Typed])
-_decoder: Final = msgspec.json.Decoder(list[_Job])
+_decoder: Final = msgspec.json.Decoder(list[Job])
 
 
 def destination_type(body: bytes) -> str:
@@ -58,14 +60,14 @@ async def answer(body: bytes, destinations: Destinations, forget: Forget) -> tup
     return status, msgspec.json.encode(replies)
 
 
-def _read(body: bytes) -> list[_Job]:
+def _read(body: bytes) -> list[Job]:
     try:
         return _decoder.decode(body)
     except UNREADABLE as error:
         raise EnvelopeError(f"not a list of jobs: {error}") from error
 
 
-async def _answer(job: _Job, destinations: Destinations, forget: Forget) -> JobReply:
+async def _answer(job: Job, destinations: Destinations, forget: Forget) -> JobReply:
     destination = destinations.get(msgspec.Raw(b'{"Config":' + bytes(job.config) + b"}"))
     program = destination.destination.program if destination.destination is not None else None
     if program is None:

@@ -62,7 +62,7 @@ class _Request(msgspec.Struct, frozen=True):
     endpoint: str
 
 
-class _Ready(msgspec.Struct, frozen=True, rename="camel"):
+class Ready(msgspec.Struct, frozen=True, rename="camel"):
     """A job that needs nothing more."""
 
     batched_request: msgspec.Raw
@@ -124,13 +124,13 @@ async def answer_batch(body: bytes, desk: Desk) -> bytes:
     return _encoder.encode(ready)
 
 
-def _ready(job: TypedJob | RawJob, destination: msgspec.Raw) -> _Ready | None:
+def _ready(job: TypedJob | RawJob, destination: msgspec.Raw) -> Ready | None:
     """The entry of a job that is a request object already; None for an event."""
     if not isinstance(job, RawJob):
         return None
     with suppress(*UNREADABLE):
         if _requests.decode(job.message).type == "REST":
-            return _Ready(job.message, (job.metadata,), destination)
+            return Ready(job.message, (job.metadata,), destination)
     return None
 
 

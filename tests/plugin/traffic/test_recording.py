@@ -282,6 +282,12 @@ async def test_recordings_are_few(http: aiohttp.ClientSession, service: Service)
         one.close()
 
 
+async def test_asking_for_the_headers_records_nothing(http: aiohttp.ClientSession, service: Service) -> None:
+    """HEAD is refused: nobody would get what is recorded, and one of the few would be taken."""
+    async with http.head(f"{service.operator_url}/record") as response:
+        assert response.status == 405
+
+
 async def test_a_setting_records_from_the_start_on(start: Start, http: aiohttp.ClientSession, tmp_path: Path) -> None:
     """Into a folder, readable for its owner only; a stop ends it with a line."""
     folder = tmp_path / "recordings"
