@@ -161,7 +161,9 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "server.host": "Address the router's port listens on.",
     "server.port": "Port for the router; 9090 is the stock transformer's.",
     "server.operator_host": "Address the operator's port listens on.",
-    "server.operator_port": "For /metrics, /debug/limits, /openapi.json, /health, /ready, /version; 9091 is the stock transformer's.",
+    "server.operator_port": (
+        "For /metrics, /debug/limits, /openapi.json, /health, /ready, /version; 9091 is the stock transformer's."
+    ),
     "server.ingest_host": "Address the port for senders of events listens on.",
     "server.ingest_port": "Port of the Segment HTTP API and webhooks; opened when sources are configured.",
     "server.max_body_mb": "Largest request body in MiB after inflation; a larger one is answered 503 and counted.",
