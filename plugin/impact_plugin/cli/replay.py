@@ -1,6 +1,7 @@
 """``impact-plugin replay``: what becomes of recorded traffic, and what another configuration would change."""
 
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from impact_transformers import ConfigurationError, Event, Reject, Skip, compile
 from impact_transformers.configuration import VARIABLE_PREFIX
 from impact_transformers.normalize import as_text, redact_emails
 
+COLLECTED_AFTER: Final = (100_000, 50, 100)
 INTERRUPTED: Final = 3
 NOT_FOUND: Final = 1
 
@@ -71,7 +73,7 @@ def replay(
     look = Look(as_json=json, quiet=quiet)
     run = _Run(files, [_destinations(one) for one in (destination, against)[: 1 if against is None else 2]])
     began = perf_counter()
-    with _interruptible() as interrupted, look.progress("replaying", run.traffic.total) as advance:
+    with _rarely_collected(), _interruptible() as interrupted, look.progress("replaying", run.traffic.total) as advance:
         whole = run.go(advance, interrupted, resume, order_id)
     if order_id is not None:
         return _tell_order(look, order_id, run.found)
@@ -165,6 +167,17 @@ def _compile(id_: str, config: dict[str, Any]) -> KnownDestination:
         return KnownDestination(id_, "", compile_destination(config, load_manifest().configuration, variables))
     except ConfigurationError as error:
         return KnownDestination(id_, "", None, str(error))
+
+
+@contextlib.contextmanager
+def _rarely_collected() -> Iterator[None]:
+    """Have cycles looked for less often: a replay makes none, and the search walks all visitors it remembers."""
+    before = gc.get_threshold()
+    gc.set_threshold(*COLLECTED_AFTER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @contextlib.contextmanager
