@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from impact_plugin.tasks import beside
 from impact_plugin.traffic.client import Answer, Connection, connect
 
 TICK_SECONDS: Final = 0.001
@@ -117,6 +118,7 @@ class Driver:
         self._waiting: deque[float] = deque()
         self._outcome = Outcome()
         self._began = 0.0
+        self._moved = asyncio.Event()
 
     async def run(self, steps: Sequence[Step], told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
         """Follow the schedule, then wait for what is under way."""
@@ -147,14 +149,16 @@ class Driver:
         self._most = concurrency
         self._began, cpu = perf_counter(), process_time()
         left = number
-        while left or self._busy or self._waiting or self._opening:
-            # No more is due than there are connections that are free or may be opened.
-            free = concurrency - len(self._busy) - len(self._waiting)
-            for _ in range(min(left, free)):
-                self._intend(perf_counter() - self._began)
-                left -= 1
-            self._send_waiting()
-            await asyncio.sleep(0)
+        async with beside(self._keep_looking()):
+            while left or self._busy or self._waiting or self._opening:
+                self._moved.clear()
+                # No more is due than there are connections that are free or may be opened.
+                free = concurrency - len(self._busy) - len(self._waiting)
+                for _ in range(min(left, free)):
+                    self._intend(perf_counter() - self._began)
+                    left -= 1
+                self._send_waiting()
+                await self._moved.wait()
         outcome.seconds, outcome.cpu_seconds = perf_counter() - self._began, process_time() - cpu
         return outcome
 
@@ -195,6 +199,7 @@ class Driver:
             found = await connect(self._host, self._port)
         finally:
             self._opening -= 1
+            self._moved.set()
         if isinstance(found, Connection):
             self._idle.append(found)
         elif self._waiting:
@@ -214,6 +219,7 @@ class Driver:
         connection.ask(next(self._following), done, keep_body=False)
 
     def _ended(self, at: float, kind: str) -> None:
+        self._moved.set()
         seconds = perf_counter() - self._began - at
         self._outcome.kinds[kind] += 1
         second = self._second(at)
@@ -229,6 +235,13 @@ class Driver:
         while len(timeline) <= int(at):
             timeline.append(Second())
         return timeline[int(at)]
+
+    async def _keep_looking(self) -> None:
+        """Give up what is late; and have the closed loop look, should nothing else move it."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._give_up_late()
+            self._moved.set()
 
     def _give_up_late(self) -> None:
         now = perf_counter() - self._began

@@ -142,18 +142,24 @@ async def test_nobody_there_is_told(server: Server) -> None:
     assert outcome.good == 0
 
 
-async def test_too_few_connections_are_told(server: Server) -> None:
-    """Requests that find none in time are counted as such, not forgotten."""
+@pytest.fixture(name="silent")
+async def silent_fixture(server: Server) -> AsyncIterator[Server]:
+    """Lend the server, which takes requests and never answers."""
     never = asyncio.Event()
 
-    async def silent(_request: web.BaseRequest) -> web.StreamResponse:
+    async def reply(_request: web.BaseRequest) -> web.StreamResponse:
         await never.wait()
         return web.Response()
 
-    server.reply = silent
-    driver = Driver("127.0.0.1", server.port, repeat(HELLO), connections=2, timeout=0.3)
-    outcome = await driver.run([Step(100, 100, 0.2)])
+    server.reply = reply
+    yield server
     never.set()
+
+
+async def test_too_few_connections_are_told(silent: Server) -> None:
+    """Requests that find none in time are counted as such, not forgotten."""
+    driver = Driver("127.0.0.1", silent.port, repeat(HELLO), connections=2, timeout=0.3)
+    outcome = await driver.run([Step(100, 100, 0.2)])
     await driver.aclose()
 
     assert outcome.kinds["no connection in time"] + outcome.kinds["timeout"] == outcome.intended
@@ -187,6 +193,14 @@ async def test_a_closed_loop_sends_so_many(server: Server, driver: Driver) -> No
     outcome = await driver.run_closed(500, 7)
 
     assert outcome.intended == outcome.good == sum(server.paths.values()) == 500
+
+
+@pytest.mark.usefixtures("silent")
+async def test_a_closed_loop_ends_although_nobody_answers(driver: Driver) -> None:
+    """Each request is given up after its time, as on a schedule."""
+    outcome = await asyncio.wait_for(driver.run_closed(4, 2), 10)
+
+    assert outcome.kinds == {"timeout": 4}
 
 
 def test_percentiles_are_those_of_the_values() -> None:
