@@ -1,6 +1,7 @@
 """Workers that are killed, replaced and stopped under a supervisor: the ports take every request, and none is lost."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -61,6 +62,15 @@ class Site:
         await self.until_told("service_started", started + 1)
 
 
+def first_of_two(free_port: Callable[[], int]) -> int:
+    """A free port whose next one is free too: a second worker's operator's port is that."""
+    for _ in range(100):
+        port = free_port()
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+            return port
+    raise AssertionError("no two free ports beside each other")
+
+
 Serve = Callable[..., Awaitable[Site]]
 
 
@@ -69,7 +79,7 @@ def serve_fixture(launch: Callable[..., Any], free_port: Callable[[], int]) -> S
     """Lend a starter of supervised services."""
 
     async def serve(*words: str, started: int = 1, **variables: str) -> Site:
-        ports = free_port(), free_port(), free_port()
+        ports = free_port(), first_of_two(free_port), free_port()
         named = dict(
             zip(("SERVER__PORT", "SERVER__OPERATOR_PORT", "SERVER__INGEST_PORT"), map(str, ports), strict=True)
         )
