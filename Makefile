@@ -58,6 +58,8 @@ bench: $(READY) ## Measure, as ratios to a floor of the same run.
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.spool_start
 	$(BIN)/python -m benchmarks.gateway
+	$(BIN)/python -m benchmarks.replay
+	$(BIN)/python -m benchmarks.load
 
 lock: $(READY) ## Resolve the dependencies anew.
 	$(BIN)/python tools/lock.py
