@@ -1,6 +1,7 @@
-"""What the files of the state have in common: one process holds them, and how safe a commit is."""
+"""What the files of the state have in common: one process holds them, how safe a commit is, and that none is half."""
 
 import fcntl
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,3 +44,13 @@ def is_held(path: Path) -> bool:
     except OSError as error:
         raise StateError(f"{path}: cannot be opened: {error.strerror}") from error
     return False
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, whatever happens to the process or the power; raises OSError."""
+    partial = path.with_name(f"{path.name}.new")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -20,6 +20,7 @@ from impact_plugin.cli.inputs import InputError, read_config
 from impact_plugin.manifest import load_manifest
 from impact_plugin.offline import Earlier, OfflineSessions, Story
 from impact_plugin.settings import ImpactSettings, load_settings
+from impact_plugin.traffic.replay import DEMONSTRATION
 from impact_plugin.wire import FORM_TYPE
 from impact_transformers import (
     NOTICES,
@@ -53,9 +54,6 @@ REJECTED: Final = 1
 
 WIDTH: Final = 200
 """Columns of a table that no terminal shows."""
-
-DEMONSTRATION: Final = {"accountSID": "IRdemoAccount", "apiKey": "demo-token", "campaignId": "23224"}
-"""The destination for a first look, when none is given."""
 
 
 class Subject(msgspec.Struct, frozen=True):

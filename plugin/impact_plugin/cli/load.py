@@ -1,22 +1,19 @@
 """``impact-plugin load``: drive a running service with recorded traffic, and find out how much it takes."""
 
-import ipaddress
-import socket
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
-from urllib.parse import urlsplit
 
 from cyclopts import Parameter, validators
 
-from impact_plugin.cli.inputs import InputError, read_config, write_text
+from impact_plugin.cli.inputs import InputError, write_text
 from impact_plugin.cli.look import Look
-from impact_plugin.settings import ServerSettings
+from impact_plugin.cli.targets import Key, address_of, shape_of
 from impact_plugin.traffic import loading
 from impact_plugin.traffic.driver import Driver, Outcome, Step
 from impact_plugin.traffic.reading import Traffic
-from impact_plugin.traffic.shapes import Shape, Shaped, Via
+from impact_plugin.traffic.shapes import SENDERS, Shape, Shaped, Via
 
 FAILED: Final = 1
 DEFAULT_BATCH: Final[dict[Via, int]] = {"processor": 100, "router": 20, "proxy": 1, "segment": 1, "webhook": 1}
@@ -36,7 +33,7 @@ async def load(  # noqa: PLR0913 - each is an option of the command
     duration: Positive = 10.0,
     batch: Whole | None = None,
     connections: Whole = 100,
-    key: str = "",
+    key: Key = "",
     source: str = "",
     find_limit: Flag = False,
     p99_ms: Positive = 250.0,
@@ -99,11 +96,11 @@ async def load(  # noqa: PLR0913 - each is an option of the command
     if not files:
         raise InputError("load: name at least one file")
     look = Look(as_json=json, quiet=quiet)
-    address = _address(url, via, anywhere=anywhere)
-    shape = _shape(via, address, destination, batch, key, source)
+    address = address_of("--url", url, via, anywhere=anywhere)
+    shape = shape_of(via, address, destination, batch or DEFAULT_BATCH[via], key, source)
     events = loading.read_events(Traffic(files), most_events)
     shaped = await loading.shape_traffic(events, shape, address, shift=not keep_times)
-    judge = None if via in ("segment", "webhook") else loading.judge_transformer
+    judge = None if via in SENDERS else loading.judge_transformer
     driver = Driver(*address, loading.endless(shaped), connections=connections, judge=judge)
     tries: list[loading.Tried] = []
     async with aclosing(driver):
@@ -135,35 +132,6 @@ async def _search(driver: Driver, rate: str, duration: float, p99_ms: float, loo
         look.line(f"{tried.rate:,.0f}/s: {verdict}, p99 {tried.p99 * 1000:,.1f} ms, {tried.failed:.2%} failed")
 
     return await loading.find_limit(driver, first, duration, p99_ms / 1000, told)
-
-
-def _address(url: str | None, via: Via, *, anywhere: bool) -> tuple[str, int]:
-    server = ServerSettings()
-    port = server.ingest_port if via in ("segment", "webhook") else server.port
-    parts = urlsplit(url or f"http://127.0.0.1:{port}")
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-        raise InputError("--url: must be http://HOST:PORT, the address of the service itself")
-    try:
-        host = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)[0][4][0]
-    except OSError as error:
-        raise InputError(f"--url: {parts.hostname} is not found: {error.strerror}") from error
-    if not anywhere and not ipaddress.ip_address(host).is_loopback:
-        raise InputError(f"--url: {parts.hostname} is not this machine; --anywhere allows it, if it is yours to load")
-    return str(host), parts.port or 80
-
-
-def _shape(
-    via: Via, address: tuple[str, int], destination: Path | None, batch: int | None, key: str, source: str
-) -> Shape:
-    if via in ("segment", "webhook") and not key:
-        raise InputError(f"--key: is needed with --via {via}: the source's key")
-    if via == "webhook" and not source:
-        raise InputError("--source: is needed with --via webhook: the source's name")
-    config = {"accountSID": "IRdemoAccount", "apiKey": "demo-token", "campaignId": "23224"}
-    if destination is not None:
-        config = read_config(destination)
-    host = f"{address[0]}:{address[1]}"
-    return Shape(via, host, config, batch or DEFAULT_BATCH[via], key, source)
 
 
 def _steps(text: str, duration: float) -> list[Step]:

@@ -3,6 +3,7 @@
 ``NO_COLOR`` is rich's to respect. Progress goes to standard error, so that output can be piped.
 """
 
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ WIDTH: Final = 200
 
 LINE_SECONDS: Final = 10.0
 """Between two lines of progress where no terminal shows a bar."""
+
+
+INTERRUPTED: Final = 3
+"""Exit code of a command that somebody stopped."""
 
 
 class Advance(Protocol):
@@ -101,3 +106,17 @@ class _Lines:
 
 def _silent(_done: float, _told: str = "") -> None:
     """Tell nothing."""
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """A list that holds the signal once somebody asked to stop."""
+    asked: list[int] = []
+    before = {
+        number: signal.signal(number, lambda got, _: asked.append(got)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,20 +12,20 @@ from typing import Annotated, Any, Final, TypeAlias
 from cyclopts import Parameter
 
 from impact_plugin.cli.inputs import InputError, read_config, write_text
-from impact_plugin.cli.look import Advance, Look
+from impact_plugin.cli.look import INTERRUPTED, Advance, Look, interruptible
+from impact_plugin.cli.send_again import NOWHERE, To, send_again
 from impact_plugin.destinations import KnownDestination
 from impact_plugin.manifest import load_manifest
 from impact_plugin.settings import ROUTING, read_file
 from impact_plugin.sources import load_routing
 from impact_plugin.traffic import snapshots, summary
-from impact_plugin.traffic.reading import Subject, Told, Traffic
+from impact_plugin.traffic.reading import Subject, Told, Traffic, names_and_sizes
 from impact_plugin.traffic.replay import Chosen, Comparison, Compile, Ended, Side
 from impact_transformers import ConfigurationError, Event, Reject, Skip, compile_destination
 from impact_transformers.configuration import VARIABLE_PREFIX
 from impact_transformers.normalize import as_text, redact_emails
 
 COLLECTED_AFTER: Final = (100_000, 50, 100)
-INTERRUPTED: Final = 3
 NOT_FOUND: Final = 1
 
 Flag: TypeAlias = Annotated[bool, Parameter(negative=())]
@@ -41,11 +40,15 @@ def replay(
     resume: Path | None = None,
     json: Flag = False,
     quiet: Flag = False,
+    to: Annotated[To, Parameter(name="*")] = NOWHERE,
 ) -> int:
-    """Run recorded events through the mapping and sessions of their own, and tell what becomes of them. Sends nothing.
+    """Run recorded events through the mapping and sessions of their own, and tell what becomes of them.
 
-    Exit code 0: done; 1: the order that was asked for is not there; 2: a file or a configuration cannot be used;
-    3: interrupted.
+    Sends nothing, unless --send names a running service: then the events go there, in their order and one request at a
+    time, each until it was acknowledged, with the ids and times they have.
+
+    Exit code 0: done; 1: the order that was asked for is not there, or the service did not take every event; 2: a file
+    or a configuration cannot be used; 3: interrupted.
 
     Parameters
     ----------
@@ -62,7 +65,8 @@ def replay(
     html
         Write the report here.
     resume
-        When interrupted, write here where it was; with this file there, go on from it.
+        When interrupted, write here where it was; with this file there, go on from it. With --send it is written after
+        every request, and stays: the same command once more sends nothing.
     json
         Print one JSON object.
     quiet
@@ -71,9 +75,14 @@ def replay(
     if not files:
         raise InputError("replay: name at least one file")
     look = Look(as_json=json, quiet=quiet)
+    if to.send is not None:
+        if against is not None or order_id is not None or html is not None:
+            raise InputError("--send: goes without --against, --order-id and --html; run the replay without it first")
+        with interruptible() as interrupted:
+            return send_again(files, to, destination, resume, look, interrupted)
     run = _Run(files, [_destinations(one) for one in (destination, against)[: 1 if against is None else 2]])
     began = perf_counter()
-    with _rarely_collected(), _interruptible() as interrupted, look.progress("replaying", run.traffic.total) as advance:
+    with _rarely_collected(), interruptible() as interrupted, look.progress("replaying", run.traffic.total) as advance:
         whole = run.go(advance, interrupted, resume, order_id)
     if order_id is not None:
         return _tell_order(look, order_id, run.found)
@@ -95,7 +104,7 @@ class _Run:
 
     def __init__(self, files: Sequence[Path], given: Sequence[Sequence[KnownDestination]]) -> None:
         self.traffic = Traffic(files)
-        self._files = [(file.name, file.stat().st_size) for file in files]
+        self._files = names_and_sizes(files)
         self._chosen = [Chosen(Compile(_compile), one) for one in given]
         self.sides = [Side(chosen) for chosen in self._chosen]
         self.comparison = Comparison() if len(given) > 1 else None
@@ -178,20 +187,6 @@ def _rarely_collected() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """A list that holds the signal once somebody asked to stop."""
-    asked: list[int] = []
-    before = {
-        number: signal.signal(number, lambda got, _: asked.append(got)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _is_order(one: Ended, order_id: str) -> bool:

@@ -14,6 +14,7 @@ from impact_transformers import AnyEvent, DecodedEvent, UndecodableEventError, d
 from impact_transformers.events import UNREADABLE
 
 GZIP: Final = b"\x1f\x8b"
+RECORDED: Final = b'{"line":'
 LARGEST_DOCUMENT: Final = 512 * 1024 * 1024
 """Of a file that is one JSON document instead of lines, and so must be read whole."""
 
@@ -114,13 +115,8 @@ class Traffic:
 
     def __iter__(self) -> Iterator[Subject | Told]:
         for file in self._files:
-            with _opened(file) as self._open:
-                packed = self._open.read(len(GZIP)) == GZIP
-                self._open.seek(0)
-                # Not buffered once more: a buffer that is filled whole would lose the end of a file that was cut off.
-                stream: Any = gzip.GzipFile(fileobj=self._open) if packed else self._open
-                with stream:
-                    yield from self._subjects(file, stream)
+            with _opened(file) as self._open, _unpacked(self._open) as stream:
+                yield from self._subjects(file, stream)
             self._before += _size(file)
 
     def _subjects(self, file: Path, stream: BinaryIO) -> Iterator[Subject | Told]:
@@ -129,7 +125,7 @@ class Traffic:
             if number == 1 and _is_document(line):
                 yield from _document(file, line + _rest(file, stream))
                 return
-            if line.startswith(b'{"line":'):
+            if line.startswith(RECORDED):
                 recorded = True
                 yield from self._recorded(file, number, line)
             elif recorded:
@@ -269,11 +265,29 @@ def _document(file: Path, text: bytes) -> Iterator[Subject]:
         yield from unwrap(raw)
 
 
+def names_and_sizes(files: Sequence[Path]) -> list[tuple[str, int]]:
+    """What the files are known by when work on them goes on; raises :class:`ReadingError`."""
+    return [(file.name, _size(file)) for file in files]
+
+
+def is_recording(file: Path) -> bool:
+    """Whether the file is a recording of ours, with pseudonyms for persons; raises :class:`ReadingError`."""
+    with _opened(file) as opened, _unpacked(opened) as stream:
+        return next(_lines(file, stream), b"").startswith(RECORDED)
+
+
 def _opened(file: Path) -> BinaryIO:
     try:
         return file.open("rb")
     except OSError as error:
         raise ReadingError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _unpacked(opened: BinaryIO) -> Any:
+    """The text of the file, not buffered: a buffer that is filled whole loses the end of a file that was cut off."""
+    packed = opened.read(len(GZIP)) == GZIP
+    opened.seek(0)
+    return gzip.GzipFile(fileobj=opened) if packed else opened
 
 
 def _size(file: Path) -> int:

@@ -8,10 +8,13 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from impact_plugin.testing.rudder_events import QueuedEvent, Route, processor_body, proxy_body, router_body
+from impact_plugin.testing.rudder_rules import RequestJob
 from impact_plugin.traffic.client import request_bytes
 from impact_transformers.events import UNREADABLE
 
 Via: TypeAlias = Literal["processor", "router", "proxy", "segment", "webhook"]
+SENDERS: Final[tuple[Via, ...]] = ("segment", "webhook")
+"""The ways that end in the service's own queue; on the others it answers a router."""
 
 MARK: Final = "~00000~"
 """Stands in ids, and gives way to the number of the pass: the same traffic sent again must not look like retries."""
@@ -38,6 +41,19 @@ class Shape(msgspec.Struct, frozen=True):
     source: str = ""
     destination_type: str = "IMPACT"
     now: float = 0.0
+
+
+class Post(msgspec.Struct, frozen=True):
+    """A request, and for a router the jobs that its answer must be about."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    jobs: tuple[RequestJob, ...] = ()
+
+    def to_bytes(self, host: str) -> bytes:
+        """As it goes over the wire."""
+        return request_bytes("POST", host, self.path, self.headers, self.body)
 
 
 class Shaped(msgspec.Struct, frozen=True, gc=False):
@@ -77,39 +93,45 @@ def shape_all(events: Sequence[dict[str, Any]], shape: Shape) -> Iterator[Shaped
     """The requests, in order."""
     for first in range(0, len(events), shape.batch):
         some = events[first : first + shape.batch]
-        yield Shaped(_request(some, first, shape), len(some))
+        if shape.via in SENDERS:
+            made = ingest_post(some, shape)
+        else:
+            made = transform_post([QueuedEvent(number, event) for number, event in enumerate(some, first + 1)], shape)
+        yield Shaped(made.to_bytes(shape.host), len(some))
 
 
 def shape_proxied(requests: Iterable[Mapping[str, Any]], shape: Shape) -> Iterator[Shaped]:
     """Deliveries of request objects that the service itself made, one job each."""
-    route = Route(shape.config, destination_type=shape.destination_type)
-    path = f"/v1/destinations/{shape.destination_type.lower()}/proxy"
     for number, request in enumerate(requests, 1):
-        body = proxy_body(dict(request), [number], route, version="v1", attempt=0).body
-        headers = {**JSON, "RdProxy-Timeout": "10000"}
-        yield Shaped(request_bytes("POST", shape.host, path, headers, body), 1)
+        yield Shaped(proxy_post(request, number, shape).to_bytes(shape.host), 1)
 
 
-def _request(events: Sequence[dict[str, Any]], first: int, shape: Shape) -> bytes:
-    if shape.via in ("processor", "router"):
-        return _transform_request(events, first, shape)
-    body = msgspec.json.encode({"batch": events} if shape.via == "segment" else events)
+def ingest_post(events: Sequence[dict[str, Any] | msgspec.Raw], shape: Shape) -> Post:
+    """What a sender posts: by the Segment HTTP API, or to the webhook of the source."""
     if shape.via == "segment":
         basic = base64.b64encode(f"{shape.key}:".encode()).decode()
-        return request_bytes("POST", shape.host, "/v1/batch", {**JSON, "Authorization": f"Basic {basic}"}, body)
+        headers = {**JSON, "Authorization": f"Basic {basic}"}
+        return Post("/v1/batch", headers, msgspec.json.encode({"batch": events}))
     headers = {**JSON, "Authorization": f"Bearer {shape.key}"}
-    return request_bytes("POST", shape.host, f"/webhook/{shape.source}", headers, body)
+    return Post(f"/webhook/{shape.source}", headers, msgspec.json.encode(events))
 
 
-def _transform_request(events: Sequence[dict[str, Any]], first: int, shape: Shape) -> bytes:
-    queued = [QueuedEvent(first + place, event) for place, event in enumerate(events, 1)]
+def transform_post(queued: Sequence[QueuedEvent], shape: Shape) -> Post:
+    """What rudder-server's router asks for, or its processor."""
     route = Route(shape.config, destination_type=shape.destination_type)
     if shape.via == "router":
-        body = router_body(queued, route, now=shape.now, compacted=False).body
-        return request_bytes("POST", shape.host, "/routerTransform", TRANSFORM, body)
-    body = processor_body(queued, route, now=shape.now, compacted=False).body
-    path = f"/v0/destinations/{shape.destination_type.lower()}"
-    return request_bytes("POST", shape.host, path, TRANSFORM, body)
+        built = router_body(queued, route, now=shape.now, compacted=False)
+        return Post("/routerTransform", TRANSFORM, built.body, built.jobs)
+    built = processor_body(queued, route, now=shape.now, compacted=False)
+    return Post(f"/v0/destinations/{shape.destination_type.lower()}", TRANSFORM, built.body, built.jobs)
+
+
+def proxy_post(request: Mapping[str, Any], number: int, shape: Shape, attempt: int = 0) -> Post:
+    """What rudder-server's router has delivered: one request object, as one job of this number."""
+    route = Route(shape.config, destination_type=shape.destination_type)
+    built = proxy_body(dict(request), [number], route, version="v1", attempt=attempt)
+    headers = {**JSON, "RdProxy-Timeout": "10000"}
+    return Post(f"/v1/destinations/{shape.destination_type.lower()}/proxy", headers, built.body, built.jobs)
 
 
 def outputs(body: bytes) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from impact_plugin.state_files import write_whole
 from impact_plugin.traffic.reading import ReadingError
 from impact_plugin.traffic.replay import Change, Comparison, Side, Sums
 from impact_transformers.events import UNREADABLE
@@ -51,10 +52,8 @@ def save(
         0 if comparison is None else comparison.compared,
         0 if comparison is None else comparison.changed,
     )
-    partial = target.with_name(f"{target.name}.new")
     try:
-        partial.write_bytes(msgspec.msgpack.encode(snapshot))
-        partial.replace(target)
+        write_whole(target, msgspec.msgpack.encode(snapshot))
     except OSError as error:
         raise ReadingError(f"{target}: cannot be written: {error.strerror}") from error
 

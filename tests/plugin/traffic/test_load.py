@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import repeat
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
+from scripted_server import Server
 
 from impact_plugin.__main__ import app
 from impact_plugin.app import Service
@@ -26,44 +26,6 @@ DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
 HELLO = request_bytes("POST", "a", "/", {}, b"hello")
 JUST = 0.5
 """Seconds of a short run."""
-
-
-class Server:
-    """A server whose answers a test makes."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.paths: Counter[str] = Counter()
-        self.bodies: list[bytes] = []
-        self.reply: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = self._ordinary
-        self._runner = web.ServerRunner(web.Server(self._serve), shutdown_timeout=0.1)
-
-    async def start(self) -> None:
-        """Listen."""
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.port = self._runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        """Close the port."""
-        await self._runner.cleanup()
-
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.paths[request.path] += 1
-        self.bodies.append(await request.read())
-        return await self.reply(request)
-
-    async def _ordinary(self, _request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(body=b"ok", headers={"apiVersion": "2"})
-
-
-@pytest.fixture(name="server")
-async def server_fixture() -> AsyncIterator[Server]:
-    """Lend a running server."""
-    server = Server()
-    await server.start()
-    yield server
-    await server.stop()
 
 
 @pytest.fixture(name="driver")

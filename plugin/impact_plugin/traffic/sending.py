@@ -1,0 +1,286 @@
+"""Recorded events sent once more to a running service: in their order, one request at a time, until it took each.
+
+What is sent is what was recorded, with its ids and times, so that the service knows what it had before. Where an answer
+was lost the same request goes out again; nothing is skipped over, because an order must not overtake its click.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Any, Final, TypeAlias
+
+import aiohttp
+import msgspec
+
+from impact_plugin.errors import ImpactPluginError
+from impact_plugin.testing.rudder_events import QueuedEvent
+from impact_plugin.testing.rudder_rules import (
+    JobResult,
+    Reply,
+    RequestJob,
+    RudderRefusal,
+    check_processor_reply,
+    check_proxy_v1_reply,
+    check_router_reply,
+    processor_outcome,
+)
+from impact_plugin.traffic.reading import Told, Traffic
+from impact_plugin.traffic.replay import EXAMPLES
+from impact_plugin.traffic.sent import DETAIL, TAKEN, Sent
+from impact_plugin.traffic.shapes import SENDERS, Post, Shape, ingest_post, proxy_post, transform_post
+from impact_transformers import UndecodableEventError, decode_object
+from impact_transformers.events import UNREADABLE
+from impact_transformers.normalize import redact_emails
+
+ANSWER_SECONDS: Final = 60.0
+FIRST_WAIT: Final = 0.5
+LONGEST_WAIT: Final = 10.0
+LONGEST_ASKED_WAIT: Final = 60.0
+"""Of what a service may ask for in Retry-After."""
+
+MOST_BATCH_BYTES: Final = 450_000
+"""The Segment HTTP API takes 500 kB. https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/"""
+
+LOOK_SECONDS: Final = 0.2
+REFUSED: Final = (400, 413)
+
+
+class SendingError(ImpactPluginError):
+    """The service does not take the events; the message says why and what to do. What was taken is counted."""
+
+
+class StoppedError(ImpactPluginError):
+    """Somebody asked to stop while the service was being waited for."""
+
+
+class Recorded(msgspec.Struct, frozen=True, gc=False):
+    """An event as it stands in the file, and its number, from 1; ``event`` is None where nobody can read it."""
+
+    number: int
+    raw: msgspec.Raw
+    event: dict[str, Any] | None
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What came back; status 0 for no answer, whose kind of trouble is the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def detail(self) -> str:
+        """In words, for an operator."""
+        text = self.body.decode("utf-8", "replace")
+        return redact_emails(f"{self.status} {text}" if self.status else text)[:DETAIL]
+
+
+class _IngestReply(msgspec.Struct, frozen=True):
+    """What the port for senders answers; a single event that was stored has no counts."""
+
+    accepted: int | None = None
+    rejected: int = 0
+    duplicates: int = 0
+    filtered: int = 0
+    results: list[dict[str, Any]] = []
+
+
+Check: TypeAlias = Callable[[Sequence[RequestJob], int, Mapping[str, str], bytes], Reply]
+
+_ingest_replies: Final = msgspec.json.Decoder(_IngestReply)
+
+
+def batches(traffic: Traffic, size: int, done: int) -> Iterator[list[Recorded]]:
+    """The events after the first ``done``, a batch each time: so many, and so many bytes, as a request takes."""
+    traffic.whole = True
+    batch: list[Recorded] = []
+    space = MOST_BATCH_BYTES
+    subjects = (subject for subject in traffic if not isinstance(subject, Told))
+    for number, subject in enumerate(subjects, 1):
+        if number <= done:
+            continue
+        if batch and (len(batch) == size or len(subject.message) > space):
+            yield batch
+            batch, space = [], MOST_BATCH_BYTES
+        batch.append(Recorded(number, subject.message, _decoded(subject.message)))
+        space -= len(subject.message)
+    if batch:
+        yield batch
+
+
+def _decoded(raw: msgspec.Raw) -> dict[str, Any] | None:
+    """The event, with an id made of what it says where it has none: a router gives one, which must stay the same."""
+    try:
+        event = decode_object(raw)
+    except UndecodableEventError:
+        return None
+    if not event.get("messageId"):
+        event["messageId"] = f"content-{hashlib.sha256(raw).hexdigest()[:40]}"
+    return event
+
+
+class Sending:
+    """Sends batches, one after the other.
+
+    ``patience`` is for how many seconds the service may answer nothing, or that it cannot now, before it is given up.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        sent: Sent,
+        *,
+        patience: float,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._shape = shape
+        self._sent = sent
+        self._patience = patience
+        self._stopping = stopping
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        self._session = aiohttp.ClientSession(f"http://{shape.host}", timeout=timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._session.close()
+
+    async def send(self, batch: Sequence[Recorded]) -> None:
+        """Send a batch until the service has taken or refused each event of it, and count how they ended.
+
+        Raises :class:`SendingError` and :class:`StoppedError`; then the batch is to be sent again.
+        """
+        readable = [one for one in batch if one.event is not None]
+        if readable and self._shape.via in SENDERS:
+            await self._hand_over(readable)
+        elif readable:
+            await self._transform(readable)
+        for one in batch:
+            if one.event is None:
+                self._sent.count("unreadable", 1, f"event {one.number} is no JSON object")
+        self._sent.events += len(batch)
+
+    async def _hand_over(self, batch: Sequence[Recorded]) -> None:
+        """To the port for senders; of a request that is refused as a whole the halves are tried."""
+        raws = [one.raw for one in batch]
+        _, answer = await self._answer(lambda _: ingest_post(raws, self._shape), _may_be_taken_later)
+        if answer.status == 200:
+            self._count_ingested(batch, answer)
+        elif answer.status not in REFUSED:
+            raise SendingError(f"{self._shape.host} does not take events of this source: {answer.detail}")
+        elif len(batch) == 1:
+            self._sent.count("rejected", 1, f"event {batch[0].number}: {answer.detail}")
+        else:
+            middle = len(batch) // 2
+            await self._hand_over(batch[:middle])
+            await self._hand_over(batch[middle:])
+
+    def _count_ingested(self, batch: Sequence[Recorded], answer: _Answer) -> None:
+        try:
+            reply = _ingest_replies.decode(answer.body)
+        except UNREADABLE:
+            raise SendingError(f"{self._shape.host} is not the service's port for senders: {answer.detail}") from None
+        rejected = [one for one in reply.results if one.get("status") == "rejected"]
+        for one in rejected[:EXAMPLES]:
+            self._sent.count("rejected", 0, f"event {batch[one['index']].number}: {one.get('error', '')}")
+        counts = (("duplicate", reply.duplicates), ("filtered", reply.filtered), ("rejected", reply.rejected))
+        for ending, count in (("stored", len(batch) if reply.accepted is None else reply.accepted), *counts):
+            if count:
+                self._sent.count(ending, count)
+
+    async def _transform(self, batch: Sequence[Recorded]) -> None:
+        """As a router asks for its transformation; with the proxy each request that comes of it is delivered."""
+        queued = [QueuedEvent(one.number, one.event) for one in batch if one.event is not None]
+        post, answer = await self._answer(lambda _: transform_post(queued, self._shape), _router_comes_again)
+        check = check_router_reply if self._shape.via == "router" else check_processor_reply
+        for one, result in zip(batch, self._checked(check, post, answer), strict=True):
+            if result.state == "transformed" and self._shape.via == "proxy":
+                await self._deliver(one, result.request or {})
+            else:
+                self._count_job(one, result)
+
+    async def _deliver(self, one: Recorded, request: Mapping[str, Any]) -> None:
+        def result(post: Post, answer: _Answer) -> JobResult:
+            return self._checked(check_proxy_v1_reply, post, answer)[0]
+
+        post, answer = await self._answer(
+            lambda attempt: proxy_post(request, one.number, self._shape, attempt),
+            lambda post, answer: _router_comes_again(post, answer) or result(post, answer).state == "retry",
+        )
+        self._count_job(one, result(post, answer))
+
+    def _checked(self, check: Check, post: Post, answer: _Answer) -> Sequence[JobResult]:
+        """What a router makes of the answer, which is held against what it would not survive."""
+        try:
+            return check(post.jobs, answer.status, answer.headers, answer.body).jobs
+        except RudderRefusal as refusal:
+            raise SendingError(f"a router could not use the answer of {self._shape.host}: {refusal}") from refusal
+
+    def _count_job(self, one: Recorded, result: JobResult) -> None:
+        ending = {"succeeded": "delivered", "aborted": "rejected", "retry": "failed"}.get(result.state, result.state)
+        self._sent.count(ending, 1, "" if ending in TAKEN else f"event {one.number}: {result.status} {result.error}")
+
+    async def _answer(
+        self, post: Callable[[int], Post], later: Callable[[Post, _Answer], bool]
+    ) -> tuple[Post, _Answer]:
+        """Send a request until the answer is one to go on with; ``post`` is given how often it went out before."""
+        given_up, attempt = monotonic() + self._patience, 0
+        while True:
+            made = post(attempt)
+            answer = await self._ask(made)
+            if not later(made, answer):
+                return made, answer
+            wait = _wait(answer, attempt)
+            if monotonic() + wait > given_up:
+                raise SendingError(f"{self._shape.host} took nothing for {self._patience:g} s: {answer.detail}")
+            await self._pause(wait)
+            attempt += 1
+            self._sent.repeats += 1
+
+    async def _ask(self, post: Post) -> _Answer:
+        try:
+            async with self._session.post(post.path, headers=post.headers, data=post.body) as response:
+                return _Answer(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return _Answer(0, {}, f"no answer ({type(error).__name__})".encode())
+
+    async def _pause(self, seconds: float) -> None:
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0:
+            if self._stopping():
+                raise StoppedError("stopped while waiting for the service")
+            await asyncio.sleep(min(left, LOOK_SECONDS))
+
+
+def _may_be_taken_later(_post: Post, answer: _Answer) -> bool:
+    return answer.status in (0, 408, 429) or answer.status >= 500
+
+
+def _router_comes_again(_post: Post, answer: _Answer) -> bool:
+    return not answer.status or processor_outcome(answer.status, answer.headers) in ("retry", "backoff_then_panic")
+
+
+def _wait(answer: _Answer, attempt: int) -> float:
+    """How long until the next try: what the service asks for, else longer and longer; both have a bound."""
+    asked = answer.headers.get("Retry-After", "")
+    if asked.isdecimal():
+        return min(float(asked), LONGEST_ASKED_WAIT)
+    return float(min(FIRST_WAIT * 2.0 ** min(attempt, 16), LONGEST_WAIT))
+
+
+async def send_all(
+    pending: Iterable[Sequence[Recorded]],
+    sending: Sending,
+    taken: Callable[[], None],
+    stopping: Callable[[], bool],
+) -> bool:
+    """Send batch after batch, calling ``taken`` after each; whether all was sent, or somebody asked to stop."""
+    for batch in pending:
+        if stopping():
+            return False
+        try:
+            await sending.send(batch)
+        except StoppedError:
+            return False
+        taken()
+    return True

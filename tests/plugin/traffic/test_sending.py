@@ -1,0 +1,377 @@
+"""Recorded events sent once more: in order, until they are taken, and from where it stopped."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from aiohttp import web
+from scripted_server import Server
+
+from impact_plugin.__main__ import app
+from impact_plugin.app import Service
+from impact_plugin.cli.inputs import InputError
+from impact_plugin.cli.send_again import DEFAULT_BATCH, To
+from impact_plugin.testing.fake_impact import FakeImpact
+from impact_plugin.traffic import sending
+from impact_plugin.traffic.lines import EventLine, Header
+from impact_plugin.traffic.reading import ReadingError, Traffic
+from impact_plugin.traffic.sending import Sending, SendingError, batches, send_all
+from impact_plugin.traffic.sent import Sent, load_sent, save_sent
+from impact_plugin.traffic.shapes import Shape, Via
+
+CONFIG = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
+KEY = "key-of-the-source"
+STORED = {"success": True, "accepted": 2, "rejected": 0, "duplicates": 0, "filtered": 0, "results": []}
+
+Write = Callable[..., Path]
+Reply = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@pytest.fixture(name="write")
+def write_fixture(tmp_path: Path) -> Write:
+    """Lend a writer of files with an event a line; bytes go in as they are."""
+
+    def write(*events: Any, name: str = "events.ndjson") -> Path:
+        path = tmp_path / name
+        lines = (one if isinstance(one, bytes) else msgspec.json.encode(one) for one in events)
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        return path
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def soon_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no test wait for long between two tries."""
+    monkeypatch.setattr(sending, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(sending, "LOOK_SECONDS", 0.01)
+
+
+def page(number: int) -> dict[str, Any]:
+    """A page of a visitor of its own."""
+    url = f"https://shop.example.com/{number}"
+    return {"type": "page", "messageId": f"m-{number}", "anonymousId": f"v-{number}", "properties": {"url": url}}
+
+
+async def send(
+    path: Path,
+    port: int,
+    via: Via = "segment",
+    *,
+    batch: int = 2,
+    patience: float = 5.0,
+    sent: Sent | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Sent:
+    """Send a file as the command does."""
+    shape = Shape(via, f"127.0.0.1:{port}", CONFIG, batch, KEY, "shop", now=1_790_000_000.0)
+    sent = sent or Sent()
+    async with aclosing(Sending(shape, sent, patience=patience, stopping=stopping)) as one:
+        sent.complete = await send_all(batches(Traffic([path]), batch, sent.events), one, lambda: None, stopping)
+    return sent
+
+
+def scripted(*answers: tuple[int, Any], headers: dict[str, str] | None = None) -> Reply:
+    """Answers one after the other, the last of them from then on."""
+    left = list(answers)
+
+    async def reply(_request: web.BaseRequest) -> web.StreamResponse:
+        status, body = left.pop(0) if len(left) > 1 else left[0]
+        return web.Response(status=status, body=msgspec.json.encode(body), headers=headers)
+
+    return reply
+
+
+@pytest.mark.parametrize(("via", "path"), [("segment", "/v1/batch"), ("webhook", "/webhook/shop")])
+async def test_events_go_as_they_are_and_in_order(server: Server, write: Write, via: Via, path: str) -> None:
+    """Byte for byte what stands in the file, so many in a request, one request after the other."""
+    odd = b'{"type":"page", "properties": {"total": 12.0, "id": 12345678901234567890123}, "messageId":"m-9"}'
+    server.reply = scripted((200, STORED))
+    sent = await send(write(page(1), page(2), odd), server.port, via)
+
+    assert server.paths == {path: 2}
+    bodies = [body.removeprefix(b'{"batch":').removesuffix(b"}" if via == "segment" else b"") for body in server.bodies]
+    assert bodies[0] == b"[" + msgspec.json.encode(page(1)) + b"," + msgspec.json.encode(page(2)) + b"]"
+    assert bodies[1] == b"[" + odd + b"]"
+    assert sent.complete
+    assert sent.events == 3
+
+
+async def test_a_large_batch_is_parted(server: Server, write: Write) -> None:
+    """No request is larger than the Segment HTTP API takes, but for an event that is so alone."""
+    large = {**page(1), "filler": "x" * 200_000}
+    server.reply = scripted((200, {"success": True}))
+    sent = await send(write(large, large, large, {**large, "filler": "x" * 600_000}, page(2)), server.port, batch=100)
+
+    assert [len(body) for body in server.bodies] == [
+        pytest.approx(size, abs=500) for size in (400_000, 200_000, 600_000, 0)
+    ]
+    assert sent.events == 5
+
+
+async def test_what_cannot_be_taken_now_is_sent_again(server: Server, write: Write) -> None:
+    """429, 5xx and a connection that breaks: the same request once more, and nothing in between."""
+    breaks = iter([False, False, True])
+    scripts = scripted((429, {}), (503, {}), (500, {}), (200, STORED), headers={"Retry-After": "0"})
+
+    async def reply(request: web.BaseRequest) -> web.StreamResponse:
+        if next(breaks, False) and request.transport is not None:
+            request.transport.abort()
+        return await scripts(request)
+
+    server.reply = reply
+    sent = await send(write(page(1), page(2), page(3)), server.port)
+
+    # Four answers are scripted, the third of which was lost with its connection.
+    assert len(server.bodies) == 5
+    assert len(set(server.bodies[:4])) == 1
+    assert sent.repeats == 3
+    assert sent.endings == {"stored": 4}
+
+
+async def test_retry_after_is_kept(server: Server, write: Write) -> None:
+    """And bounded: a service cannot ask for a day."""
+    server.reply = scripted((429, {}), (200, STORED), headers={"Retry-After": "1"})
+    began = asyncio.get_running_loop().time()
+    await send(write(page(1)), server.port)
+
+    assert asyncio.get_running_loop().time() - began >= 1.0
+
+
+@pytest.mark.parametrize("status", [429, 503, 500, 0])
+async def test_patience_ends(server: Server, write: Write, status: int) -> None:
+    """Whatever the service answers, or nothing at all; what is told says how it goes on."""
+    server.reply = scripted((status or 200, {"error": "not now"}))
+    if not status:
+        await server.stop()
+    sent = Sent()
+    with pytest.raises(SendingError, match=r"took nothing for 0\.1 s: (no answer|\d{3} .*not now)"):
+        await send(write(page(1)), server.port, patience=0.1, sent=sent)
+
+    assert sent.events == 0
+    assert not sent.complete
+
+
+@pytest.mark.parametrize("status", [401, 404, 301])
+async def test_an_answer_that_stays_ends_it_at_once(server: Server, write: Write, status: int) -> None:
+    """A wrong key or a wrong port gets no better by trying."""
+    server.reply = scripted((status, {"error": "unknown_key"}))
+    with pytest.raises(SendingError, match=rf"does not take events of this source: {status} .*unknown_key"):
+        await send(write(page(1)), server.port)
+
+    assert len(server.bodies) == 1
+
+
+async def test_some_other_server_is_told(server: Server, write: Write) -> None:
+    """200 of whatever listens there says nothing."""
+    with pytest.raises(SendingError, match="is not the service's port for senders: 200 ok"):
+        await send(write(page(1)), server.port)
+
+
+async def test_a_request_that_is_refused_is_parted_until_the_event_is_found(server: Server, write: Write) -> None:
+    """One event that nobody takes costs no other."""
+
+    async def reply(_request: web.BaseRequest) -> web.StreamResponse:
+        body = server.bodies[-1]
+        if b"m-3" in body:
+            return web.Response(status=413, body=b'{"error":"body_too_large","detail":"of ann@example.com"}')
+        return web.Response(body=msgspec.json.encode({**STORED, "accepted": body.count(b"messageId")}))
+
+    server.reply = reply
+    sent = await send(write(*map(page, range(1, 8))), server.port, batch=7)
+
+    assert sent.endings == {"stored": 6, "rejected": 1}
+    (example,) = sent.examples["rejected"]
+    assert example.startswith("event 3: 413")
+    assert "ann@" not in example
+    assert sent.lost == 1
+
+
+async def test_lines_that_are_no_events_are_counted_and_not_sent(server: Server, write: Write) -> None:
+    """Nor do they spoil the events beside them, or the numbers of those."""
+    rejected = {"index": 1, "status": "rejected", "error": "missing_type: no type"}
+    server.reply = scripted((200, {**STORED, "accepted": 1, "rejected": 1, "results": [rejected]}))
+    sent = await send(write(page(1), b"[1]", b"{broken}", page(4)), server.port, batch=4)
+
+    assert sent.endings == {"stored": 1, "rejected": 1, "unreadable": 2}
+    assert sent.examples["rejected"] == ["event 4: missing_type: no type"]
+    assert sent.examples["unreadable"][0] == "event 2 is no JSON object"
+    assert b"broken" not in server.bodies[0]
+
+
+async def test_stopping_while_the_service_is_waited_for(server: Server, write: Write) -> None:
+    """Somebody who asks to stop does not wait until patience ends."""
+    server.reply = scripted((503, {}))
+    sent = await send(write(page(1)), server.port, patience=60, stopping=lambda: len(server.bodies) > 1)
+
+    assert not sent.complete
+    assert sent.events == 0
+
+
+@pytest.mark.parametrize("answer", [web.Response(body=b"[]"), web.Response(body=b"[]", headers={"apiVersion": "2"})])
+async def test_an_answer_that_would_harm_a_router_is_told(server: Server, write: Write, answer: web.Response) -> None:
+    """Without the version, or without the events."""
+
+    async def reply(_request: web.BaseRequest) -> web.StreamResponse:
+        return answer
+
+    server.reply = reply
+    with pytest.raises(SendingError, match="a router could not use the answer"):
+        await send(write(page(1)), server.port, "processor")
+
+
+@pytest.fixture(name="impact")
+async def impact_fixture() -> AsyncIterator[FakeImpact]:
+    """Lend an impact.com."""
+    async with FakeImpact(auth_token="test-token-secret") as impact:
+        yield impact
+
+
+def order(number: int) -> dict[str, Any]:
+    """An order of the visitor of the page with this number."""
+    properties = {"order_id": f"o-{number}", "total": 25.0, "currency": "EUR"}
+    return {
+        "type": "track", "event": "Order Completed", "messageId": f"mo-{number}", "anonymousId": f"v-{number}",
+        "properties": properties,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("via", "ending"), [("processor", "transformed"), ("router", "transformed"), ("proxy", "delivered")]
+)
+async def test_the_ways_of_a_router(
+    start: Callable[..., Awaitable[Service]], write: Write, impact: FakeImpact, via: Via, ending: str
+) -> None:
+    """Against the real service: only the proxy delivers, and twice the same is one order."""
+    service = await start(impact={"tracking_url": impact.url, "api_url": impact.url})
+    port = int(service.url.rpartition(":")[2])
+    path = write(page(1), order(1), {**page(2), "type": "group"}, {"type": 7}, order(2))
+    sent = await send(path, port, via)
+    again = await send(path, port, via)
+
+    assert sent.endings == {ending: 3, "filtered": 1, "rejected": 1}
+    assert sent.examples["rejected"][0].startswith("event 4: 400")
+    assert again.events == 5
+    orders = [call.form["OrderId"] for call in impact.calls if "OrderId" in call.form]
+    assert orders == (["o-1", "o-2"] if via == "proxy" else [])
+
+
+async def test_a_delivery_that_fails_is_repeated_and_then_goes_on(
+    start: Callable[..., Awaitable[Service]], write: Write, impact: FakeImpact
+) -> None:
+    """impact.com refuses for a moment; the order after it waits for its turn."""
+    impact.script([{"status": 503, "times": 2}])
+    service = await start(impact={"tracking_url": impact.url, "api_url": impact.url})
+    sent = await send(write(order(1), order(2)), int(service.url.rpartition(":")[2]), "proxy", patience=30)
+
+    assert sent.endings == {"delivered": 2}
+    assert [call.form["OrderId"] for call in impact.calls if call.accepted] == ["o-1", "o-2"]
+
+
+async def test_events_without_ids_do_not_look_like_repeats(
+    start: Callable[..., Awaitable[Service]], write: Write
+) -> None:
+    """A router gives each an id of its own; here it is made of the event, so that the same event keeps it."""
+    service = await start()
+    events = [{name: value for name, value in page(number).items() if name != "messageId"} for number in range(1, 6)]
+    sent = await send(write(*events), int(service.url.rpartition(":")[2]), "processor")
+
+    assert sent.endings == {"transformed": 5}
+
+
+def test_how_far_it_is_is_kept(tmp_path: Path) -> None:
+    """And only taken for the same files and the same target."""
+    path, files, target = tmp_path / "state", [("a", 1)], ("segment", "127.0.0.1:9092", "")
+    sent = Sent(7, {"stored": 6, "rejected": 1}, {"rejected": ["event 1: no"]}, 2)
+    assert load_sent(path, files, target) == Sent()
+    save_sent(path, files, target, sent)
+
+    assert load_sent(path, files, target) == sent
+    for other in ((files, ("webhook", *target[1:])), ([("a", 2)], target)):
+        with pytest.raises(ReadingError, match="of a sending of other files or to another target"):
+            load_sent(path, *other)
+    path.write_bytes(b"{")
+    with pytest.raises(ReadingError, match="cannot be read as a sending that was stopped"):
+        load_sent(path, files, target)
+    with pytest.raises(ReadingError, match="cannot be written"):
+        save_sent(tmp_path / "none" / "state", files, target, sent)
+
+
+def run(*words: str) -> int:
+    """Call the command in this process."""
+    code = app(["replay", *words], result_action="return_value")
+    assert isinstance(code, int)
+    return code
+
+
+def test_it_says_what_it_needs(write: Write, tmp_path: Path) -> None:
+    """Before anything is sent: nothing listens at these addresses."""
+    path, here = str(write(page(1))), "http://127.0.0.1:9"
+    page_file = str(tmp_path / "page.html")
+    for words, told in (
+        (["--send", here], "--key: is needed with --via segment"),
+        (["--send", here, "--via", "webhook", "--key", "k"], "--source: is needed"),
+        (["--send", here, "--via", "proxy"], "--destination: is needed with --via proxy"),
+        (["--send", "http://192.0.2.1:9092", "--key", "k"], "--send: 192.0.2.1 is not this machine; --anywhere"),
+        (["--send", "127.0.0.1:9092", "--key", "k"], "--send: must be http://HOST:PORT"),
+        (["--send", here, "--key", "k", "--html", page_file], "goes without --against, --order-id and --html"),
+        (["--send", here, "--key", "k", "--order-id", "o"], "goes without"),
+        (["--send", here, "--key", "k", "--against", path], "goes without"),
+    ):
+        with pytest.raises(InputError, match=told):
+            run(path, *words)
+    with pytest.raises(ReadingError, match="cannot be written"):
+        run(path, "--send", here, "--key", "k", "--resume", str(tmp_path / "none" / "state"))
+
+
+def test_a_recording_of_ours_needs_to_be_meant(write: Write) -> None:
+    """Its customers are pseudonyms."""
+    lines = [Header(1, "2026-11-28T10:00:00Z", "1"), EventLine(1, "shop", 1, ("eu",), msgspec.Raw(b"{}"))]
+    path, here = str(write(*lines)), "http://127.0.0.1:9"
+    with pytest.raises(InputError, match="would bring pseudonyms"):
+        run(path, "--send", here, "--key", "k")
+
+    assert run(path, "--send", here, "--key", "k", "--pseudonyms", "--patience", "0", "--quiet") == 1
+
+
+def test_a_service_that_is_not_there(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is lost, and how it goes on is told; as an object too."""
+    path, state = str(write(page(1))), tmp_path / "state"
+    words = [path, "--send", "http://127.0.0.1:9", "--key", "k", "--patience", "0", "--resume", str(state)]
+    assert run(*words) == 1
+    told = capsys.readouterr().out
+    assert "took nothing for 0 s: no answer" in told
+    assert f"go on with the same command and --resume {state}" in told
+    assert run(*words, "--json") == 1
+    assert json.loads(capsys.readouterr().out)["events"] == 0
+
+
+def test_what_was_sent_is_not_sent_once_more(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command again, which somebody will type: nobody is asked."""
+    path, state = write(page(1)), tmp_path / "state"
+    save_sent(
+        state, [(path.name, path.stat().st_size)], ("segment", "127.0.0.1:9", ""), Sent(1, {"stored": 1}, {}, 0, True)
+    )
+
+    assert run(str(path), "--send", "http://127.0.0.1:9", "--key", "k", "--resume", str(state)) == 0
+    assert "everything was sent; delete" in capsys.readouterr().out
+
+
+def test_the_key_is_not_shown_and_may_be_in_a_variable(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command line is for everybody to see."""
+    monkeypatch.setenv("IMPACT_PLUGIN_KEY", "the-secret-key")
+
+    assert run(str(write(page(1))), "--send", "http://127.0.0.1:9", "--patience", "0") == 1
+    assert "the-secret-key" not in capsys.readouterr().out + repr(To(key="the-secret-key"))
+
+
+def test_every_way_has_a_size() -> None:
+    """Of its requests."""
+    assert set(DEFAULT_BATCH) == set(get_args(Via))
