@@ -1,21 +1,37 @@
 """The documentation says what the code does: generated pages are current, and what they rest on is complete."""
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from cyclopts import App
 
+from impact_plugin.__main__ import app
 from impact_plugin.dead_letters import BURIALS, Burial
 from impact_plugin.delivery.policy import CAUSES, Cause
+from impact_plugin.endpoints import OPERATIONS
+from impact_plugin.intake import SWITCHED_OFF
+from impact_plugin.manifest import load_manifest
 from impact_plugin.settings import DESCRIPTIONS, Settings
 from impact_plugin.sources import SIGNATURE_KEYS, SOURCE_KEYS, Signature, Source
 from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
 from impact_transformers import NOTICES, REASONS, Notice, Reason
+from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD
+from impact_transformers.sources import NAMED
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
+
+
+def commands(command: App, *before: str) -> Iterator[tuple[tuple[str, ...], App]]:
+    """Every command and its own, with the words that call it."""
+    for name in command:
+        if not name.startswith("-"):
+            yield (*before, name), command[name]
+            yield from commands(command[name], *before, name)
 
 
 def test_every_setting_is_described() -> None:
@@ -46,22 +62,60 @@ def test_every_reason_notice_and_cause_is_explained() -> None:
     assert set(Burial) == set(BURIALS)
 
 
+def entries(page: str) -> set[str]:
+    """What a page of the reference has an entry for: a heading, a row of a table, a point of a list, each with text."""
+    text = (REFERENCE / page).read_text(encoding="utf-8")
+    headings = re.findall(r"^##? `?([^`\n]+?)`?\n\n(?=[^#\s])", text, re.MULTILINE)
+    rows = re.findall(r"^\| `([^`]+)`(?: \|[^|\n]*)+\| [^|\s][^|\n]* \|$", text, re.MULTILINE)
+    points = re.findall(r"^- `([^`]+)`: \S", text, re.MULTILINE)
+    return {*headings, *rows, *points}
+
+
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("reasons.md", [*Reason, *Notice, *Cause]),
-        ("reasons.md", [*Burial]),
+        ("reasons.md", [*Reason, *Notice, *Cause, *Burial, SWITCHED_OFF]),
         ("sources.md", [field.name for kind in (Source, Signature) for field in msgspec.structs.fields(kind)][1:]),
-        ("settings.md", [key.partition(".")[2] for key in DESCRIPTIONS]),
-        ("telemetry.md", [facts.name for facts in METRICS]),
+        ("settings.md", [f"[{section}] {name}" for section, _, name in (key.partition(".") for key in DESCRIPTIONS)]),
+        ("telemetry.md", [facts.name + "_total" * (facts.kind == "counter") for facts in METRICS]),
         ("telemetry.md", [event.__name__ for event in TELEMETRY_EVENTS]),
+        ("configuration.md", [key.key for key in load_manifest().configuration]),
+        ("parameters.md", [row.param for table in (PAGE_LOAD, CONVERSION, ITEM) for row in table.rows]),
+        ("parameters.md", [f"@{name}" for name in NAMED]),
+        ("http.md", [f"{one.method.upper()} {one.path}" for one in OPERATIONS]),
+        ("commands.md", [" ".join(("impact-plugin", *words)) for words, _ in commands(app)]),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_reference_names_everything(page: str, names: list[str]) -> None:
-    """Whatever an operator can meet has an entry in the reference."""
-    text = (REFERENCE / page).read_text(encoding="utf-8")
+def test_the_reference_has_an_entry_for_everything(page: str, names: list[str]) -> None:
+    """Whatever an operator can meet: a name in passing is not enough."""
+    assert names
+    assert [] == sorted(set(names) - entries(page))
 
-    assert [] == [name for name in names if name not in text]
+
+CALLED = [(words, command) for words, command in commands(app) if command.default_command is not None]
+
+
+@pytest.mark.parametrize(("words", "command"), CALLED, ids=["_".join(words) for words, _ in CALLED])
+def test_every_option_of_a_command_is_told(words: tuple[str, ...], command: App) -> None:
+    """With a sentence of its own, in the section of its command."""
+    text = (REFERENCE / "commands.md").read_text(encoding="utf-8")
+    _, _, section = text.partition(f"\n## impact-plugin {' '.join(words)}\n")
+    section = section.partition("\n## ")[0]
+    for argument in command.assemble_argument_collection(parse_docstring=True):
+        if argument.show:
+            names = "|".join(map(re.escape, argument.names))
+            assert re.search(rf"^│.* ({names}) ", section, re.MULTILINE), argument.names
+            assert argument.parameter.help, argument.names
+
+
+def test_a_name_in_passing_is_no_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The tests above see a heading without a text, a row without a description, and a name in a sentence."""
+    page = "# one\n\nSays `two`.\n\n## three\n\n## four\n\n| `five` | 1 |  |\n| `six` | 1 | Yes. |\n- `seven`: \n"
+    (tmp_path / "page.md").write_text(page, encoding="utf-8")
+    monkeypatch.setattr(sys.modules[__name__], "REFERENCE", tmp_path)
+
+    assert entries("page.md") == {"one", "four", "six"}
 
 
 def links() -> Iterator[tuple[str, str]]:
