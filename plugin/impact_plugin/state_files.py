@@ -1,5 +1,6 @@
 """What the files of the state have in common: one process holds them, how safe a commit is, and that none is half."""
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -44,6 +45,17 @@ def is_held(path: Path) -> bool:
     except OSError as error:
         raise StateError(f"{path}: cannot be opened: {error.strerror}") from error
     return False
+
+
+def make_private(path: Path) -> None:
+    """Make a file that only its owner reads, where there is none; raises OSError.
+
+    A file that is there is not even opened: closing it would let go of every lock that SQLite holds on it in this
+    process, and the next process that closes the database would take its log away from under us.
+    https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -1,9 +1,10 @@
-"""Every example of the tutorial and the how-tos is run as it stands, in a shell, from a clone; what they say comes out.
+"""Every example of the README and of the pages is run as it stands, in a shell, from a clone; what they say comes out.
 
 Blocks of a page are one session: what one starts the next one uses. ``sh`` blocks are run, ``text`` blocks name lines
 that must have come out before them, and ``console`` blocks are for what no test can have (systemd, an hour, a network).
 """
 
+import json
 import os
 import re
 import shutil
@@ -16,13 +17,66 @@ from typing import Final
 
 import pytest
 
+from impact_plugin.manifest import load_manifest
+from impact_transformers import compile_destination
+
 ROOT: Final = Path(__file__).parents[2]
-PAGES: Final = sorted([*(ROOT / "docs" / "tutorial").glob("*.md"), *(ROOT / "docs" / "how-to").glob("*.md")])
+DOCS: Final = ROOT / "docs"
+GUIDES: Final = sorted([*(DOCS / "tutorial").glob("*.md"), *(DOCS / "how-to").glob("*.md")])
+PAGES: Final = [ROOT / "README.md", *GUIDES, DOCS / "dead-letters.md", DOCS / "operating.md"]
 FENCE: Final = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 SECONDS: Final = 120.0
 PORTS: Final = {"9090": "PORT", "9091": "OPERATOR_PORT", "9092": "INGEST_PORT"}
-ELSEWHERE: Final = ("systemctl", "impact-plugin record", "--host 0.0.0.0", "--workers 4")
-"""What a console block may be about: an engine, an hour of recording, a network, a Redis server."""
+ELSEWHERE: Final = ("systemctl", "impact-plugin record", "--host 0.0.0.0", "--workers 4", "--until 14d")
+"""What a console block may be about: an engine, an hour of recording, a network, a Redis server, two weeks."""
+
+DATA: Final = ("json", "toml", "python")
+"""Blocks of the README that have tests of their own below."""
+
+BEFORE: Final = {
+    "README": """
+mkdir -p .venv && ln -s "$(dirname "$(command -v impact-plugin)")" .venv/bin
+cat > impact.toml <<'EOF'
+{toml}
+EOF
+""",
+    "dead-letters": """
+impact-plugin fake-impact &
+cat > impact.toml <<'EOF'
+[sources.shop]
+keys = ["the-key-of-the-shop"]
+[destinations.eu]
+accountSID = "IRabc"
+apiKey = "the-token"
+campaignId = "23224"
+EOF
+export SHOP_KEY=the-key-of-the-shop
+impact-plugin serve --config impact.toml 2> service.log &
+SERVICE_PID=$!
+until curl -sf http://127.0.0.1:9091/ready > /dev/null; do sleep 0.2; done
+curl -s http://127.0.0.1:9092/webhook/shop -H "Authorization: Bearer $SHOP_KEY" -d '[{"messageId":"m-2"},{"type":
+  "track","event":"Order Completed","messageId":"m-1","anonymousId":"a-1","properties":{"total":5,"currency":"EUR"}}]'
+""",
+}
+"""What somebody who reads the page has: a file as above its example, or a service and what it could not deliver."""
+
+SERVED: Final = """
+python tools/run_day.py --port 9090 --operator-port 9091 --impact-port 9099 > run.log &
+until grep -s Ctrl-C run.log > /dev/null; do sleep 0.2; done
+"""
+DEAD_AGAIN: Final = """
+until impact-plugin dead-letters list --json --config impact.toml | grep missing_order_id > /dev/null; do true; done
+"""
+INSTEAD: Final = {
+    "README": (
+        ("make run     #", f"{SERVED}#"),
+        ("make test    #", "#"),
+        ("processor_request_plain.json\n", "processor_request_plain.json\nkill -INT %1; wait %1 || true\n"),
+    ),
+    # What is retried is a dead letter again a moment later.
+    "dead-letters": (("impact-plugin dead-letters export", f"{DEAD_AGAIN}impact-plugin dead-letters export"),),
+}
+"""Commands that take a terminal for themselves, or an eye that waits; make test would run this test again."""
 
 CUT: Final = "cut here"
 
@@ -38,7 +92,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 def on_ports(text: str, ports: dict[str, int]) -> str:
     """The example with free ports in the place of the usual ones."""
     for usual, port in ports.items():
-        text = text.replace(f"127.0.0.1:{usual}", f"127.0.0.1:{port}")
+        text = re.sub(rf"(127\.0\.0\.1:|port ){usual}\b", rf"\g<1>{port}", text)
     return text.replace("fake-impact &", f"fake-impact --port {ports['9099']} &")
 
 
@@ -49,13 +103,13 @@ def test_the_examples_of_a_page_do_what_they_say(page: Path, tmp_path: Path, fre
     script, expected = [], []
     for language, text in blocks(page):
         if language == "sh":
-            script.append(on_ports(text, ports) + f"\necho; echo {CUT}")
+            script.append(on_ports(instead(page, text), ports) + f"\necho; echo {CUT}")
             expected.append([])
         elif language == "text" and expected:
             expected[-1] += [line.strip() for line in text.splitlines() if line.strip()]
     if not script:
         pytest.fail("a how-to without an example that is run")
-    output = run_script("\n".join(script), tmp_path, ports)
+    output = run_script("\n".join([on_ports(before(page, tmp_path), ports), *script]), tmp_path, ports)
     parts = output.split(f"{CUT}\n")
 
     assert len(parts) == len(script) + 1, output
@@ -64,14 +118,32 @@ def test_the_examples_of_a_page_do_what_they_say(page: Path, tmp_path: Path, fre
             assert line in part, output
 
 
+def before(page: Path, folder: Path) -> str:
+    """What is done before the first example."""
+    (folder / "token").write_text("the-token", encoding="utf-8")
+    toml = next((text for language, text in blocks(page) if language == "toml"), "")
+    script = BEFORE.get(page.stem, "").replace("{toml}", toml)
+    return script.replace("/run/secrets/impact_token", str(folder / "token"))
+
+
+def instead(page: Path, text: str) -> str:
+    """The example with what is done in the place of some commands."""
+    for command, other in INSTEAD.get(page.stem, ()):
+        text = text.replace(command, other)
+    return text
+
+
 def run_script(script: str, folder: Path, ports: dict[str, int]) -> str:
     """What the session says; fails when a command of it fails."""
     work = folder / "clone"
     work.mkdir()
     shutil.copytree(ROOT / "tools", work / "tools")
+    shutil.copytree(ROOT / "tests" / "samples", work / "tests" / "samples")
     (work / "Makefile").write_text(".venv/.ready:\n\t@true\n", encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IMPACT_")}
     settings = {f"IMPACT_PLUGIN__SERVER__{name}": str(ports[usual]) for usual, name in PORTS.items()}
+    for name in ("API_URL", "TRACKING_URL"):
+        settings[f"IMPACT_PLUGIN__IMPACT__{name}"] = f"http://127.0.0.1:{ports['9099']}"
     programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     # What a failing example leaves running would keep its output open.
     whole = f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"
@@ -98,9 +170,28 @@ def run_script(script: str, folder: Path, ports: dict[str, int]) -> str:
 def test_what_is_not_run_could_not_be(page: Path) -> None:
     """No example is kept from being run but for what no test can have."""
     for language, text in blocks(page):
-        assert language in {"sh", "text", "console"}, text
+        assert language in {"sh", "text", "console", *(DATA if page.stem == "README" else ())}, text
         if language == "console":
             assert any(word in text for word in ELSEWHERE), text
+
+
+def test_no_command_stands_where_none_is_run() -> None:
+    """Other pages show configuration, requests and answers; the recipes have tests of their own, which send them."""
+    elsewhere = set(DOCS.rglob("*.md")) - set(PAGES)
+
+    assert [] == sorted(page.name for page in elsewhere if {"sh", "console"} & {kind for kind, _ in blocks(page)})
+
+
+def test_the_data_of_the_readme_is_good() -> None:
+    """Its destination compiles, and its Python runs; its file is served above."""
+    found = dict(blocks(ROOT / "README.md"))
+    variables = {"IMPACT_VAR_TOKEN": "the-token"}
+    destination = compile_destination(json.loads(found["json"]), load_manifest().configuration, variables)
+    names: dict[str, object] = {}
+    exec(found["python"], names)  # noqa: S102 - our own README
+
+    assert {"signed up", "product viewed"} <= set(destination.routes)
+    assert {"FakeImpact", "StrictRudder"} <= set(names)
 
 
 def test_every_page_is_on_the_site() -> None:

@@ -385,6 +385,35 @@ async def test_a_spool_that_takes_nothing_new(
     assert {"page-v-1": 1, "page-v-2": 1} == dict(arrivals(impact))
 
 
+async def test_commands_beside_the_service_take_nothing_from_it(
+    site: IngestSite, impact: FakeImpact, launch: Callable[..., Any]
+) -> None:
+    """They open the same file and close it: the service sees what they changed, and its log is still its log."""
+
+    async def letters(*words: str) -> str:
+        process = launch("dead-letters", *words, "--config", str(site.file), STATE__DIR=str(site.state))
+        code = await asyncio.to_thread(process.wait)
+        assert code == 0, process.log
+        return "".join(iter(process.line, ""))
+
+    impact.script([{"status": 503}])
+    process = await site.start()
+    unnamed = {**order("v0", 0), "properties": {"total": 5, "currency": "EUR"}}
+    assert await accepted(site, [unnamed]) == 200
+    assert "1 missing_order_id" in await letters("list")
+    await letters("retry", "--reason", "missing_order_id")
+    deadline = time.monotonic() + SECONDS
+    while "missing_order_id" not in (told := await letters("list")):
+        assert time.monotonic() < deadline, told
+    assert (site.state / f"{FILE}-wal").exists()
+    events = [page("v1", 1), order("v1", 1)]
+    assert await accepted(site, events) == 200
+    await kill(process)
+    impact.script([])
+    await site.start()
+    await site.delivered({event["messageId"] for event in events})
+
+
 async def test_a_torn_end_of_the_log(site: IngestSite, impact: FakeImpact) -> None:
     """What a power cut leaves behind the last commit is let be: nothing that was acknowledged is in it."""
     impact.script([{"status": 503}])

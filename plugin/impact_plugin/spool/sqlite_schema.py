@@ -1,6 +1,5 @@
 """The file of the embedded spool: its tables, how it is opened, and who may hold it."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from impact_plugin.errors import StateError
-from impact_plugin.state_files import SYNCHRONOUS, Durability
+from impact_plugin.state_files import SYNCHRONOUS, Durability, make_private
 
 FILE: Final = "spool.db"
 LOCK: Final = "spool.lock"
@@ -73,7 +72,7 @@ def connect(folder: Path, *, timeout: float, durability: Durability, make: bool 
     if not make and not path.exists():
         raise StateError(f"{path}: there is no spool here; is state.dir the folder of the service?")
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        make_private(path)
         connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise unusable(path, error) from error

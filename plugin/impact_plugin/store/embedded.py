@@ -8,7 +8,6 @@ so they have a row for each identity.
 """
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -18,7 +17,7 @@ from typing import Final
 import msgspec
 
 from impact_plugin.errors import StateError
-from impact_plugin.state_files import SYNCHRONOUS, Durability, hold_file
+from impact_plugin.state_files import SYNCHRONOUS, Durability, hold_file, make_private
 from impact_plugin.store.base import CALL_SIZE, Answer, Query, StoreUnavailableError, Tally
 from impact_plugin.store.engine import Capacities, Changes, Engine
 from impact_plugin.store.table import GENERATIONS
@@ -124,7 +123,7 @@ def _unusable(path: Path, error: Exception) -> StateError:
 def _connect(settings: EmbeddedSettings) -> sqlite3.Connection:
     path = settings.folder / FILE
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        make_private(path)
         connection = sqlite3.connect(path, timeout=settings.timeout, isolation_level=None, check_same_thread=False)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from impact_plugin.errors import StateError
-from impact_plugin.state_files import SYNCHRONOUS, Durability, hold_file
+from impact_plugin.state_files import SYNCHRONOUS, Durability, hold_file, make_private
 from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.store.ledger import OWNER_BYTES, Entry, LedgerTally, Operation, Standing, Terms, play
 from impact_plugin.store.ledger_queue import QueuedLedger
@@ -100,7 +100,7 @@ def _unusable(path: Path, error: Exception) -> StateError:
 def _connect(settings: EmbeddedLedgerSettings) -> sqlite3.Connection:
     path = settings.folder / FILE
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        make_private(path)
         connection = sqlite3.connect(path, timeout=settings.timeout, isolation_level=None, check_same_thread=False)
         try:
             _prepare(connection, settings)
