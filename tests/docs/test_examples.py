@@ -71,7 +71,9 @@ INSTEAD: Final = {
     "README": (
         ("make run     #", f"{SERVED}#"),
         ("make test    #", "#"),
-        ("processor_request_plain.json\n", "processor_request_plain.json\nkill -INT %1; wait %1 || true\n"),
+        # It sends nothing, and shows where to a request would go.
+        (".venv/bin/impact-plugin explain", "env -u IMPACT_PLUGIN__IMPACT__API_URL .venv/bin/impact-plugin explain"),
+        ("processor_request_plain.json\n", "processor_request_plain.json\nkill %1; wait %1 || true\n"),
     ),
     # What is retried is a dead letter again a moment later.
     "dead-letters": (("impact-plugin dead-letters export", f"{DEAD_AGAIN}impact-plugin dead-letters export"),),

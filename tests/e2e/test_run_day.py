@@ -1,10 +1,13 @@
 """``make run``: the recorded day through the real processes, as a newcomer sees it."""
 
 import re
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 EVENTS = 3822
@@ -66,3 +69,21 @@ def test_a_port_in_use_is_told() -> None:
     assert done.returncode == 2
     assert f"port {port} is in use" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_whatever_stops_it_nothing_is_left_behind(number: signal.Signals) -> None:
+    """A closed terminal, an engine that stops a container, Ctrl-C: the ports are free again."""
+    router, operator, impact = free_ports(3)
+    words = ["--port", router, "--operator-port", operator, "--impact-port", impact]
+    command = [sys.executable, str(ROOT / "tools" / "run_day.py"), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as day:
+        assert day.stdout is not None
+        while "Ctrl-C stops it" not in (line := day.stdout.readline()):
+            assert line
+        day.send_signal(number)
+        code = day.wait(30)
+
+    assert code == (0 if number == signal.SIGINT else 128 + number)
+    for port in (router, operator, impact):
+        socket.create_server(("127.0.0.1", int(port))).close()
