@@ -81,6 +81,11 @@ class Table:
             for held in list(shard):
                 yield list(held.items())
 
+    def generations(self) -> Iterator[tuple[int, list[tuple[bytes, bytes]]]]:
+        """The entries of each generation, the earliest first, as :meth:`load` takes them."""
+        for place in reversed(range(len(self._generations))):
+            yield self._generations[place], [entry for shard in self._shards for entry in shard[place].items()]
+
     def load(self, generation: int, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Put entries of an earlier generation back; generations must be loaded in order, the earliest first."""
         self.advance(generation)

@@ -12,8 +12,10 @@ import msgspec
 
 from impact_plugin.destinations import KnownDestination
 from impact_plugin.sessions import Digests
+from impact_plugin.settings import StateSettings
 from impact_plugin.store.base import Answer, Query
 from impact_plugin.store.engine import Capacities, Engine
+from impact_plugin.traffic.ageing import Ageing
 from impact_plugin.traffic.reading import Subject, decoded
 from impact_transformers import (
     NO_VISIT,
@@ -35,7 +37,7 @@ from impact_transformers import (
 )
 from impact_transformers.clicks import MINUTE_MS
 
-RETENTION_MS: Final = 96 * 60 * MINUTE_MS
+RETENTION_MS: Final = int(StateSettings().decision_retention_hours * 60) * MINUTE_MS
 CAPACITY: Final = 5_000_000
 HOUR_MS: Final = 60 * MINUTE_MS
 EXAMPLES: Final = 3
@@ -94,7 +96,7 @@ class Side:
         self._destinations = destinations
         self.engine = Engine(Capacities(CAPACITY, CAPACITY, CAPACITY), RETENTION_MS)
         self._digests = Digests(Secret("replay"))
-        self._generation = 0
+        self.ageing = Ageing(self.engine)
         self.money: Counter[str] = Counter()
 
     def feed(self, first: int, subjects: Sequence[Subject]) -> list[Ended]:
@@ -124,6 +126,8 @@ class Side:
         answers = self.engine.write(queries)
         self.engine.read(queries, answers)
         self.engine.take_changes()
+        for query in queries:
+            self.ageing.note(query.time)
         return answers
 
     def _visit(self, question: Question, answer: Answer) -> Visit:

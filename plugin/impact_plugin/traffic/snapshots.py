@@ -7,14 +7,16 @@ from typing import Any, Final
 import msgspec
 
 from impact_plugin.state_files import write_whole
+from impact_plugin.traffic.ageing import Clock
 from impact_plugin.traffic.reading import ReadingError
 from impact_plugin.traffic.replay import Change, Comparison, Side, Sums
 from impact_transformers.events import UNREADABLE
 
-VERSION: Final = 1
+VERSION: Final = 2
 _COUNTERS: Final = ("outcomes", "reasons", "notices", "decisions", "orders", "hours")
 
-Entries = list[tuple[bytes, bytes]]
+Entries = list[tuple[int, list[tuple[bytes, bytes]]]]
+"""By generation, the earliest first."""
 
 
 class SideState(msgspec.Struct, frozen=True):
@@ -25,6 +27,8 @@ class SideState(msgspec.Struct, frozen=True):
     claims: Entries
     answers: Entries
     identities: Entries
+    journal: Clock
+    clicks: Clock
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -78,9 +82,10 @@ def _state_of(side: Side) -> SideState:
     engine = side.engine
     sums = {field: getattr(side.sums, field) for field in Sums.__struct_fields__}
     plain = {name: list(value.items()) if name in _COUNTERS else value for name, value in sums.items()}
-    tables = (engine.claims, engine.answers, engine.identities)
-    entries = [[entry for stretch in table.stretches() for entry in stretch] for table in tables]
-    return SideState(plain, dict(side.money), *entries)
+    claims, answers, identities = (
+        list(table.generations()) for table in (engine.claims, engine.answers, engine.identities)
+    )
+    return SideState(plain, dict(side.money), claims, answers, identities, side.ageing.journal, side.ageing.clicks)
 
 
 def _put_back(side: Side, state: SideState) -> None:
@@ -94,8 +99,9 @@ def _put_back(side: Side, state: SideState) -> None:
         (engine.answers, state.answers),
         (engine.identities, state.identities),
     ):
-        for key, value in entries:
-            table.put(key, value)
+        for generation, some in entries:
+            table.load(generation, some)
+    side.ageing.journal, side.ageing.clicks = state.journal, state.clicks
 
 
 def _key(key: Any) -> Any:

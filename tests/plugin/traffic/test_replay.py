@@ -4,6 +4,7 @@ import gzip
 import json
 import signal
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,78 @@ def test_an_interrupted_replay_goes_on(
     assert fed == 3822
     assert {**parts, "seconds": 0} == {**whole, "seconds": 0}
     assert not state.exists()
+
+
+def days(number: int, *, after: int = 0) -> list[dict[str, Any]]:
+    """Landings, so many hundred a day, each of a visitor of its own."""
+    return [
+        {
+            "type": "page", "messageId": f"m-{day}-{one}", "anonymousId": f"v-{day}-{one}",
+            "timestamp": f"{date(2026, 1, 1) + timedelta(days=day)}T10:00:00Z",
+            "properties": {"url": f"https://shop.example.com/?irclickid=c-{day}-{one}"},
+        }
+        for day in range(after, after + number)
+        for one in range(300)
+    ]  # fmt: skip
+
+
+def replayed(events: list[dict[str, Any]]) -> Side:
+    """The side after these events."""
+    side = Side(Chosen(Compile(command._compile)))
+    for number, event in enumerate(events, 1):
+        side.feed(number, [Subject(msgspec.Raw(msgspec.json.encode(event)))])
+    return side
+
+
+def test_months_take_no_more_memory_than_weeks() -> None:
+    """What the service would have forgotten by then is forgotten here too."""
+    weeks, months = (replayed(days(number)).engine for number in (60, 120))
+
+    assert len(months.claims) == len(weeks.claims) <= 300 * 6
+    assert len(months.answers) == len(weeks.answers) <= 300 * 6
+    assert len(months.identities) <= 300 * 40
+
+
+def test_a_wrong_clock_makes_nothing_forgotten() -> None:
+    """Events of another century, a few in a row, are no sign that a century has passed."""
+    wrong = [{**one, "timestamp": "2099-01-01T00:00:00Z", "messageId": f"w-{one['messageId']}"} for one in days(1)]
+    engine = replayed([*days(2), *wrong[:200], *days(1, after=2)]).engine
+
+    assert len(engine.identities) == 900
+
+
+def test_a_long_pause_forgets_nothing_of_what_came_after_it() -> None:
+    """The first events after it are those by which it is noticed."""
+    order = {
+        "type": "track", "event": "Order Completed", "messageId": "o", "anonymousId": "v-90-0",
+        "timestamp": "2026-04-02T10:00:00Z", "properties": {"order_id": "o", "total": 5, "currency": "EUR"},
+    }  # fmt: skip
+    side = replayed([*days(1), *days(2, after=90), order])
+
+    assert side.sums.orders["stitched"] == 1
+
+
+def test_an_interruption_makes_nothing_live_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generations go on where they were."""
+    events = days(9)
+    path = tmp_path / "days.ndjson"
+    path.write_bytes(b"\n".join(map(msgspec.json.encode, events)))
+    sides: list[Side] = []
+    feed = command._Run._feed
+
+    def stop_on_the_way(self: Any, first: int, subjects: Any, order_id: Any) -> None:
+        feed(self, first, subjects, order_id)
+        sides[:] = self.sides
+        if first in (1000, 2000):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(command._Run, "_feed", stop_on_the_way)
+    codes = [run(str(path), "--resume", str(tmp_path / "state"), "--quiet") for _ in range(3)]
+    whole = replayed(events).engine
+
+    assert codes == [3, 3, 0]
+    for name in ("claims", "answers", "identities"):
+        assert list(getattr(sides[0].engine, name).generations()) == list(getattr(whole, name).generations())
 
 
 @pytest.mark.parametrize("content", [b"garbage", b"\x00\x01", b'{"line":"destination","id":1}'])

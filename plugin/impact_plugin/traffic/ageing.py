@@ -1,0 +1,60 @@
+"""Forgetting by the times of the events, so that a replay of months keeps what the service would keep of them."""
+
+from typing import Final
+
+import msgspec
+
+from impact_plugin.settings import StateSettings
+from impact_plugin.store.engine import Engine
+from impact_plugin.store.table import GENERATIONS
+
+DAY_MS: Final = 86_400_000
+BELIEVED: Final = 256
+"""So many events in a row must lie in the next generation: a wrong clock or two cannot empty the memory."""
+
+FREEING_SECONDS: Final = 60.0
+
+
+class Clock(msgspec.Struct):
+    """When the next generation begins: the time (ms since 1970) that is waited for, and how many lay beyond it."""
+
+    span: int
+    generation: int = 0
+    due: int | None = None
+    beyond: int = 0
+    least: int = 0
+
+    def turns(self, time: int) -> bool:
+        """Take note of an event; tells whether a generation begins with it."""
+        if self.due is None:
+            self.due = time + self.span
+        if time < self.due:
+            self.beyond = 0
+            return False
+        self.least = time if self.beyond == 0 else min(time, self.least)
+        self.beyond += 1
+        if self.beyond < BELIEVED:
+            return False
+        self.generation, self.due, self.beyond = self.generation + 1, self.least + self.span, 0
+        return True
+
+
+class Ageing:
+    """Ages the tables of an engine by the event times, as long as the service does by default."""
+
+    def __init__(self, engine: Engine) -> None:
+        settings = StateSettings()
+        self.journal = Clock(int(settings.decision_retention_hours * DAY_MS / 24) // GENERATIONS)
+        self.clicks = Clock(int(settings.click_memory_days * DAY_MS) // GENERATIONS)
+        self._engine = engine
+
+    def note(self, time: int) -> None:
+        """An event of this time was decided."""
+        engine = self._engine
+        if self.journal.turns(time):
+            for table in (engine.claims, engine.answers):
+                table.advance(self.journal.generation)
+                table.free(FREEING_SECONDS)
+        if self.clicks.turns(time):
+            engine.identities.advance(self.clicks.generation)
+            engine.identities.free(FREEING_SECONDS)
