@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format types imports docs site package bench lock clean ci
+.PHONY: help run serve test check format types imports docs site screenshots package bench lock clean ci
 
 help: ## Show what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ docs: $(READY) ## Regenerate docs/reference from the code.
 
 site: $(READY) ## Build the documentation as a site, in build/site; warnings are errors.
 	$(BIN)/mkdocs build --strict
+
+screenshots: $(READY) ## Make the pictures of the reports in docs/images anew; needs Chromium.
+	$(BIN)/python tools/make_screenshots.py
 
 package: $(READY) ## Build the wheel, check what is in it, install it alone and run the golden suite there.
 	$(BIN)/python tools/check_package.py

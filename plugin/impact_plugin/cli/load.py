@@ -172,7 +172,7 @@ def _told(
     look.line(f"this command took {outcome.core_share:.0%} of a core, {found['own_delay_p99_ms']} ms late at p99")
     look.result(found)
     if html is not None:
-        subtitle = f"{shape.via}, {per_request:g} events a request, to {shape.host}"
+        subtitle = f"{shape.via}, {per_request:g} event{'' if per_request == 1 else 's'} a request, to {shape.host}"
         write_text(html, loading.report("Load", subtitle, outcome, per_request, tries))
         look.line(f"report: {html}")
     return 0 if outcome.good == outcome.intended and outcome.intended else FAILED

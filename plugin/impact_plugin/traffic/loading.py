@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import count
@@ -14,7 +13,7 @@ from impact_plugin.errors import ImpactPluginError
 from impact_plugin.traffic.client import Answer, connect
 from impact_plugin.traffic.driver import PERCENTILES, Driver, Outcome, Step
 from impact_plugin.traffic.reading import Told, Traffic
-from impact_plugin.traffic.report import Page, Series
+from impact_plugin.traffic.report import TROUBLE, Bar, Page, Series
 from impact_plugin.traffic.shapes import Shape, Shaped, marked, outputs, shape_all, shape_proxied, shifted
 from impact_transformers import UndecodableEventError, decode_object
 
@@ -179,52 +178,66 @@ def percentiles(outcome: Outcome) -> dict[str, float]:
 def report(title: str, subtitle: str, outcome: Outcome, per_request: float, tries: Sequence[Tried] = ()) -> str:
     """The report as a page."""
     page = Page(title, subtitle)
-    latency = percentiles(outcome)
+    latency = percentiles(outcome) if outcome.good else {}
     rate = outcome.good / outcome.seconds if outcome.seconds else 0.0
     page.tiles(
         [
             ("requests a second", f"{rate:,.0f}"),
             ("events a second", f"{rate * per_request:,.0f}"),
-            ("p50", f"{latency['p50']:,.1f} ms"),
-            ("p99", f"{latency['p99']:,.1f} ms"),
+            *((name, f"{latency[name]:,.1f} ms") for name in ("p50", "p99") if latency),
             ("failed", f"{outcome.share_failed:.2%}"),
             ("own share of a core", f"{outcome.core_share:.0%}"),
         ]
     )
     if tries:
-        page.heading("The limit", f"The service kept up with {limit_of(tries):,.0f} requests a second.")
-        rows = [_tried_row(one) for one in sorted(tries, key=lambda one: one.rate)]
-        page.table(("rate", "answered/s", "p99 ms", "failed", "kept up"), rows)
+        _add_limit(page, tries)
+    if len(outcome.timeline) > 1:
+        _add_time(page, outcome)
+    if latency:
+        page.heading("Latency by percentile", "The share of good answers that were not later, in per cent.")
+        page.bars([Bar(name, value, colour="c2") for name, value in latency.items()], " ms")
+    page.heading("Answers", "By status, or by what happened instead.")
+    page.bars(
+        [Bar(kind, times, "", "c5" if kind[0] == "2" else TROUBLE) for kind, times in outcome.kinds.most_common()]
+    )
+    late = outcome.late.percentile(99) * MILLISECONDS
+    told = f"It took {outcome.core_share:.0%} of a core, and was itself up to {late:.2f} ms late (p99)."
+    page.heading("This side of the connections", told)
+    return page.html()
+
+
+def _add_limit(page: Page, tries: Sequence[Tried]) -> None:
+    page.heading("The limit", f"The service kept up with {limit_of(tries):,.0f} requests a second.")
+    rows = [_tried_row(one) for one in sorted(tries, key=lambda one: one.rate)]
+    page.table(("rate", "answered/s", "p99 ms", "failed", "kept up"), rows)
+
+
+def _add_time(page: Page, outcome: Outcome) -> None:
+    """What became of each second's requests, and how long they took."""
     seconds = outcome.timeline
     points = [f"{number} s" for number in range(len(seconds))]
-    if len(seconds) > 1:
-        page.heading("Requests a second", "By their intended start.")
-        page.lines(
-            points,
-            [
-                Series("intended", tuple(float(one.intended) for one in seconds)),
-                Series("answered well", tuple(float(one.answered) for one in seconds)),
-                Series("failed", tuple(float(one.failed) for one in seconds)),
-            ],
-        )
-        page.heading("Latency", "Of good answers, from the intended start, in milliseconds.")
-        shares = ((50.0, "p50"), (99.0, "p99"))
-        page.lines(
-            points,
-            [
-                Series(name, tuple(one.latencies.percentile(share) * MILLISECONDS for one in seconds))
-                for share, name in shares
-            ],
-        )
-    page.heading("Latency by percentile")
-    page.bars([(f"{name} (ms)", value) for name, value in latency.items()], colour="c2")
-    page.heading("Answers")
-    page.bars([(kind, count_) for kind, count_ in Counter(outcome.kinds).most_common()], colour="c5")
-    page.heading(
-        "This side of the connections",
-        f"It took {outcome.core_share:.0%} of a core; at p99 {outcome.late.percentile(99) * MILLISECONDS:.2f} ms late.",
+    page.heading("Requests a second", "By their intended start.")
+    page.lines(
+        points,
+        [
+            # Where all goes well these two are the same line.
+            Series("intended", tuple(float(one.intended) for one in seconds), "c1", broad=True),
+            Series("answered well", tuple(float(one.answered) for one in seconds), "c1"),
+            Series("failed", tuple(float(one.failed) for one in seconds), TROUBLE),
+        ],
     )
-    return page.html()
+    if not outcome.good:
+        return
+    page.heading("Latency", "Of good answers, from the intended start.")
+    shares = ((50.0, "p50", "c2"), (99.0, "p99", "c5"))
+    page.lines(
+        points,
+        [
+            Series(name, tuple(one.latencies.percentile(share) * MILLISECONDS for one in seconds), colour)
+            for share, name, colour in shares
+        ],
+        " ms",
+    )
 
 
 def _tried_row(one: Tried) -> tuple[str, str, str, str, str]:

@@ -35,7 +35,7 @@ from impact_transformers import (
     decode_object,
     prepare,
 )
-from impact_transformers.clicks import MINUTE_MS
+from impact_transformers.clicks import MINUTE_MS, clamp, milliseconds
 
 RETENTION_MS: Final = int(StateSettings().decision_retention_hours * 60) * MINUTE_MS
 CAPACITY: Final = 5_000_000
@@ -152,7 +152,7 @@ class Side:
             path = type(outcome).__name__.lower()
             sums.outcomes[call, path, outcome.reason] += 1
             self._keep_example(one, outcome.reason, outcome.detail)
-        at = subject.at if subject.at is not None else None if one.question is None else one.question.time
+        at = _time_of(one, subject)
         if at is not None:
             sums.hours[at // HOUR_MS, path] += 1
 
@@ -271,6 +271,19 @@ def _differing(before: Ended | None, after: Ended | None) -> tuple[str, ...]:
     if one is None or other is None or one == other:
         return ()
     return tuple(name for name in sorted({*one, *other}) if one.get(name) != other.get(name))
+
+
+def _time_of(one: Ended, subject: Subject) -> int | None:
+    """When the event happened, in milliseconds; what asks the sessions nothing, as a reject, says it itself."""
+    if subject.at is not None:
+        return subject.at
+    if one.question is not None:
+        return one.question.time
+    if not isinstance(one.event, Event):
+        return None
+    time = milliseconds(one.event.timestamp or one.event.original_timestamp)
+    received = milliseconds(one.event.received_at)
+    return time if received is None else received if time is None else clamp(time, received)
 
 
 def _form(ended: Ended | None) -> dict[str, str] | None:

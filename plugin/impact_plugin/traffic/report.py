@@ -1,50 +1,85 @@
-"""Self-contained HTML: tables, and charts drawn as SVG, in light and dark as the reader's system has it. No scripts."""
+"""Self-contained HTML: tables, bars, and lines drawn as SVG, in light and dark as the system has it. No scripts.
 
+Texts of charts are HTML beside the drawing: they keep their size on a phone, where a drawing shrinks.
+"""
+
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
 from impact_plugin import __version__
 
-WIDTH: Final = 760
-ROW: Final = 26
-LABEL: Final = 250
-CHART: Final = 180
-LEFT: Final = 46
 MOST_ROWS: Final = 60
 MOST_POINTS: Final = 240
+MOST_CHARACTERS: Final = 200
+MOST_TICKS: Final = 4
+SMALLEST: Final = 1e-6
+"""A value that an axis can be made for; what is smaller is drawn as nothing."""
+
 COLOURS: Final = ("c1", "c2", "c3", "c4", "c5")
+TROUBLE: Final = "c4"
+"""The colour of what failed, in every chart."""
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink:#1c2430; --soft:#5b6777; --line:#d9dee5; --paper:#fff; --band:#f4f6f8;
   --c1:#2563eb; --c2:#0d9488; --c3:#d97706; --c4:#dc2626; --c5:#7c3aed }
 @media (prefers-color-scheme: dark) { :root { --ink:#e6eaf0; --soft:#9aa7b8; --line:#323c49; --paper:#12171d;
   --band:#1a212a; --c1:#60a5fa; --c2:#2dd4bf; --c3:#fbbf24; --c4:#f87171; --c5:#a78bfa } }
-body { margin:0 auto; max-width:820px; padding:24px 20px 60px; background:var(--paper); color:var(--ink);
-  font:15px/1.5 system-ui,sans-serif }
+body { margin:0 auto; max-width:820px; padding:24px 20px 32px; background:var(--paper); color:var(--ink);
+  font:15px/1.5 system-ui,sans-serif; overflow-wrap:break-word }
 h1 { font-size:24px; margin:0 0 4px } h2 { font-size:17px; margin:34px 0 8px }
-p { margin:4px 0 10px; color:var(--soft) } table { border-collapse:collapse; width:100% }
-th,td { text-align:left; padding:5px 10px 5px 0; border-bottom:1px solid var(--line); vertical-align:top }
-th { color:var(--soft); font-weight:600 } td.n,th.n { text-align:right; font-variant-numeric:tabular-nums }
+p { margin:4px 0 10px; color:var(--soft) } .foot { margin-top:40px; font-size:13px }
+.scroll { overflow-x:auto } table { border-collapse:collapse; min-width:min(100%,340px); margin-top:12px }
+th,td { text-align:left; padding:6px 20px 6px 0; border-bottom:1px solid var(--line); vertical-align:top }
+th:last-child,td:last-child { padding-right:0 } th { color:var(--soft); font-weight:600 }
+td.n,th.n { text-align:right; font-variant-numeric:tabular-nums } td div { overflow-wrap:anywhere }
+td div + div { color:var(--soft); font-size:13px; margin-top:2px }
 .tiles { display:flex; flex-wrap:wrap; gap:12px; margin:18px 0 }
-.tile { background:var(--band); border-radius:8px; padding:10px 16px; min-width:96px }
-.tile b { display:block; font-size:22px; font-variant-numeric:tabular-nums }
-.tile span { color:var(--soft); font-size:13px }
-svg { display:block; width:100%; height:auto } svg text { fill:var(--ink); font:13px system-ui,sans-serif }
-svg text.soft { fill:var(--soft); font-size:11px } .axis { stroke:var(--line) }
-""" + "\n".join(
-    f".{name} {{ fill:var(--{name}); stroke:var(--{name}) }} .{name}.stroke {{ fill:none; stroke-width:2 }}"
-    for name in COLOURS
-)
+.tile { box-sizing:border-box; flex:1 1 112px; max-width:200px; background:var(--band); border-radius:8px;
+  padding:10px 14px }
+.tile b { display:block; font-size:21px; white-space:nowrap; font-variant-numeric:tabular-nums }
+.tile span { display:block; color:var(--soft); font-size:13px; line-height:1.35 }
+.bars { display:grid; grid-template-columns:fit-content(45%) 1fr; gap:4px 14px; margin:8px 0; align-items:center;
+  font-size:14px } .bars dt { min-width:min(110px,28vw) } .bars dt.in { padding-left:18px }
+.bars dd { margin:0; display:flex; align-items:center; gap:8px; color:var(--soft); font-size:12px;
+  font-variant-numeric:tabular-nums; white-space:nowrap }
+.bars i { flex:none; min-width:2px; height:16px; border-radius:3px }
+.chart { display:grid; grid-template-columns:auto 1fr; gap:0 8px; margin:16px 0 22px; color:var(--soft);
+  font-size:11px; line-height:16px; font-variant-numeric:tabular-nums } .chart svg { width:100%; height:160px;
+  overflow:visible } .chart line,.chart polyline { vector-effect:non-scaling-stroke }
+.y { min-width:26px; display:flex; flex-direction:column; justify-content:space-between; margin:-8px 0;
+  text-align:right }
+.x { grid-column:2; position:relative; height:16px; margin-top:6px } .x span { position:absolute; white-space:nowrap }
+.key { grid-column:2; display:flex; flex-wrap:wrap; gap:2px 22px; margin-top:8px; color:var(--ink); font-size:13px }
+.key svg { width:22px; height:10px; margin-right:6px } .axis { stroke:var(--line) }
+.line { fill:none; stroke-width:2 } .broad { stroke-width:8; opacity:.3 }
+@media (max-width:560px) { th,td { padding-right:12px } .x .middle { display:none } }
+""" + "\n".join(f".{name} {{ stroke:var(--{name}) }} i.{name} {{ background:var(--{name}) }}" for name in COLOURS)
+
+Cell: TypeAlias = "str | int | tuple[str, ...]"
+"""A number gets its separators; of several texts, those after the first are notes to it."""
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """One bar: its name, how much, and a note beside the number; a part of the bar above stands further in."""
+
+    name: str
+    value: float
+    note: str = ""
+    colour: str = "c1"
+    part: bool = False
 
 
 class Series(msgspec.Struct, frozen=True):
-    """One line of a chart: its name, and values beside the points of the axis."""
+    """One line of a chart: its name, and values beside the points of the axis; broad ones lie underneath."""
 
     name: str
     values: tuple[float, ...]
+    colour: str = "c1"
+    broad: bool = False
 
 
 class Page:
@@ -65,80 +100,124 @@ class Page:
         """A part of the report."""
         self._parts.append(f"<h2>{escape(text)}</h2>" + (f"<p>{escape(note)}</p>" if note else ""))
 
-    def table(self, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         """A table; numbers stand to the right."""
-        shown = [[str(cell) for cell in row] for row in rows][:MOST_ROWS]
+        shown = rows[:MOST_ROWS]
         numeric = [all(_is_number(row[column]) for row in shown) for column in range(len(heads))]
 
-        def line(cells: Sequence[str], tag: str) -> str:
+        def line(cells: Sequence[Cell], tag: str) -> str:
             made = (
-                f"<{tag}{' class=n' if numeric[column] else ''}>{escape(cell)}</{tag}>"
+                f"<{tag}{' class=n' if numeric[column] else ''}>{_cell(cell)}</{tag}>"
                 for column, cell in enumerate(cells)
             )
             return f"<tr>{''.join(made)}</tr>"
 
-        self._parts.append(f"<table>{line(heads, 'th')}{''.join(line(row, 'td') for row in shown)}</table>")
+        body = "".join(line(row, "td") for row in shown)
+        self._parts.append(f'<div class="scroll"><table>{line(heads, "th")}{body}</table></div>')
+        self._tell_rest(len(rows))
 
-    def bars(self, rows: Sequence[tuple[str, float]], *, colour: str = "c1") -> None:
+    def bars(self, bars: Sequence[Bar], unit: str = "") -> None:
         """Bars beside their names, the largest over the whole width."""
-        shown = rows[:MOST_ROWS]
-        most = max((value for _, value in shown), default=0) or 1
-        room = WIDTH - LABEL - 90
-        made = []
-        for place, (name, value) in enumerate(shown):
-            y, length = place * ROW, max(1.0, value / most * room)
-            made.append(f'<text x="{LABEL - 10}" y="{y + 18}" text-anchor="end">{escape(_short(name))}</text>')
-            made.append(f'<rect class="{colour}" x="{LABEL}" y="{y + 5}" width="{length:.1f}" height="16" rx="3"/>')
-            made.append(f'<text class="soft" x="{LABEL + length + 8:.1f}" y="{y + 17}">{_number(value)}</text>')
-        self._svg(len(shown) * ROW + 4, made)
+        shown = bars[:MOST_ROWS]
+        most = max((bar.value for bar in shown), default=0) or 1
+        told = [" · ".join(filter(None, (f"{_number(bar.value)}{unit}", bar.note))) for bar in shown]
+        # The longest number has its place beside the longest bar: a bar that makes room for it would lie.
+        room = max(map(len, told), default=0) + 1
+        made = [
+            f"<dt{' class=in' if bar.part else ''}>{escape(_short(bar.name))}</dt>"
+            f'<dd><i class="{bar.colour}" style="width:calc((100% - {room}ch) * {bar.value / most:.4f})"></i>'
+            f"{escape(number)}</dd>"
+            for bar, number in zip(shown, told, strict=True)
+        ]
+        self._parts.append(f'<dl class="bars">{"".join(made)}</dl>')
+        self._tell_rest(len(bars))
 
     def lines(self, points: Sequence[str], series: Sequence[Series], unit: str = "") -> None:
         """Lines over an axis of time; neighbouring points are put together where there are too many."""
         points, series = _thinned(points, series)
-        most = max((max(one.values, default=0) for one in series), default=0) or 1
-        step = (WIDTH - LEFT - 10) / max(1, len(points) - 1)
-        made = [
-            f'<line class="axis" x1="{LEFT}" y1="{CHART - most_y:.1f}" x2="{WIDTH}" y2="{CHART - most_y:.1f}"/>'
-            f'<text class="soft" x="{LEFT - 6}" y="{CHART - most_y + 4:.1f}" text-anchor="end">'
-            f"{_number(most * share)}{escape(unit)}</text>"
-            for share in (0, 0.5, 1)
-            for most_y in (share * (CHART - 20),)
-        ]
-        for place, one in enumerate(series):
-            colour = COLOURS[place % len(COLOURS)]
-            heights = (CHART - value / most * (CHART - 20) for value in one.values)
-            path = " ".join(f"{LEFT + number * step:.1f},{height:.1f}" for number, height in enumerate(heights))
-            made.append(f'<polyline class="{colour} stroke" points="{path}"/>')
-            made.append(f'<rect class="{colour}" x="{LEFT + place * 150}" y="{CHART + 28}" width="10" height="10"/>')
-            made.append(f'<text x="{LEFT + 15 + place * 150}" y="{CHART + 38}">{escape(one.name)}</text>')
-        for number in {0, len(points) // 2, len(points) - 1} if points else ():
-            anchor = "start" if number == 0 else "end" if number == len(points) - 1 else "middle"
-            x = LEFT + number * step
-            told = escape(points[number])
-            made.append(f'<text class="soft" x="{x:.1f}" y="{CHART + 16}" text-anchor="{anchor}">{told}</text>')
-        self._svg(CHART + 44, made)
+        ticks = _ticks([value for one in series for value in one.values])
+        levels = "".join(f"<span>{tick:,.10g}{escape(unit)}</span>" for tick in reversed(ticks))
+        lines = "".join(_line(one, ticks[-1]) for one in sorted(series, key=lambda one: not one.broad))
+        told = ", ".join(f"{one.name} up to {_number(max(one.values, default=0))}{unit}" for one in series)
+        self._parts.append(
+            f'<div class="chart"><div class="y">{levels}</div>'
+            f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label="{escape(told)}">'
+            f'{_grid(len(ticks))}{lines}</svg><div class="x">{_moments(points)}</div>'
+            f'<div class="key">{"".join(map(_key, series))}</div></div>'
+        )
 
     def html(self) -> str:
         """The whole page."""
-        foot = f"<p style='margin-top:40px'>impact-plugin {escape(__version__)}</p>"
+        foot = f'<p class="foot">impact-plugin {escape(__version__)}</p>'
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(self._title)}</title>'
             f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
             f"<body>{''.join(self._parts)}{foot}</body></html>\n"
         )
 
-    def _svg(self, height: float, parts: Iterable[str]) -> None:
-        self._parts.append(f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img">{"".join(parts)}</svg>')
+    def _tell_rest(self, rows: int) -> None:
+        if rows > MOST_ROWS:
+            self._parts.append(f"<p>and {rows - MOST_ROWS:,} more: --json has them all</p>")
 
 
-def ranked(counts: Mapping[str, int]) -> list[tuple[str, float]]:
-    """Counts as rows of bars, the largest first."""
-    return [(name, count) for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+def ranked(counts: Mapping[str, int], colour: str = "c1") -> list[Bar]:
+    """Counts as bars, the largest first."""
+    return [
+        Bar(name, count, colour=colour) for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, tuple):
+        return "".join(f"<div>{escape(_short(text, MOST_CHARACTERS))}</div>" for text in cell if text)
+    return f"{cell:,}" if isinstance(cell, int) else escape(cell)
+
+
+def _line(series: Series, top: float) -> str:
+    step = 1000 / max(1, len(series.values) - 1)
+    path = " ".join(f"{place * step:.1f},{100 - value / top * 100:.2f}" for place, value in enumerate(series.values))
+    return f'<polyline class="{_classes(series)}" points="{path}"/>'
+
+
+def _grid(ticks: int) -> str:
+    heights = (f"{place / (ticks - 1) * 100:.2f}" for place in range(ticks))
+    return "".join(f'<line class="axis" x1="0" y1="{height}" x2="1000" y2="{height}"/>' for height in heights)
+
+
+def _moments(points: Sequence[str]) -> str:
+    """The first, the middle and the last point, below their places; a phone has no room for the middle one."""
+    last = len(points) - 1
+    made = []
+    for place in sorted({0, len(points) // 2, last}) if points else ():
+        style = 'style="left:0"' if place == 0 else 'style="right:0"' if place == last else ""
+        style = style or f'class="middle" style="left:{place / last:.2%};transform:translateX(-50%)"'
+        made.append(f"<span {style}>{escape(points[place])}</span>")
+    return "".join(made)
+
+
+def _key(series: Series) -> str:
+    drawn = f'<line class="{_classes(series)}" x1="0" y1="5" x2="22" y2="5"/>'
+    return f'<span><svg viewBox="0 0 22 10" aria-hidden="true">{drawn}</svg>{escape(series.name)}</span>'
+
+
+def _classes(series: Series) -> str:
+    return f"line {series.colour}{' broad' if series.broad else ''}"
+
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Round numbers from 0 to the first that no value exceeds; whole ones where the values are counts."""
+    most = max(values, default=0)
+    most = most if most > SMALLEST else 1
+    unit = 10 ** math.floor(math.log10(most / MOST_TICKS))
+    step = next(unit * size for size in (1, 2, 2.5, 5, 10) if unit * size * MOST_TICKS >= most * (1 - 1e-9))
+    if all(value == int(value) for value in values):
+        step = math.ceil(step)
+    return [round(place * step, 10) for place in range(math.ceil(most / step - 1e-9) + 1)]
 
 
 def _thinned(points: Sequence[str], series: Sequence[Series]) -> tuple[list[str], list[Series]]:
     width = -(-len(points) // MOST_POINTS) or 1
-    kept = [Series(one.name, tuple(_means(one.values, width))) for one in series]
+    kept = [msgspec.structs.replace(one, values=tuple(_means(one.values, width))) for one in series]
     return list(points[::width]), kept
 
 
@@ -148,13 +227,15 @@ def _means(values: Sequence[float], width: int) -> Iterable[float]:
         yield sum(some) / len(some)
 
 
-def _is_number(text: str) -> bool:
-    return text.replace(",", "").replace(".", "").replace("%", "").replace("-", "").strip().isdigit()
+def _is_number(cell: Cell) -> bool:
+    if not isinstance(cell, str):
+        return isinstance(cell, int)
+    return cell.replace(",", "").replace(".", "").replace("%", "").replace("-", "").strip().isdigit()
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:,.2f}"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 36 else f"{text[:35]}…"
+def _short(text: str, most: int = 36) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

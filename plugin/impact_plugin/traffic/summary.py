@@ -2,10 +2,11 @@
 
 from collections import Counter
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from impact_plugin.traffic.replay import HOUR_MS, Comparison, Sums
-from impact_plugin.traffic.report import Page, Series, ranked
+from impact_plugin.traffic.report import TROUBLE, Bar, Page, Series, ranked
 from impact_transformers import NOTICES, REASONS, Notice, Reason
 
 PATHS: Final = ("clicks", "pageload", "conversions")
@@ -88,32 +89,49 @@ def report(files: str, sums: Sums, seconds: float, comparison: Comparison | None
     if comparison is not None:
         _add_changes(page, comparison)
     page.heading("From event to request")
-    page.bars([(name, count) for name, count in funnel(sums)])
+    page.bars(_funnel_bars(sums))
     _add_reasons(page, sums)
     _add_time(page, sums)
     _add_orders(page, sums)
     if sums.notices:
         page.heading("Notices", "Requests that were made and that somebody should know about.")
         page.table(
-            ("notice", "requests", "meaning"),
-            [(name, count, NOTICES[Notice(name)]) for name, count in sums.notices.most_common()],
+            ("requests", "notice, and its meaning"),
+            [(count, (name, NOTICES[Notice(name)])) for name, count in sums.notices.most_common()],
         )
     return page.html()
+
+
+def _funnel_bars(sums: Sums) -> list[Bar]:
+    """The funnel with shares of all; parts stand further in, and what became no request has a colour of its own."""
+    colours = {"skipped": "c3", "rejected": TROUBLE}
+    rows = funnel(sums)
+    whole = rows[1][1] or 1
+    return [
+        Bar(name.strip(), count, f"{count / whole:.1%}" if place > 1 else "", colours.get(name, "c1"), name[0] == " ")
+        for place, (name, count) in enumerate(rows)
+    ]
 
 
 def _add_changes(page: Page, comparison: Comparison) -> None:
     told = f"{comparison.changed:,} of {comparison.compared:,} events would become something else."
     page.heading("What the other configuration would change", told)
     if comparison.changes:
-        page.table(("now", "then", "parameters", "events", "example"), change_rows(comparison))
+        rows = [
+            (count, (f"{now} → {then}", parameters, example))
+            for now, then, parameters, count, example in change_rows(comparison)
+        ]
+        page.table(("events", "now → then, parameters that differ, and an example"), rows)
 
 
 def _add_reasons(page: Page, sums: Sums) -> None:
     found = reasons(sums)
     page.heading("Why not", "" if found else "Every event became a request.")
     if found:
-        page.bars([(f"{reason} ({outcome})", count) for outcome, reason, count, *_ in found], colour="c3")
-        page.table(("reason", "events", "meaning", "fix", "example"), [row[1:] for row in found])
+        colours = {"skip": "c3", "reject": TROUBLE}
+        page.bars([Bar(f"{reason} ({outcome})", count, "", colours[outcome]) for outcome, reason, count, *_ in found])
+        rows = [(reason, (meaning, f"Fix: {fix}", example)) for _, reason, _, meaning, fix, example in found]
+        page.table(("reason", "meaning, fix, and an example"), rows)
 
 
 def _add_time(page: Page, sums: Sums) -> None:
@@ -121,9 +139,17 @@ def _add_time(page: Page, sums: Sums) -> None:
     if len(hours) < 2:
         return
     every = list(range(hours[0], hours[-1] + 1)) if hours[-1] - hours[0] < 24 * 400 else hours
-    page.heading("Over time", "Requests an hour, by the time of the events.")
-    series = [Series(path, tuple(float(sums.hours[hour, path]) for hour in every)) for path in (*PATHS, "reject")]
-    page.lines([_moment(hour) for hour in every], series)
+
+    def series(path: str, colour: str) -> Series:
+        return Series(path, tuple(float(sums.hours[hour, path]) for hour in every), colour)
+
+    page.heading(
+        "Over time",
+        "Events an hour, by their own time (UTC); those without one are left out. The few have a scale of their own.",
+    )
+    moments = [_moment(hour) for hour in every]
+    page.lines(moments, [series("pageload", "c1")])
+    page.lines(moments, [series("clicks", "c2"), series("conversions", "c5"), series("reject", TROUBLE)])
 
 
 def _moment(hour: int) -> str:
@@ -131,10 +157,14 @@ def _moment(hour: int) -> str:
 
 
 def _add_orders(page: Page, sums: Sums) -> None:
-    page.heading("Clicks", "Candidates by decision: new is a unique click, replayed a message that was here before.")
-    page.bars(ranked(sums.decisions), colour="c2")
+    page.heading(
+        "Clicks",
+        "Candidates by decision. New: a unique click; repeat: within the click window of another; "
+        "replayed: a message that was here before.",
+    )
+    page.bars(ranked(sums.decisions, "c2"))
     page.heading("Orders", "By their click id: carried by the event, stitched from an earlier click, or without.")
-    page.bars(ranked(sums.orders), colour="c5")
+    page.bars(ranked(sums.orders, "c5"))
     if sums.money:
         page.heading("Money", "Of the conversions, by currency, as impact.com would count it.")
-        page.table(("currency", "amount"), list(sums.money.items()))
+        page.table(("currency", "amount"), [(name, f"{Decimal(sum_):,}") for name, sum_ in sums.money.items()])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import repeat
@@ -19,7 +20,7 @@ from impact_plugin.cli.inputs import InputError
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.traffic import loading
 from impact_plugin.traffic.client import Answer, request_bytes
-from impact_plugin.traffic.driver import Driver, Histogram, Step
+from impact_plugin.traffic.driver import Driver, Histogram, Outcome, Second, Step
 from impact_plugin.traffic.shapes import Shape, marked, shape_all, shifted
 
 DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
@@ -263,8 +264,36 @@ async def test_a_running_service_is_driven(
     assert told["latency_ms"]["p50"] > 0
     assert 0 < told["own_core_share"]
     html = page.read_text(encoding="utf-8")
-    assert "<svg" in html
+    assert html.count('class="bars"') == 2
     assert "http://" not in html.replace(service.url, "")
+
+
+def test_the_report_of_a_run_shows_its_seconds_and_what_failed() -> None:
+    """Rates and latencies by the second; what was not answered well has the colour of trouble."""
+    outcome = Outcome(seconds=2.0, intended=5, kinds=Counter({"200": 3, "503": 2}))
+    for taken in (0.01, 0.02, 0.03):
+        outcome.latencies.add(taken)
+    outcome.timeline = [Second(3, 3, 0, outcome.latencies), Second(2, 0, 2)]
+    html = loading.report("Load", "told", outcome, 100)
+
+    assert html.count('class="chart"') == 2
+    assert "intended up to 3, answered well up to 3, failed up to 2" in html
+    assert "p50 up to 20 ms, p99 up to 30 ms" in html
+    assert '<i class="c4"' in html
+    assert "<b>40.00%</b><span>failed</span>" in html
+
+
+def test_the_report_of_a_run_without_a_good_answer_tells_no_latency() -> None:
+    """A latency of 0 would be the best there is."""
+    outcome = Outcome(
+        seconds=2.0, intended=5, kinds=Counter({"refused": 5}), timeline=[Second(3, 0, 3), Second(2, 0, 2)]
+    )
+    html = loading.report("Load", "told", outcome, 1)
+
+    assert html.count('class="chart"') == 1
+    assert "Latency" not in html
+    assert "<span>p50</span>" not in html
+    assert "refused" in html
 
 
 async def test_it_says_what_it_needs(tmp_path: Path) -> None:

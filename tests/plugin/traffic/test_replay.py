@@ -4,7 +4,7 @@ import gzip
 import json
 import signal
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -196,12 +196,30 @@ def test_the_report_stands_alone(capsys: pytest.CaptureFixture[str], tmp_path: P
     html = page.read_text(encoding="utf-8")
 
     assert "3,822 events" in capsys.readouterr().out
-    assert html.count("<svg") >= 5
+    assert (html.count('class="bars"'), html.count('class="chart"')) == (4, 2)
     assert "Send a three-letter code such as EUR" in html
     assert "prefers-color-scheme" in html
     assert "<script" not in html
     assert "http" not in html
     assert len(html) < 200_000
+
+
+def test_what_is_rejected_has_its_place_in_time(order: dict[str, Any], write: Write) -> None:
+    """By the time the event tells, though it asks the sessions nothing; a wild clock does not stretch the axis."""
+    bad = {**order, "properties": {"order_id": "o-1", "total": 5, "currency": "euros"}}
+    told = {**bad, "timestamp": "2026-09-10T10:20:00Z"}
+    wild = {**bad, "timestamp": "2001-01-01T00:00:00Z", "receivedAt": "2026-09-10T11:00:00Z"}
+    late = {**bad, "timestamp": None, "receivedAt": "2026-09-10T11:00:00Z"}
+    file = write("events.json", [told, wild, late, {**bad, "timestamp": None}])
+    replayed = command._Run([file], [[]])
+    replayed.go(lambda *_: None, [], None, None)
+    hours = replayed.sides[0].finish().hours
+    places = {
+        datetime.fromtimestamp(hour * 3600, UTC).strftime("%d.%m. %H"): count for (hour, _), count in hours.items()
+    }
+
+    assert {path for _, path in hours} == {"reject"}
+    assert places == {"10.09. 10": 1, "09.09. 11": 1, "10.09. 11": 1}
 
 
 def test_what_is_hostile_stays_text(tmp_path: Path, write: Write, order: dict[str, Any]) -> None:
