@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import aiohttp
 import msgspec
@@ -26,7 +26,6 @@ from impact_plugin.testing.rudder_rules import (
     processor_outcome,
 )
 from impact_plugin.traffic.reading import Told, Traffic
-from impact_plugin.traffic.replay import EXAMPLES
 from impact_plugin.traffic.sent import DETAIL, TAKEN, Sent
 from impact_plugin.traffic.shapes import SENDERS, Post, Shape, ingest_post, proxy_post, transform_post
 from impact_transformers import UndecodableEventError, decode_object
@@ -76,14 +75,27 @@ class _Answer(msgspec.Struct, frozen=True):
         return redact_emails(f"{self.status} {text}" if self.status else text)[:DETAIL]
 
 
+class _ItemReply(msgspec.Struct, frozen=True):
+    index: int
+    status: str
+    error: str = ""
+
+
 class _IngestReply(msgspec.Struct, frozen=True):
     """What the port for senders answers; a single event that was stored has no counts."""
 
+    success: Literal[True]
     accepted: int | None = None
     rejected: int = 0
     duplicates: int = 0
     filtered: int = 0
-    results: list[dict[str, Any]] = []
+    results: list[_ItemReply] = []
+
+    def counts(self, events: int) -> list[tuple[str, int]]:
+        """How many of so many events ended how."""
+        found = [("duplicate", self.duplicates), ("filtered", self.filtered), ("rejected", self.rejected)]
+        stored = events - sum(count for _, count in found) if self.accepted is None else self.accepted
+        return [("stored", stored), *found]
 
 
 Check: TypeAlias = Callable[[Sequence[RequestJob], int, Mapping[str, str], bytes], Reply]
@@ -136,6 +148,7 @@ class Sending:
     ) -> None:
         self._shape = shape
         self._sent = sent
+        self._counted = Sent()
         self._patience = patience
         self._stopping = stopping
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
@@ -148,8 +161,10 @@ class Sending:
     async def send(self, batch: Sequence[Recorded]) -> None:
         """Send a batch until the service has taken or refused each event of it, and count how they ended.
 
-        Raises :class:`SendingError` and :class:`StoppedError`; then the batch is to be sent again.
+        Raises :class:`SendingError` and :class:`StoppedError`; then nothing of the batch is counted, and it is to be
+        sent again.
         """
+        self._counted = Sent(len(batch))
         readable = [one for one in batch if one.event is not None]
         if readable and self._shape.via in SENDERS:
             await self._hand_over(readable)
@@ -157,8 +172,8 @@ class Sending:
             await self._transform(readable)
         for one in batch:
             if one.event is None:
-                self._sent.count("unreadable", 1, f"event {one.number} is no JSON object")
-        self._sent.events += len(batch)
+                self._counted.count("unreadable", 1, f"event {one.number} is no JSON object")
+        self._sent.add(self._counted)
 
     async def _hand_over(self, batch: Sequence[Recorded]) -> None:
         """To the port for senders; of a request that is refused as a whole the halves are tried."""
@@ -169,7 +184,7 @@ class Sending:
         elif answer.status not in REFUSED:
             raise SendingError(f"{self._shape.host} does not take events of this source: {answer.detail}")
         elif len(batch) == 1:
-            self._sent.count("rejected", 1, f"event {batch[0].number}: {answer.detail}")
+            self._counted.count("rejected", 1, f"event {batch[0].number}: {answer.detail}")
         else:
             middle = len(batch) // 2
             await self._hand_over(batch[:middle])
@@ -180,13 +195,15 @@ class Sending:
             reply = _ingest_replies.decode(answer.body)
         except UNREADABLE:
             raise SendingError(f"{self._shape.host} is not the service's port for senders: {answer.detail}") from None
-        rejected = [one for one in reply.results if one.get("status") == "rejected"]
-        for one in rejected[:EXAMPLES]:
-            self._sent.count("rejected", 0, f"event {batch[one['index']].number}: {one.get('error', '')}")
-        counts = (("duplicate", reply.duplicates), ("filtered", reply.filtered), ("rejected", reply.rejected))
-        for ending, count in (("stored", len(batch) if reply.accepted is None else reply.accepted), *counts):
+        counts = reply.counts(len(batch))
+        if sum(count for _, count in counts) != len(batch):
+            raise SendingError(f"{self._shape.host} does not account for all of {len(batch)} events: {answer.detail}")
+        for ending, count in counts:
             if count:
-                self._sent.count(ending, count)
+                self._counted.count(ending, count)
+        for one in reply.results:
+            if one.status == "rejected" and one.index < len(batch):
+                self._counted.count("rejected", 0, f"event {batch[one.index].number}: {one.error}")
 
     async def _transform(self, batch: Sequence[Recorded]) -> None:
         """As a router asks for its transformation; with the proxy each request that comes of it is delivered."""
@@ -218,7 +235,7 @@ class Sending:
 
     def _count_job(self, one: Recorded, result: JobResult) -> None:
         ending = {"succeeded": "delivered", "aborted": "rejected", "retry": "failed"}.get(result.state, result.state)
-        self._sent.count(ending, 1, "" if ending in TAKEN else f"event {one.number}: {result.status} {result.error}")
+        self._counted.count(ending, 1, "" if ending in TAKEN else f"event {one.number}: {result.status} {result.error}")
 
     async def _answer(
         self, post: Callable[[int], Post], later: Callable[[Post, _Answer], bool]
@@ -239,7 +256,10 @@ class Sending:
 
     async def _ask(self, post: Post) -> _Answer:
         try:
-            async with self._session.post(post.path, headers=post.headers, data=post.body) as response:
+            # Where a redirection leads nobody has allowed.
+            async with self._session.post(
+                post.path, headers=post.headers, data=post.body, allow_redirects=False
+            ) as response:
                 return _Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return _Answer(0, {}, f"no answer ({type(error).__name__})".encode())

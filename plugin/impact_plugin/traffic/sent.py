@@ -38,6 +38,16 @@ class Sent(msgspec.Struct):
         if len(kept) < EXAMPLES:
             kept.append(redact_emails(detail)[:DETAIL])
 
+    def add(self, other: "Sent") -> None:
+        """Count what another counted too."""
+        self.events += other.events
+        self.repeats += other.repeats
+        for ending, events in other.endings.items():
+            self.count(ending, events)
+        for ending, examples in other.examples.items():
+            for detail in examples:
+                self.count(ending, 0, detail)
+
 
 class _Saved(msgspec.Struct, frozen=True):
     """What is sent (files by name and size) and where to (the way and the address), and how far it is."""
