@@ -16,6 +16,9 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+from ingest_site import IngestSite
+
+from impact_plugin.testing.fake_impact import FakeImpact
 
 TOOLS: Final = Path(__file__).parents[2] / "tools"
 SECONDS: Final = 15.0
@@ -125,3 +128,11 @@ def until_up_fixture() -> Callable[[str], None]:
         pytest.fail(f"{url} did not answer")
 
     return wait
+
+
+@pytest.fixture(name="site")
+def site_fixture(
+    tmp_path: Path, launch: Callable[..., Any], free_port: Callable[[], int], impact: FakeImpact
+) -> IngestSite:
+    """Lend a site that is to be started by the test; each file of tests has an impact.com of its own kind."""
+    return IngestSite(tmp_path, launch, free_port, impact)

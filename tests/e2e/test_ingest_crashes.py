@@ -48,14 +48,6 @@ async def impact_fixture() -> AsyncIterator[FakeImpact]:
         yield impact
 
 
-@pytest.fixture(name="site")
-def site_fixture(
-    tmp_path: Path, launch: Callable[..., Any], free_port: Callable[[], int], impact: FakeImpact
-) -> IngestSite:
-    """Lend a site that is to be started by the test."""
-    return IngestSite(tmp_path, launch, free_port, impact)
-
-
 class Senders:
     """Several senders that repeat what was not answered 200, and remember what was."""
 

@@ -168,7 +168,7 @@ def _told(
         "bold",
     )
     look.table(("latency", "ms"), list(found["latency_ms"].items()))
-    look.table(("answer", "requests"), sorted(found["kinds"].items()))
+    look.table(loading.KIND_HEADS, loading.kind_rows(outcome))
     look.line(f"this command took {outcome.core_share:.0%} of a core, {found['own_delay_p99_ms']} ms late at p99")
     look.result(found)
     if html is not None:

@@ -73,7 +73,7 @@ class Outcome(msgspec.Struct):
     intended: int = 0
     unsent: int = 0
     kinds: Counter[str] = msgspec.field(default_factory=Counter)
-    latencies: Histogram = msgspec.field(default_factory=Histogram)
+    by_kind: dict[str, Histogram] = {}
     late: Histogram = msgspec.field(default_factory=Histogram)
     timeline: list[Second] = msgspec.field(default_factory=list)
 
@@ -81,6 +81,16 @@ class Outcome(msgspec.Struct):
     def good(self) -> int:
         """Answers with a status below 300."""
         return sum(count for kind, count in self.kinds.items() if kind.startswith("2"))
+
+    @property
+    def latencies(self) -> Histogram:
+        """Of good answers, from the intended start."""
+        found = Histogram()
+        for kind, histogram in self.by_kind.items():
+            if kind.startswith("2"):
+                found.counts.update(histogram.counts)
+                found.total += histogram.total
+        return found
 
     @property
     def share_failed(self) -> float:
@@ -222,9 +232,11 @@ class Driver:
         self._moved.set()
         seconds = perf_counter() - self._began - at
         self._outcome.kinds[kind] += 1
+        if kind not in self._outcome.by_kind:
+            self._outcome.by_kind[kind] = Histogram()
+        self._outcome.by_kind[kind].add(seconds)
         second = self._second(at)
         if kind.startswith("2"):
-            self._outcome.latencies.add(seconds)
             second.latencies.add(seconds)
             second.answered += 1
         else:

@@ -11,7 +11,7 @@ import msgspec
 
 from impact_plugin.errors import ImpactPluginError
 from impact_plugin.traffic.client import Answer, connect
-from impact_plugin.traffic.driver import PERCENTILES, Driver, Outcome, Step
+from impact_plugin.traffic.driver import PERCENTILES, Driver, Histogram, Outcome, Step
 from impact_plugin.traffic.reading import Told, Traffic
 from impact_plugin.traffic.report import TROUBLE, Bar, Page, Series
 from impact_plugin.traffic.shapes import Shape, Shaped, marked, outputs, shape_all, shape_proxied, shifted
@@ -161,7 +161,8 @@ def as_object(outcome: Outcome, per_request: float, tries: Sequence[Tried] = ())
         "requests_per_second": round(outcome.good / outcome.seconds, 1) if outcome.seconds else 0,
         "events_per_second": round(outcome.good * per_request / outcome.seconds, 1) if outcome.seconds else 0,
         "kinds": dict(outcome.kinds),
-        "latency_ms": percentiles(outcome),
+        "latency_ms": percentiles(outcome.latencies),
+        "latency_ms_by_kind": {kind: percentiles(histogram) for kind, histogram in outcome.by_kind.items()},
         "own_core_share": round(outcome.core_share, 3),
         "own_delay_p99_ms": round(outcome.late.percentile(99) * MILLISECONDS, 3),
         "limit": round(limit_of(tries), 1) if tries else None,
@@ -169,16 +170,27 @@ def as_object(outcome: Outcome, per_request: float, tries: Sequence[Tried] = ())
     }
 
 
-def percentiles(outcome: Outcome) -> dict[str, float]:
-    """Latencies of good answers in milliseconds, from their intended start."""
-    shares = {f"p{share:g}": outcome.latencies.percentile(share) for share in PERCENTILES}
+def percentiles(latencies: Histogram) -> dict[str, float]:
+    """Latencies in milliseconds, by the share that was not later."""
+    shares = {f"p{share:g}": latencies.percentile(share) for share in PERCENTILES}
     return {name: round(seconds * MILLISECONDS, 3) for name, seconds in shares.items()}
+
+
+KIND_HEADS: Final = ("answer", "requests", *(f"p{share:g} ms" for share in PERCENTILES))
+
+
+def kind_rows(outcome: Outcome) -> list[tuple[str, ...]]:
+    """How many answers of each kind there were, and how late they came; a failure that comes late is another one."""
+    return [
+        (kind, f"{number:,}", *(f"{value:,.1f}" for value in percentiles(outcome.by_kind[kind]).values()))
+        for kind, number in outcome.kinds.most_common()
+    ]
 
 
 def report(title: str, subtitle: str, outcome: Outcome, per_request: float, tries: Sequence[Tried] = ()) -> str:
     """The report as a page."""
     page = Page(title, subtitle)
-    latency = percentiles(outcome) if outcome.good else {}
+    latency = percentiles(outcome.latencies) if outcome.good else {}
     rate = outcome.good / outcome.seconds if outcome.seconds else 0.0
     page.tiles(
         [
@@ -200,6 +212,8 @@ def report(title: str, subtitle: str, outcome: Outcome, per_request: float, trie
     page.bars(
         [Bar(kind, times, "", "c5" if kind[0] == "2" else TROUBLE) for kind, times in outcome.kinds.most_common()]
     )
+    if len(outcome.kinds) > 1:
+        page.table(KIND_HEADS, kind_rows(outcome))
     late = outcome.late.percentile(99) * MILLISECONDS
     told = f"It took {outcome.core_share:.0%} of a core, and was itself up to {late:.2f} ms late (p99)."
     page.heading("This side of the connections", told)

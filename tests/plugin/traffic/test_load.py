@@ -93,6 +93,13 @@ async def test_trouble_is_counted_by_its_kind(server: Server, driver: Driver) ->
         "timeout",
     }
     assert 0 < outcome.share_failed < 1
+    assert {kind: histogram.total for kind, histogram in outcome.by_kind.items()} == outcome.kinds
+    assert outcome.latencies.total == outcome.kinds["200"]
+    # A refusal comes at once, and silence ends when patience does.
+    late = loading.as_object(outcome, 1)["latency_ms_by_kind"]
+    assert late["503"]["p50"] < late["timeout"]["p50"]
+    assert {row[0] for row in loading.kind_rows(outcome)} == set(outcome.kinds)
+    assert "p99 ms" in loading.report("Load", "", outcome, 1)
 
 
 async def test_nobody_there_is_told(server: Server) -> None:
@@ -271,8 +278,9 @@ async def test_a_running_service_is_driven(
 def test_the_report_of_a_run_shows_its_seconds_and_what_failed() -> None:
     """Rates and latencies by the second; what was not answered well has the colour of trouble."""
     outcome = Outcome(seconds=2.0, intended=5, kinds=Counter({"200": 3, "503": 2}))
-    for taken in (0.01, 0.02, 0.03):
-        outcome.latencies.add(taken)
+    outcome.by_kind = {"200": Histogram(), "503": Histogram()}
+    for kind, taken in (("200", 0.01), ("200", 0.02), ("200", 0.03), ("503", 0.5), ("503", 0.7)):
+        outcome.by_kind[kind].add(taken)
     outcome.timeline = [Second(3, 3, 0, outcome.latencies), Second(2, 0, 2)]
     html = loading.report("Load", "told", outcome, 100)
 
@@ -281,6 +289,7 @@ def test_the_report_of_a_run_shows_its_seconds_and_what_failed() -> None:
     assert "p50 up to 20 ms, p99 up to 30 ms" in html
     assert '<i class="c4"' in html
     assert "<b>40.00%</b><span>failed</span>" in html
+    assert loading.kind_rows(outcome)[1] == ("503", "2", "500.0", "700.0", "700.0", "700.0")
 
 
 def test_the_report_of_a_run_without_a_good_answer_tells_no_latency() -> None:
@@ -288,6 +297,7 @@ def test_the_report_of_a_run_without_a_good_answer_tells_no_latency() -> None:
     outcome = Outcome(
         seconds=2.0, intended=5, kinds=Counter({"refused": 5}), timeline=[Second(3, 0, 3), Second(2, 0, 2)]
     )
+    outcome.by_kind = {"refused": Histogram()}
     html = loading.report("Load", "told", outcome, 1)
 
     assert html.count('class="chart"') == 1
