@@ -33,6 +33,7 @@ ROOT: Final = Path(__file__).parents[1]
 SUB_JOB: Final = 400
 """Events rudder-server works on at once: four requests of a hundred, in parallel."""
 
+STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_SECONDS: Final = 20.0
 
 
@@ -44,18 +45,23 @@ def main() -> int:
     if taken:
         console.print(f"[red]port {taken[0]} is in use:[/] stop what listens there, or choose others, see --help")
         return 2
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in STOPS:
         signal.signal(number, _leave)
     with tempfile.TemporaryDirectory() as state, _processes(options, state):
         asyncio.run(_run(options, console))
-        if not options.once:
-            _keep_serving(options, console)
-    return 0
+        return 0 if options.once else _code(_keep_serving(options, console))
 
 
 def _leave(number: int, _frame: object) -> None:
-    """End by way of the blocks that stop what was started: nothing is left on the ports."""
-    sys.exit(128 + number)
+    """End by way of the blocks that stop what was started, once: nothing is left on the ports."""
+    for other in STOPS:
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(_code(number))
+
+
+def _code(number: int) -> int:
+    """Ctrl-C is how it is meant to end."""
+    return 0 if number == signal.SIGINT else 128 + number
 
 
 def _options() -> argparse.Namespace:
@@ -209,13 +215,15 @@ async def _tell_arrivals(port: int, console: Console) -> None:
     console.print(f"stand-in for impact.com: {told}; {len(orders)} different orders, leads and installs")
 
 
-def _keep_serving(options: argparse.Namespace, console: Console) -> None:
+def _keep_serving(options: argparse.Namespace, console: Console) -> int:
+    """Wait for a signal to stop; which one it was."""
+    # From here on none is lost, nor comes at a bad moment.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     console.print(f"\nstill serving: router port [bold]http://127.0.0.1:{options.port}[/],", end=" ")
     console.print(f"metrics http://127.0.0.1:{options.operator_port}/metrics,", end=" ")
     console.print(f"arrived requests http://127.0.0.1:{options.impact_port}/_calls")
     console.print("Ctrl-C stops it.")
-    with contextlib.suppress(KeyboardInterrupt):
-        signal.pause()
+    return signal.sigwait(STOPS)
 
 
 if __name__ == "__main__":

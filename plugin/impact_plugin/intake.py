@@ -188,7 +188,8 @@ class Intake:
             self._failed(error)
             raise StateUnavailableError(str(error)) from error
         for place, new in zip(places, stored, strict=True):
-            if not new:
+            # What is refused again is told again, and is one dead letter all the same.
+            if not new and results[place].status != "rejected":
                 results[place] = ItemResult(results[place].message_id, "duplicate")
         self._stored()
 

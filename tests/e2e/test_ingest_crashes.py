@@ -175,9 +175,10 @@ async def test_a_request_under_way_at_the_stop_is_answered(site: IngestSite, imp
     """While it is worked on, the service is not ready any more; its events are sent after the next start, once."""
     impact.script([])
     process = await site.start()
-    events = [page(f"v{number}", 1) for number in range(2000)]
+    # So many that a fast machine is still at them.
+    events = [page(f"v{number}", 1) for number in range(6000)]
     posting = asyncio.create_task(site.posts(events))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.05)
     process.send(signal.SIGTERM)
     readiness = []
     while not posting.done():

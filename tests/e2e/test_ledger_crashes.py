@@ -18,7 +18,7 @@ from impact_plugin.store.embedded_ledger import EmbeddedLedgerSettings, open_emb
 from impact_plugin.store.ledger import BEGUN, Outcome, Standing
 
 KILLS: Final = 30
-ORDERS: Final = 3000
+ORDERS: Final = 12_000
 SENDERS: Final = 8
 SECONDS: Final = 15.0
 DAY: Final = 86400.0

@@ -13,10 +13,10 @@ from ingest_site import KEY, IngestSite, arrivals, name_of, order, page, until
 
 from impact_plugin.testing.fake_impact import FakeImpact
 
-VISITORS = 120
+VISITORS = 400
 KILLS = 4
 BATCH = 4
-UNDER_WAY_SECONDS = 0.15
+UNDER_WAY_SECONDS = 0.3
 """An answer of impact.com, and the moment until it is noted in the ledger."""
 
 
@@ -40,8 +40,9 @@ class Day:
 
     def send(self, url: str, *words: str) -> Any:
         """Start the command, or go on with it."""
-        resume = ["--resume", str(self.state), "--batch", str(BATCH)]
-        return self._launch("replay", str(self.file), "--send", url, "--key", KEY, *resume, *words)
+        batch = [] if "proxy" in words else ["--batch", str(BATCH)]
+        resume = ["--resume", str(self.state)]
+        return self._launch("replay", str(self.file), "--send", url, "--key", KEY, *resume, *batch, *words)
 
     @property
     def done(self) -> int:

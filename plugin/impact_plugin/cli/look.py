@@ -110,11 +110,15 @@ def _silent(_done: float, _told: str = "") -> None:
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """A list that holds the signal once somebody asked to stop."""
+    """A list that holds the signal once somebody asked to stop; who asks twice does not wait for it."""
     asked: list[int] = []
-    before = {
-        number: signal.signal(number, lambda got, _: asked.append(got)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+
+    def ask(number: int, _frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked
     finally:

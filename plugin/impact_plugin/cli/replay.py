@@ -19,7 +19,7 @@ from impact_plugin.manifest import load_manifest
 from impact_plugin.settings import ROUTING, read_file
 from impact_plugin.sources import load_routing
 from impact_plugin.traffic import snapshots, summary
-from impact_plugin.traffic.reading import Subject, Told, Traffic, names_and_sizes
+from impact_plugin.traffic.reading import Subject, Told, Traffic, fingerprints
 from impact_plugin.traffic.replay import Chosen, Comparison, Compile, Ended, Side
 from impact_transformers import ConfigurationError, Event, Reject, Skip, compile_destination
 from impact_transformers.configuration import VARIABLE_PREFIX
@@ -54,7 +54,8 @@ def replay(
     ----------
     files
         Our recordings, events as NDJSON or a JSON array, exports of Segment or RudderStack, bodies of routers; each may
-        be gzipped. They are taken in this order.
+        be gzipped. They are taken in this order. In a single one, visitors and clicks are forgotten by the times of the
+        events, as the service does by its clock; with several nothing is, since they may be of the same days.
     destination
         Where the events go: a destination's configuration (JSON or TOML), or the service's TOML file with its
         destinations. Without it recordings and bodies bring their own, and others get a demonstration account.
@@ -88,6 +89,8 @@ def replay(
         return _tell_order(look, order_id, run.found)
     sums, seconds = run.sides[0].finish(), perf_counter() - began
     _tell(look, run, seconds)
+    for file in run.traffic.cut_off:
+        look.line(f"{file}: is cut off; what can be read of it was replayed", "bold")
     look.result(summary.as_object(sums, seconds, run.comparison))
     if html is not None:
         names = ", ".join(file.name for file in files[:4]) + (" ..." if len(files) > 4 else "")
@@ -104,9 +107,11 @@ class _Run:
 
     def __init__(self, files: Sequence[Path], given: Sequence[Sequence[KnownDestination]]) -> None:
         self.traffic = Traffic(files)
-        self._files = names_and_sizes(files)
+        self._files = fingerprints(files)
         self._chosen = [Chosen(Compile(_compile), one) for one in given]
         self.sides = [Side(chosen) for chosen in self._chosen]
+        for side in self.sides:
+            side.ageing.on = len(files) == 1
         self.comparison = Comparison() if len(given) > 1 else None
         self.found: list[Ended] = []
         self.traffic.whole = any(known.reads_message for one in given for known in one)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Final, TypeAlias
@@ -11,10 +12,10 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from cyclopts import Parameter, validators
 
-from impact_plugin.cli.inputs import InputError
+from impact_plugin.cli.inputs import InputError, read_config
 from impact_plugin.cli.look import INTERRUPTED, Look
 from impact_plugin.cli.targets import Key, address_of, shape_of
-from impact_plugin.traffic.reading import Traffic, is_recording, names_and_sizes
+from impact_plugin.traffic.reading import ReadingError, Traffic, fingerprints, is_recording
 from impact_plugin.traffic.sending import Sending, SendingError, batches, send_all
 from impact_plugin.traffic.sent import TAKEN, Sent, load_sent, save_sent
 from impact_plugin.traffic.shapes import SENDERS, Shape, Via
@@ -72,14 +73,15 @@ class _Errand:
     to: To
     shape: Shape
     resume: Path | None
-
-    @property
-    def names(self) -> list[tuple[str, int]]:
-        return names_and_sizes(self.files)
+    names: list[tuple[str, int, str]]
+    """As the files were at the beginning: another of the same name may take the place of one meanwhile."""
 
     @property
     def target(self) -> tuple[str, ...]:
-        return self.to.via, self.shape.host, self.to.source
+        """Where the events go; the key and the destination, which say whose they are, as digests."""
+        whose = (self.shape.key, msgspec.json.encode(self.shape.config, order="deterministic").decode())
+        digests = (sha256(one.encode()).hexdigest()[:16] for one in whose)
+        return self.to.via, self.shape.host, self.to.source, *digests
 
     def begin(self) -> Sent:
         """How far it is."""
@@ -89,6 +91,17 @@ class _Errand:
         """Write down how far it is, where that is wanted."""
         if self.resume is not None:
             save_sent(self.resume, self.names, self.target, sent)
+
+    def check(self, traffic: Traffic) -> None:
+        """Whether what was read is all there is; raises :class:`SendingError`."""
+        for file in traffic.cut_off:
+            raise SendingError(f"{file}: is cut off; what can be read of it was sent, its end was not")
+        try:
+            same = fingerprints(self.files) == self.names
+        except ReadingError:
+            same = False
+        if not same:
+            raise SendingError("a file was changed while it was sent; send what it is now as a file of its own")
 
 
 def send_again(
@@ -101,12 +114,12 @@ def send_again(
 ) -> int:
     """Send everything, or go on where a sending stopped; returns the exit code."""
     _refuse_recordings(files, to)
-    errand = _Errand(files, to, _shape(to, destination), resume)
+    errand = _Errand(files, to, _shape(to, destination), resume, fingerprints(files))
     sent = errand.begin()
     if sent.complete:
         look.line(f"everything was sent; delete {resume} to send it once more")
-        look.result(sent)
-        return 0
+        _tell(look, sent, errand.shape, 0.0)
+        return _ended(look, resume, sent, "")
     # What cannot be written down must show before the first event is sent, not after.
     errand.keep(sent)
     began, problem = perf_counter(), ""
@@ -134,13 +147,21 @@ async def _send(errand: _Errand, sent: Sent, look: Look, interrupted: Sequence[i
             advance(traffic.done, f"{sent.events:,} events, {rate:,.0f}/s")
 
         async with aclosing(Sending(errand.shape, sent, patience=errand.to.patience, stopping=stopping)) as sending:
-            return await send_all(batches(traffic, errand.shape.batch, sent.events), sending, taken, stopping)
+            pending = batches(traffic, errand.shape.batch, sent.events, stopping, pseudonyms=errand.to.pseudonyms)
+            whole = await send_all(pending, sending, taken)
+    if whole:
+        errand.check(traffic)
+    return whole
 
 
 def _shape(to: To, destination: Path | None) -> Shape:
     address = address_of("--send", to.send, to.via, anywhere=to.anywhere)
     if to.via not in SENDERS and destination is None:
         raise InputError(f"--destination: is needed with --via {to.via}: the configuration the events go to")
+    if destination is not None and "destinations" in read_config(destination):
+        raise InputError(f"{destination}: is a file of the service; --destination takes one destination with --send")
+    if to.via == "proxy" and to.batch not in (None, 1):
+        raise InputError("--batch: goes without --via proxy, which delivers one event after the other")
     return shape_of(to.via, address, destination, to.batch or DEFAULT_BATCH[to.via], to.key, to.source)
 
 
@@ -159,6 +180,8 @@ def _tell(look: Look, sent: Sent, shape: Shape, seconds: float) -> None:
     look.table(("ended", "events", "example"), rows)
     if sent.repeats:
         look.line(f"{sent.repeats:,} requests went out again: the service did not take them at once")
+    if sent.endings.get("duplicate"):
+        look.line("duplicates were here before; those that were refused then are dead letters (dead-letters list)")
     if shape.via in ("processor", "router"):
         look.line("only transformed: a router delivers what it gets back, this command does not")
     look.result({**msgspec.structs.asdict(sent), "via": shape.via, "target": shape.host, "seconds": round(seconds, 3)})

@@ -26,30 +26,37 @@ class Clock(msgspec.Struct):
 
     def turns(self, time: int) -> bool:
         """Take note of an event; tells whether a generation begins with it."""
-        if self.due is None:
-            self.due = time + self.span
-        if time < self.due:
+        if self.due is not None and time < self.due:
             self.beyond = 0
             return False
         self.least = time if self.beyond == 0 else min(time, self.least)
         self.beyond += 1
         if self.beyond < BELIEVED:
             return False
-        self.generation, self.due, self.beyond = self.generation + 1, self.least + self.span, 0
-        return True
+        # With the first of them it is only said when the next begins.
+        begins = self.due is not None
+        self.generation, self.due, self.beyond = self.generation + begins, self.least + self.span, 0
+        return begins
 
 
 class Ageing:
-    """Ages the tables of an engine by the event times, as long as the service does by default."""
+    """Ages the tables of an engine by the event times, as the service does by its clock with the default settings.
+
+    Events without a time say nothing. Switched off where files follow each other that may be of the same days: those
+    of the second would find nothing of the first.
+    """
 
     def __init__(self, engine: Engine) -> None:
         settings = StateSettings()
         self.journal = Clock(int(settings.decision_retention_hours * DAY_MS / 24) // GENERATIONS)
         self.clicks = Clock(int(settings.click_memory_days * DAY_MS) // GENERATIONS)
         self._engine = engine
+        self.on = True
 
     def note(self, time: int) -> None:
-        """An event of this time was decided."""
+        """An event of this time was decided; 0 for none."""
+        if not time or not self.on:
+            return
         engine = self._engine
         if self.journal.turns(time):
             for table in (engine.claims, engine.answers):

@@ -11,7 +11,7 @@ import msgspec
 
 from impact_plugin.errors import ImpactPluginError
 from impact_plugin.traffic.client import Answer, connect
-from impact_plugin.traffic.driver import PERCENTILES, Driver, Histogram, Outcome, Step
+from impact_plugin.traffic.driver import PERCENTILES, Driver, Histogram, Outcome, Second, Step
 from impact_plugin.traffic.reading import Told, Traffic
 from impact_plugin.traffic.report import TROUBLE, Bar, Page, Series
 from impact_plugin.traffic.shapes import Shape, Shaped, marked, outputs, shape_all, shape_proxied, shifted
@@ -247,11 +247,16 @@ def _add_time(page: Page, outcome: Outcome) -> None:
     page.lines(
         points,
         [
-            Series(name, tuple(one.latencies.percentile(share) * MILLISECONDS for one in seconds), colour)
+            Series(name, tuple(_latency(one, share) for one in seconds), colour, peaks=True)
             for share, name, colour in shares
         ],
         " ms",
     )
+
+
+def _latency(second: Second, share: float) -> float | None:
+    """In milliseconds; None where nothing was answered well: 0 would be the best there is."""
+    return second.latencies.percentile(share) * MILLISECONDS if second.latencies.total else None
 
 
 def _tried_row(one: Tried) -> tuple[str, str, str, str, str]:

@@ -1,6 +1,8 @@
 """Files of events, read a line at a time: our recordings, exports, dumps and bodies of routers, gzipped or not."""
 
 import gzip
+import hashlib
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from impact_transformers import AnyEvent, DecodedEvent, UndecodableEventError, d
 from impact_transformers.events import UNREADABLE
 
 GZIP: Final = b"\x1f\x8b"
+FINGERPRINT_BYTES: Final = 64 * 1024
 RECORDED: Final = b'{"line":'
 LARGEST_DOCUMENT: Final = 512 * 1024 * 1024
 """Of a file that is one JSON document instead of lines, and so must be read whole."""
@@ -99,11 +102,14 @@ class Traffic:
     """The events of some files, in order; ``done`` of ``total`` bytes, as they lie on the disk, have been read.
 
     With ``whole``, which may be set at any time, events keep all that stands in them, not only what we read of them.
+    ``cut_off`` are files whose end is missing, of those that were read.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.whole = False
-        self.total = sum(_size(file) for file in files)
+        self.cut_off: list[Path] = []
+        self._sizes = [_size(file) for file in files]
+        self.total = sum(self._sizes)
         self._files = files
         self._before = 0
         self._open: BinaryIO | None = None
@@ -114,14 +120,14 @@ class Traffic:
         return self._before + (0 if self._open is None or self._open.closed else self._open.tell())
 
     def __iter__(self) -> Iterator[Subject | Told]:
-        for file in self._files:
+        for file, size in zip(self._files, self._sizes, strict=True):
             with _opened(file) as self._open, _unpacked(self._open) as stream:
                 yield from self._subjects(file, stream)
-            self._before += _size(file)
+            self._before += size
 
     def _subjects(self, file: Path, stream: BinaryIO) -> Iterator[Subject | Told]:
         recorded = False
-        for number, line in enumerate(_lines(file, stream), 1):
+        for number, line in enumerate(self._lines(file, stream), 1):
             if number == 1 and _is_document(line):
                 yield from _document(file, line + _rest(file, stream))
                 return
@@ -132,6 +138,20 @@ class Traffic:
                 raise ReadingError(f"{file}: line {number} is not of a recording")
             elif stripped := line.strip():
                 yield from _subjects_of(msgspec.Raw(stripped))
+
+    def _lines(self, file: Path, stream: BinaryIO) -> Iterator[bytes]:
+        """The lines; a gzip that was cut off ends with what can be read of it."""
+        while True:
+            try:
+                line = stream.readline(LONGEST_LINE)
+            except EOFError:
+                self.cut_off.append(file)
+                return
+            except (OSError, zlib.error) as error:
+                raise ReadingError(f"{file}: cannot be read: {error}") from error
+            if not line:
+                return
+            yield line
 
     def _recorded(self, file: Path, number: int, line: bytes) -> Iterator[Subject | Told]:
         if not line.startswith(b'{"line":"event"'):
@@ -217,20 +237,6 @@ def _of_routed(item: _Routed, destinations: dict[str, dict[str, Any]]) -> Subjec
     return Subject(item.message, config=destination.get("Config"))
 
 
-def _lines(file: Path, stream: BinaryIO) -> Iterator[bytes]:
-    """The lines; a gzip that was cut off ends with what can be read of it."""
-    while True:
-        try:
-            line = stream.readline(LONGEST_LINE)
-        except EOFError:
-            return
-        except (OSError, zlib.error) as error:
-            raise ReadingError(f"{file}: cannot be read: {error}") from error
-        if not line:
-            return
-        yield line
-
-
 def _is_document(line: bytes) -> bool:
     """Whether the file does not hold one object a line: its first line is an array, or less than an object."""
     stripped = line.strip()
@@ -244,7 +250,10 @@ def _is_document(line: bytes) -> bool:
 
 
 def _rest(file: Path, stream: BinaryIO) -> bytes:
-    rest = stream.read(LARGEST_DOCUMENT)
+    try:
+        rest = stream.read(LARGEST_DOCUMENT)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ReadingError(f"{file}: cannot be read: {error}") from error
     if len(rest) == LARGEST_DOCUMENT:
         raise ReadingError(f"{file}: is one JSON document of more than {LARGEST_DOCUMENT >> 20} MiB: write it in lines")
     return rest
@@ -265,22 +274,37 @@ def _document(file: Path, text: bytes) -> Iterator[Subject]:
         yield from unwrap(raw)
 
 
-def names_and_sizes(files: Sequence[Path]) -> list[tuple[str, int]]:
-    """What the files are known by when work on them goes on; raises :class:`ReadingError`."""
-    return [(file.name, _size(file)) for file in files]
+def fingerprints(files: Sequence[Path]) -> list[tuple[str, int, str]]:
+    """What the files are known by when work on them goes on: name, size, and a digest of how they begin.
+
+    Raises :class:`ReadingError`.
+    """
+    found = []
+    for file in files:
+        with _opened(file) as opened:
+            begins = opened.read(FINGERPRINT_BYTES)
+            found.append((file.name, os.fstat(opened.fileno()).st_size, hashlib.sha256(begins).hexdigest()))
+    return found
 
 
 def is_recording(file: Path) -> bool:
-    """Whether the file is a recording of ours, with pseudonyms for persons; raises :class:`ReadingError`."""
-    with _opened(file) as opened, _unpacked(opened) as stream:
-        return next(_lines(file, stream), b"").startswith(RECORDED)
+    """Whether the file begins as a recording of ours, with pseudonyms for persons; raises :class:`ReadingError`."""
+    try:
+        with _opened(file) as opened, _unpacked(opened) as stream:
+            return bytes(stream.read(len(RECORDED))) == RECORDED
+    except (OSError, EOFError, zlib.error) as error:
+        raise ReadingError(f"{file}: cannot be read: {error}") from error
 
 
 def _opened(file: Path) -> BinaryIO:
     try:
-        return file.open("rb")
+        opened = file.open("rb")
     except OSError as error:
         raise ReadingError(f"{file}: cannot be read: {error.strerror}") from error
+    if not opened.seekable():
+        opened.close()
+        raise ReadingError(f"{file}: is no regular file; write what comes into one first")
+    return opened
 
 
 def _unpacked(opened: BinaryIO) -> Any:

@@ -74,12 +74,22 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """One line of a chart: its name, and values beside the points of the axis; broad ones lie underneath."""
+    """One line of a chart: its name, and values beside the points of the axis; broad ones lie underneath.
+
+    Where there is no value the line is broken. Of neighbours that are put together the mean is drawn, or with ``peaks``
+    the largest.
+    """
 
     name: str
-    values: tuple[float, ...]
+    values: tuple[float | None, ...]
     colour: str = "c1"
     broad: bool = False
+    peaks: bool = False
+
+    @property
+    def known(self) -> list[float]:
+        """The values that there are."""
+        return [value for value in self.values if value is not None]
 
 
 class Page:
@@ -134,11 +144,11 @@ class Page:
 
     def lines(self, points: Sequence[str], series: Sequence[Series], unit: str = "") -> None:
         """Lines over an axis of time; neighbouring points are put together where there are too many."""
+        told = ", ".join(f"{one.name} up to {_number(max(one.known, default=0))}{unit}" for one in series)
         points, series = _thinned(points, series)
-        ticks = _ticks([value for one in series for value in one.values])
+        ticks = _ticks([value for one in series for value in one.known])
         levels = "".join(f"<span>{tick:,.10g}{escape(unit)}</span>" for tick in reversed(ticks))
         lines = "".join(_line(one, ticks[-1]) for one in sorted(series, key=lambda one: not one.broad))
-        told = ", ".join(f"{one.name} up to {_number(max(one.values, default=0))}{unit}" for one in series)
         self._parts.append(
             f'<div class="chart"><div class="y">{levels}</div>'
             f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label="{escape(told)}">'
@@ -175,8 +185,20 @@ def _cell(cell: Cell) -> str:
 
 def _line(series: Series, top: float) -> str:
     step = 1000 / max(1, len(series.values) - 1)
-    path = " ".join(f"{place * step:.1f},{100 - value / top * 100:.2f}" for place, value in enumerate(series.values))
-    return f'<polyline class="{_classes(series)}" points="{path}"/>'
+    runs: list[list[str]] = [[]]
+    for place, value in enumerate(series.values):
+        if value is None:
+            runs.append([])
+        else:
+            runs[-1].append(f"{place * step:.1f},{100 - value / top * 100:.2f}")
+    drawn = [run if len(run) > 1 else _dash(run[0]) for run in runs if run]
+    return "".join(f'<polyline class="{_classes(series)}" points="{" ".join(run)}"/>' for run in drawn)
+
+
+def _dash(point: str) -> list[str]:
+    """A point alone, which would not be seen, as a short line."""
+    across, _, down = point.partition(",")
+    return [point, f"{float(across) + 4:.1f},{down}"]
 
 
 def _grid(ticks: int) -> str:
@@ -217,14 +239,14 @@ def _ticks(values: Sequence[float]) -> list[float]:
 
 def _thinned(points: Sequence[str], series: Sequence[Series]) -> tuple[list[str], list[Series]]:
     width = -(-len(points) // MOST_POINTS) or 1
-    kept = [msgspec.structs.replace(one, values=tuple(_means(one.values, width))) for one in series]
+    kept = [msgspec.structs.replace(one, values=tuple(_together(one, width))) for one in series]
     return list(points[::width]), kept
 
 
-def _means(values: Sequence[float], width: int) -> Iterable[float]:
-    for start in range(0, len(values), width):
-        some = values[start : start + width]
-        yield sum(some) / len(some)
+def _together(series: Series, width: int) -> Iterable[float | None]:
+    for start in range(0, len(series.values), width):
+        some = [value for value in series.values[start : start + width] if value is not None]
+        yield None if not some else max(some) if series.peaks else sum(some) / len(some)
 
 
 def _is_number(cell: Cell) -> bool:

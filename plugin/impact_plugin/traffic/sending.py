@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from impact_plugin.errors import ImpactPluginError
+from impact_plugin.tasks import finish
 from impact_plugin.testing.rudder_events import QueuedEvent
 from impact_plugin.testing.rudder_rules import (
     JobResult,
@@ -33,6 +34,9 @@ from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import redact_emails
 
 ANSWER_SECONDS: Final = 60.0
+LEAST_ANSWER_SECONDS: Final = 5.0
+"""For an answer, however little patience is left."""
+
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 10.0
 LONGEST_ASKED_WAIT: Final = 60.0
@@ -51,6 +55,10 @@ class SendingError(ImpactPluginError):
 
 class StoppedError(ImpactPluginError):
     """Somebody asked to stop while the service was being waited for."""
+
+
+class PseudonymsError(SendingError):
+    """An event of a recording of ours is among others; its customer is a pseudonym."""
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
@@ -81,6 +89,13 @@ class _ItemReply(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class _Refusal(msgspec.Struct, frozen=True):
+    """What the service answers to a request that it does not take as it is."""
+
+    success: Literal[False]
+    error: str
+
+
 class _IngestReply(msgspec.Struct, frozen=True):
     """What the port for senders answers; a single event that was stored has no counts."""
 
@@ -101,17 +116,29 @@ class _IngestReply(msgspec.Struct, frozen=True):
 Check: TypeAlias = Callable[[Sequence[RequestJob], int, Mapping[str, str], bytes], Reply]
 
 _ingest_replies: Final = msgspec.json.Decoder(_IngestReply)
+_refusals: Final = msgspec.json.Decoder(_Refusal)
 
 
-def batches(traffic: Traffic, size: int, done: int) -> Iterator[list[Recorded]]:
-    """The events after the first ``done``, a batch each time: so many, and so many bytes, as a request takes."""
+def batches(
+    traffic: Traffic, size: int, done: int, stopping: Callable[[], bool], *, pseudonyms: bool = False
+) -> Iterator[list[Recorded]]:
+    """The events after the first ``done``, a batch each time: so many, and so many bytes, as a request takes.
+
+    Raises :class:`StoppedError`; and :class:`PseudonymsError` for an event of a recording, if those are not allowed.
+    """
     traffic.whole = True
     batch: list[Recorded] = []
     space = MOST_BATCH_BYTES
     subjects = (subject for subject in traffic if not isinstance(subject, Told))
     for number, subject in enumerate(subjects, 1):
+        if stopping():
+            raise StoppedError("stopped while reading")
         if number <= done:
             continue
+        if subject.request is not None and not pseudonyms:
+            raise PseudonymsError(
+                f"event {number} is of a recording of ours: its customer is a pseudonym (--pseudonyms)"
+            )
         if batch and (len(batch) == size or len(subject.message) > space):
             yield batch
             batch, space = [], MOST_BATCH_BYTES
@@ -151,8 +178,7 @@ class Sending:
         self._counted = Sent()
         self._patience = patience
         self._stopping = stopping
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        self._session = aiohttp.ClientSession(f"http://{shape.host}", timeout=timeout)
+        self._session = aiohttp.ClientSession(f"http://{shape.host}")
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -181,7 +207,7 @@ class Sending:
         _, answer = await self._answer(lambda _: ingest_post(raws, self._shape), _may_be_taken_later)
         if answer.status == 200:
             self._count_ingested(batch, answer)
-        elif answer.status not in REFUSED:
+        elif not _is_refusal(answer):
             raise SendingError(f"{self._shape.host} does not take events of this source: {answer.detail}")
         elif len(batch) == 1:
             self._counted.count("rejected", 1, f"event {batch[0].number}: {answer.detail}")
@@ -208,13 +234,26 @@ class Sending:
     async def _transform(self, batch: Sequence[Recorded]) -> None:
         """As a router asks for its transformation; with the proxy each request that comes of it is delivered."""
         queued = [QueuedEvent(one.number, one.event) for one in batch if one.event is not None]
-        post, answer = await self._answer(lambda _: transform_post(queued, self._shape), _router_comes_again)
+        try:
+            made = transform_post(queued, self._shape)
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            await self._transform_each(batch, error)
+            return
+        post, answer = await self._answer(lambda _: made, _router_comes_again)
         check = check_router_reply if self._shape.via == "router" else check_processor_reply
         for one, result in zip(batch, self._checked(check, post, answer), strict=True):
             if result.state == "transformed" and self._shape.via == "proxy":
                 await self._deliver(one, result.request or {})
             else:
                 self._count_job(one, result)
+
+    async def _transform_each(self, batch: Sequence[Recorded], error: Exception) -> None:
+        """A number or a depth that no router can pass on costs its own event only."""
+        if len(batch) > 1:
+            for one in batch:
+                await self._transform([one])
+        else:
+            self._counted.count("unreadable", 1, f"event {batch[0].number}: {type(error).__name__}")
 
     async def _deliver(self, one: Recorded, request: Mapping[str, Any]) -> None:
         def result(post: Post, answer: _Answer) -> JobResult:
@@ -244,7 +283,7 @@ class Sending:
         given_up, attempt = monotonic() + self._patience, 0
         while True:
             made = post(attempt)
-            answer = await self._ask(made)
+            answer = await self._in_time(made, max(LEAST_ANSWER_SECONDS, given_up - monotonic()))
             if not later(made, answer):
                 return made, answer
             wait = _wait(answer, attempt)
@@ -253,6 +292,24 @@ class Sending:
             await self._pause(wait)
             attempt += 1
             self._sent.repeats += 1
+
+    async def _in_time(self, post: Post, seconds: float) -> _Answer:
+        """Ask, and wait for no longer than that, nor than somebody wants to."""
+        asking = asyncio.create_task(self._ask(post))
+        until = monotonic() + min(seconds, ANSWER_SECONDS)
+        try:
+            while not asking.done():
+                self._look()
+                if monotonic() > until:
+                    return _Answer(0, {}, f"no answer in {seconds:.0f} s".encode())
+                await asyncio.wait((asking,), timeout=LOOK_SECONDS)
+        finally:
+            await finish((asking,), 0)
+        return asking.result()
+
+    def _look(self) -> None:
+        if self._stopping():
+            raise StoppedError("stopped while waiting for the service")
 
     async def _ask(self, post: Post) -> _Answer:
         try:
@@ -267,9 +324,17 @@ class Sending:
     async def _pause(self, seconds: float) -> None:
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0:
-            if self._stopping():
-                raise StoppedError("stopped while waiting for the service")
+            self._look()
             await asyncio.sleep(min(left, LOOK_SECONDS))
+
+
+def _is_refusal(answer: _Answer) -> bool:
+    """Whether it is the service that says so, and of this request: any server answers 400 to what it does not know."""
+    try:
+        _refusals.decode(answer.body)
+    except UNREADABLE:
+        return False
+    return answer.status in REFUSED
 
 
 def _may_be_taken_later(_post: Post, answer: _Answer) -> bool:
@@ -292,15 +357,12 @@ async def send_all(
     pending: Iterable[Sequence[Recorded]],
     sending: Sending,
     taken: Callable[[], None],
-    stopping: Callable[[], bool],
 ) -> bool:
     """Send batch after batch, calling ``taken`` after each; whether all was sent, or somebody asked to stop."""
-    for batch in pending:
-        if stopping():
-            return False
-        try:
+    try:
+        for batch in pending:
             await sending.send(batch)
-        except StoppedError:
-            return False
-        taken()
+            taken()
+    except StoppedError:
+        return False
     return True

@@ -50,15 +50,15 @@ class Sent(msgspec.Struct):
 
 
 class _Saved(msgspec.Struct, frozen=True):
-    """What is sent (files by name and size) and where to (the way and the address), and how far it is."""
+    """What is sent (files by their fingerprints) and where to, and how far it is."""
 
     version: int
-    files: list[tuple[str, int]]
+    files: list[tuple[str, int, str]]
     target: tuple[str, ...]
     sent: Sent
 
 
-def save_sent(path: Path, files: list[tuple[str, int]], target: tuple[str, ...], sent: Sent) -> None:
+def save_sent(path: Path, files: list[tuple[str, int, str]], target: tuple[str, ...], sent: Sent) -> None:
     """Write it down, whole or not at all; raises :class:`ReadingError`."""
     try:
         write_whole(path, msgspec.json.encode(_Saved(VERSION, files, target, sent)))
@@ -66,7 +66,7 @@ def save_sent(path: Path, files: list[tuple[str, int]], target: tuple[str, ...],
         raise ReadingError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def load_sent(path: Path, files: list[tuple[str, int]], target: tuple[str, ...]) -> Sent:
+def load_sent(path: Path, files: list[tuple[str, int, str]], target: tuple[str, ...]) -> Sent:
     """How far the sending of these files to this target is; from the beginning where there is no such file.
 
     Raises :class:`ReadingError` where the file is of another sending.

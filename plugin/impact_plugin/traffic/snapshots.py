@@ -12,7 +12,7 @@ from impact_plugin.traffic.reading import ReadingError
 from impact_plugin.traffic.replay import Change, Comparison, Side, Sums
 from impact_transformers.events import UNREADABLE
 
-VERSION: Final = 2
+VERSION: Final = 3
 _COUNTERS: Final = ("outcomes", "reasons", "notices", "decisions", "orders", "hours")
 
 Entries = list[tuple[int, list[tuple[bytes, bytes]]]]
@@ -32,10 +32,10 @@ class SideState(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Where the replay was: of which files (name and size), after how many events."""
+    """Where the replay was: of which files (by their fingerprints), after how many events."""
 
     version: int
-    files: list[tuple[str, int]]
+    files: list[tuple[str, int, str]]
     events: int
     sides: list[SideState]
     changes: list[Change]
@@ -44,7 +44,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def save(
-    target: Path, files: list[tuple[str, int]], events: int, sides: list[Side], comparison: Comparison | None
+    target: Path, files: list[tuple[str, int, str]], events: int, sides: list[Side], comparison: Comparison | None
 ) -> None:
     """Write the snapshot, whole or not at all."""
     snapshot = Snapshot(
@@ -62,7 +62,7 @@ def save(
         raise ReadingError(f"{target}: cannot be written: {error.strerror}") from error
 
 
-def load(source: Path, files: list[tuple[str, int]], sides: list[Side], comparison: Comparison | None) -> int:
+def load(source: Path, files: list[tuple[str, int, str]], sides: list[Side], comparison: Comparison | None) -> int:
     """Put the sides back to where they were; how many events were done. Raises :class:`ReadingError`."""
     try:
         snapshot = msgspec.msgpack.decode(source.read_bytes(), type=Snapshot)

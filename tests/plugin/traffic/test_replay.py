@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import signal
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -302,6 +303,61 @@ def test_a_wrong_clock_makes_nothing_forgotten() -> None:
     engine = replayed([*days(2), *wrong[:200], *days(1, after=2)]).engine
 
     assert len(engine.identities) == 900
+
+
+def test_events_without_a_time_keep_nothing_from_being_forgotten() -> None:
+    """They say nothing about the time, here and there among others."""
+    events = days(40)
+    for place in range(0, len(events), 100):
+        del events[place]["timestamp"]
+
+    assert len(replayed(events).engine.answers) <= 300 * 6
+
+
+def test_a_first_event_of_another_century_keeps_nothing_from_being_forgotten() -> None:
+    """A clock is not set by one event."""
+    first = {**days(1)[0], "timestamp": "2099-01-01T00:00:00Z", "messageId": "w"}
+
+    assert len(replayed([first, *days(40)]).engine.answers) <= 300 * 6
+
+
+def test_of_several_files_nothing_is_forgotten_in_between(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The clicks of a quarter in one, its orders in another: each order finds its click."""
+    clicks, orders = tmp_path / "clicks.ndjson", tmp_path / "orders.ndjson"
+    landings = days(90)[::50]
+    bought = [
+        {
+            **landing, "type": "track", "event": "Order Completed", "messageId": f"o-{place}",
+            "properties": {"order_id": f"o-{place}", "total": 5, "currency": "EUR"},
+        }
+        for place, landing in enumerate(landings)
+    ]  # fmt: skip
+    clicks.write_bytes(b"\n".join(map(msgspec.json.encode, days(90))))
+    orders.write_bytes(b"\n".join(map(msgspec.json.encode, bought)))
+
+    assert told(capsys, str(clicks), str(orders))["orders"] == {"stitched": len(landings)}
+
+
+def test_a_file_that_was_cut_off_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What can be read of it is replayed; of a single document nothing can be."""
+    lines = b"\n".join(map(msgspec.json.encode, days(4)))
+    for name, content in (("lines", lines), ("document", b"[" + lines.replace(b"\n", b",\n") + b"]")):
+        (tmp_path / name).write_bytes(gzip.compress(content)[:-2000])
+
+    assert run(str(tmp_path / "lines")) == 0
+    assert "is cut off; what can be read of it was replayed" in capsys.readouterr().out
+    with pytest.raises(ReadingError, match="cannot be read"):
+        run(str(tmp_path / "document"))
+
+
+def test_a_pipe_is_told_in_one_line(tmp_path: Path) -> None:
+    """What a shell makes of <(...) cannot be read twice."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)
+    with pytest.raises(ReadingError, match="is no regular file"):
+        run(str(pipe))
+    os.close(writer)
 
 
 def test_a_long_pause_forgets_nothing_of_what_came_after_it() -> None:

@@ -97,9 +97,24 @@ def test_a_chart_of_any_length_can_be_drawn(many: int) -> None:
     """With no more points than can be told apart."""
     made = page()
     made.lines([f"{number} s" for number in range(many)], [Series("one", tuple(map(float, range(many))))])
-    points = re.findall(r'points="([^"]*)"', made.html())[0].split()
+    points = [point for run in re.findall(r'points="([^"]*)"', made.html()) for point in run.split()]
 
-    assert len(points) == many if many <= MOST_POINTS else len(points) <= MOST_POINTS
+    # One alone is drawn as a short line.
+    assert len(points) == many + (many == 1) if many <= MOST_POINTS else len(points) <= MOST_POINTS
+
+
+def test_a_line_is_broken_where_there_is_no_value() -> None:
+    """An outage is not the best latency there is; of many neighbours a peak stays, and is told."""
+    made = page()
+    made.lines(["a", "b", "c", "d"], [Series("p99", (2.0, 4.0, None, 4.0))], " ms")
+    many = [1.0, None, 9.0] * MOST_POINTS
+    made.lines(["x"] * len(many), [Series("peaks", tuple(many), peaks=True), Series("means", tuple(many))])
+    html = made.html()
+
+    assert re.findall(r'points="([^"]*)"', html)[:2] == ["0.0,50.00 333.3,0.00", "1000.0,0.00 1004.0,0.00"]
+    assert "peaks up to 9, means up to 9" in html
+    peaks, means = (re.findall(r",([\d.]+)", run) for run in re.findall(r'points="([^"]*)"', html)[2:])
+    assert (set(peaks), set(means)) == ({"10.00"}, {"50.00"})
 
 
 def test_numbers_in_tables_stand_to_the_right_with_separators() -> None:

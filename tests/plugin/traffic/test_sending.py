@@ -1,7 +1,12 @@
 """Recorded events sent once more: in order, until they are taken, and from where it stopped."""
 
 import asyncio
+import gzip
 import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -72,7 +77,7 @@ async def send(
     shape = Shape(via, f"127.0.0.1:{port}", CONFIG, batch, KEY, "shop", now=1_790_000_000.0)
     sent = sent or Sent()
     async with aclosing(Sending(shape, sent, patience=patience, stopping=stopping)) as one:
-        sent.complete = await send_all(batches(Traffic([path]), batch, sent.events), one, lambda: None, stopping)
+        sent.complete = await send_all(batches(Traffic([path]), batch, sent.events, stopping), one, lambda: None)
     return sent
 
 
@@ -202,7 +207,8 @@ async def test_a_batch_is_counted_once_although_it_is_sent_twice(server: Server,
     async def reply(_request: web.BaseRequest) -> web.StreamResponse:
         events = server.bodies[-1].count(b"messageId")
         status = 413 if events > 2 else 503 if b"m-3" in server.bodies[-1] else 200
-        return web.Response(status=status, body=msgspec.json.encode({**STORED, "accepted": events}))
+        body = {**STORED, "accepted": events} if status == 200 else {"success": False, "error": "not like this"}
+        return web.Response(status=status, body=msgspec.json.encode(body))
 
     path, sent = write(*map(page, range(1, 5))), Sent()
     server.reply = reply
@@ -221,7 +227,7 @@ async def test_a_request_that_is_refused_is_parted_until_the_event_is_found(serv
     async def reply(_request: web.BaseRequest) -> web.StreamResponse:
         body = server.bodies[-1]
         if b"m-3" in body:
-            return web.Response(status=413, body=b'{"error":"body_too_large","detail":"of ann@example.com"}')
+            return web.Response(status=413, body=b'{"success":false,"error":"body_too_large of ann@example.com"}')
         return web.Response(body=msgspec.json.encode({**STORED, "accepted": body.count(b"messageId")}))
 
     server.reply = reply
@@ -328,13 +334,13 @@ async def test_events_without_ids_do_not_look_like_repeats(
 
 def test_how_far_it_is_is_kept(tmp_path: Path) -> None:
     """And only taken for the same files and the same target."""
-    path, files, target = tmp_path / "state", [("a", 1)], ("segment", "127.0.0.1:9092", "")
+    path, files, target = tmp_path / "state", [("a", 1, "begins")], ("segment", "127.0.0.1:9092", "")
     sent = Sent(7, {"stored": 6, "rejected": 1}, {"rejected": ["event 1: no"]}, 2)
     assert load_sent(path, files, target) == Sent()
     save_sent(path, files, target, sent)
 
     assert load_sent(path, files, target) == sent
-    for other in ((files, ("webhook", *target[1:])), ([("a", 2)], target)):
+    for other in ((files, ("webhook", *target[1:])), ([("a", 1, "else")], target)):
         with pytest.raises(ReadingError, match="of a sending of other files or to another target"):
             load_sent(path, *other)
     path.write_bytes(b"{")
@@ -355,12 +361,25 @@ def test_it_says_what_it_needs(write: Write, tmp_path: Path) -> None:
     """Before anything is sent: nothing listens at these addresses."""
     path, here = str(write(page(1))), "http://127.0.0.1:9"
     page_file = str(tmp_path / "page.html")
+    configuration, service_file = tmp_path / "destination.json", tmp_path / "impact.toml"
+    configuration.write_bytes(msgspec.json.encode(CONFIG))
+    service_file.write_text('[destinations.eu]\naccountSID = "IRtest"\n', encoding="utf-8")
     for words, told in (
         (["--send", here], "--key: is needed with --via segment"),
         (["--send", here, "--via", "webhook", "--key", "k"], "--source: is needed"),
         (["--send", here, "--via", "proxy"], "--destination: is needed with --via proxy"),
         (["--send", "http://192.0.2.1:9092", "--key", "k"], "--send: 192.0.2.1 is not this machine; --anywhere"),
         (["--send", "127.0.0.1:9092", "--key", "k"], "--send: must be http://HOST:PORT"),
+        (["--send", "", "--key", "k"], "--send: must be http://HOST:PORT"),
+        (["--send", "http://127.0.0.1:99999", "--key", "k"], "--send: must be http://HOST:PORT"),
+        (["--send", "http://127.0.0.1:0", "--key", "k"], "--send: must be http://HOST:PORT"),
+        (["--send", "http://[::1", "--key", "k"], "--send: must be http://HOST:PORT"),
+        (["--send", f"http://{'a' * 70}.invalid", "--key", "k"], "--send: "),
+        (["--send", here, "--key", "k\n"], "--key: must have visible ASCII characters"),
+        (["--send", here, "--key", "schl\u00fcssel"], "--key: must have visible ASCII characters"),
+        (["--send", here, "--via", "webhook", "--key", "k", "--source", "a/b"], "--source: must be the name"),
+        (["--send", here, "--via", "proxy", "-d", str(configuration), "--batch", "2"], "--batch: goes without"),
+        (["--send", here, "--via", "proxy", "-d", str(service_file)], "is a file of the service"),
         (["--send", here, "--key", "k", "--html", page_file], "goes without --against, --order-id and --html"),
         (["--send", here, "--key", "k", "--order-id", "o"], "goes without"),
         (["--send", here, "--key", "k", "--against", path], "goes without"),
@@ -393,15 +412,158 @@ def test_a_service_that_is_not_there(write: Write, tmp_path: Path, capsys: pytes
     assert json.loads(capsys.readouterr().out)["events"] == 0
 
 
-def test_what_was_sent_is_not_sent_once_more(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same command again, which somebody will type: nobody is asked."""
-    path, state = write(page(1)), tmp_path / "state"
-    save_sent(
-        state, [(path.name, path.stat().st_size)], ("segment", "127.0.0.1:9", ""), Sent(1, {"stored": 1}, {}, 0, True)
+async def command(*words: str) -> tuple[int, str, str]:
+    """Call the command as a process of its own: exit code, output, errors."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "impact_plugin", "replay", *words), stdout=PIPE, stderr=PIPE
     )
+    out, errors = await process.communicate()
+    return process.returncode or 0, out.decode(), errors.decode()
 
-    assert run(str(path), "--send", "http://127.0.0.1:9", "--key", "k", "--resume", str(state)) == 0
-    assert "everything was sent; delete" in capsys.readouterr().out
+
+async def test_what_was_sent_is_not_sent_once_more(server: Server, write: Write, tmp_path: Path) -> None:
+    """The same command again, which somebody will type: nobody is asked, and what was refused is not forgotten."""
+    path = write(page(1), b"{broken}")
+    server.reply = scripted((200, {"success": True}))
+    words = [str(path), "--send", f"http://127.0.0.1:{server.port}", "--key", KEY, "--resume", str(tmp_path / "state")]
+    first, again = await command(*words), await command(*words)
+    objects = [json.loads((await command(*words, "--json"))[1]) for _ in range(2)]
+
+    assert (first[0], again[0]) == (1, 1)
+    assert "everything was sent; delete" in again[1]
+    assert "event 2 is no JSON object" in again[1]
+    assert len(server.bodies) == 1
+    assert objects[0] == objects[1]
+    assert (objects[0]["endings"], objects[0]["via"]) == ({"stored": 1, "unreadable": 1}, "segment")
+
+
+@pytest.mark.parametrize("changed", ["replaced", "longer", "gone"])
+async def test_a_file_that_changes_meanwhile_is_not_taken_for_sent(
+    server: Server, write: Write, tmp_path: Path, changed: str
+) -> None:
+    """The next day's export takes the place of the first: its orders must not count as sent."""
+    path, other = write(page(1), page(2), page(3)), write(page(4), page(5), page(6), name="other.ndjson")
+
+    def lengthen() -> None:
+        with path.open("ab") as file:
+            file.write(msgspec.json.encode(page(7)) + b"\n")
+
+    change = {"replaced": lambda: other.replace(path), "longer": lengthen, "gone": path.unlink}
+
+    async def reply(_request: web.BaseRequest) -> web.StreamResponse:
+        if len(server.bodies) == 1:
+            change[changed]()
+        return web.Response(body=b'{"success":true}')
+
+    server.reply = reply
+    words = [str(path), "--send", f"http://127.0.0.1:{server.port}", "--key", KEY, "--resume", str(tmp_path / "state")]
+    code, out, errors = await command(*words, "--batch", "1")
+
+    assert (code, "a file was changed while it was sent" in out) == (1, True), errors
+    code, _, errors = await command(*words, "--batch", "1")
+    assert (code, ("cannot be read" if changed == "gone" else "other files") in errors) == (2, True), errors
+
+
+async def test_a_file_that_was_cut_off_is_not_taken_for_sent(server: Server, tmp_path: Path) -> None:
+    """Half of a download: what can be read of it goes, and what is missing is told."""
+    path = tmp_path / "events.ndjson.gz"
+    lines = b"\n".join(msgspec.json.encode({**page(number), "x": os.urandom(40).hex()}) for number in range(200))
+    path.write_bytes(gzip.compress(lines)[:-3000])
+    server.reply = scripted((200, {"success": True}))
+    words = [str(path), "--send", f"http://127.0.0.1:{server.port}", "--key", KEY, "--resume", str(tmp_path / "state")]
+    for _ in range(2):
+        code, out, _ = await command(*words)
+
+        assert code == 1
+        assert "is cut off; what can be read of it was sent, its end was not" in out
+
+
+async def test_another_key_or_destination_is_another_target(server: Server, write: Write, tmp_path: Path) -> None:
+    """Half a day for one account must not become a day for two."""
+    path, here = str(write(page(1))), f"http://127.0.0.1:{server.port}"
+    server.reply = scripted((200, {"success": True}))
+    words = [path, "--send", here, "--resume", str(tmp_path / "state")]
+    assert (await command(*words, "--key", KEY))[0] == 0
+    code, _, errors = await command(*words, "--key", "another-key")
+
+    assert code == 2
+    assert "to another target" in errors
+    assert KEY not in (tmp_path / "state").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_request_that_hangs_does_not_hold_who_wants_to_stop(
+    server: Server, write: Write, number: signal.Signals
+) -> None:
+    """It is sent again anyway."""
+    never, asked = asyncio.Event(), asyncio.Event()
+
+    async def reply(_request: web.BaseRequest) -> web.StreamResponse:
+        asked.set()
+        await never.wait()
+        return web.Response()
+
+    server.reply = reply
+    words = [str(write(page(1))), "--send", f"http://127.0.0.1:{server.port}", "--key", KEY]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "impact_plugin", "replay", *words), stdout=PIPE
+    )
+    await asyncio.wait_for(asked.wait(), 10)
+    process.send_signal(number)
+    out, _ = await asyncio.wait_for(process.communicate(), 10)
+    never.set()
+
+    assert process.returncode == 3
+    assert b"interrupted" in out
+
+
+async def test_a_request_that_hangs_is_given_up(server: Server, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience is for answers too, but for the least that one may take."""
+    monkeypatch.setattr(sending, "LEAST_ANSWER_SECONDS", 0.2)
+    never = asyncio.Event()
+
+    async def reply(_request: web.BaseRequest) -> web.StreamResponse:
+        await never.wait()
+        return web.Response()
+
+    server.reply = reply
+    with pytest.raises(SendingError, match="no answer in"):
+        await asyncio.wait_for(send(write(page(1)), server.port, patience=0.1), 5)
+    never.set()
+
+
+@pytest.mark.parametrize("status", [400, 413])
+async def test_a_refusal_of_some_other_server_is_none_of_the_events(server: Server, write: Write, status: int) -> None:
+    """A port for TLS answers 400 to everything: that says nothing about any event."""
+    server.reply = scripted((status, "Client sent an HTTP request to an HTTPS server."))
+    sent = Sent()
+    with pytest.raises(SendingError, match=f"does not take events of this source: {status}"):
+        await send(write(page(1)), server.port, sent=sent)
+
+    assert sent == Sent()
+
+
+async def test_what_no_router_can_pass_on_costs_its_own_event_only(
+    start: Callable[..., Awaitable[Service]], write: Write
+) -> None:
+    """A number of four hundred digits, a thousand lists within each other."""
+    deep = b'{"type":"page","messageId":"deep","properties":{"a":' + b"[" * 900 + b"]" * 900 + b"}}"
+    long = b'{"type":"page","messageId":"long","properties":{"a":' + b"9" * 400 + b"}}"
+    service = await start()
+    sent = await send(write(page(1), deep, long, page(2)), int(service.url.rpartition(":")[2]), "router", batch=10)
+
+    assert sent.events == 4
+    assert sent.endings == {"transformed": 2, "unreadable": 2}
+
+
+async def test_a_recording_within_another_file_is_noticed(server: Server, write: Write) -> None:
+    """Somebody put files together: nothing of it goes by accident."""
+    recorded = EventLine(1, "shop", 1, ("eu",), msgspec.Raw(msgspec.json.encode(page(2))))
+    server.reply = scripted((200, {"success": True}))
+    with pytest.raises(SendingError, match="event 2 is of a recording"):
+        await send(write(page(1), recorded), server.port, batch=1)
+
+    assert not [body for body in server.bodies if b"m-2" in body]
 
 
 def test_the_key_is_not_shown_and_may_be_in_a_variable(
