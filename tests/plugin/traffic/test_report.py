@@ -114,7 +114,7 @@ def test_a_line_is_broken_where_there_is_no_value() -> None:
     assert re.findall(r'points="([^"]*)"', html)[:2] == ["0.0,50.00 333.3,0.00", "1000.0,0.00 1004.0,0.00"]
     assert "peaks up to 9, means up to 9" in html
     peaks, means = (re.findall(r",([\d.]+)", run) for run in re.findall(r'points="([^"]*)"', html)[2:])
-    assert (set(peaks), set(means)) == ({"10.00"}, {"50.00"})
+    assert (set(peaks), set(means)) == ({"0.00"}, {"44.44"})
 
 
 def test_numbers_in_tables_stand_to_the_right_with_separators() -> None:
