@@ -125,10 +125,10 @@ def send_again(
     began, problem = perf_counter(), ""
     try:
         sent.complete = asyncio.run(_send(errand, sent, look, interrupted))
-    except SendingError as error:
+    except (SendingError, ReadingError) as error:
         problem = str(error)
     errand.keep(sent)
-    _tell(look, sent, errand.shape, perf_counter() - began)
+    _tell(look, sent, errand.shape, perf_counter() - began, problem)
     return _ended(look, resume, sent, problem)
 
 
@@ -174,7 +174,7 @@ def _refuse_recordings(files: Sequence[Path], to: To) -> None:
             )
 
 
-def _tell(look: Look, sent: Sent, shape: Shape, seconds: float) -> None:
+def _tell(look: Look, sent: Sent, shape: Shape, seconds: float, problem: str = "") -> None:
     look.line(f"{sent.events:,} events sent to {shape.host} by {shape.via}; this run took {seconds:.1f} s", "bold")
     rows = [(ending, f"{count:,}", "; ".join(sent.examples.get(ending, [])[:1])) for ending, count in _ranked(sent)]
     look.table(("ended", "events", "example"), rows)
@@ -184,7 +184,8 @@ def _tell(look: Look, sent: Sent, shape: Shape, seconds: float) -> None:
         look.line("duplicates were here before; those that were refused then are dead letters (dead-letters list)")
     if shape.via in ("processor", "router"):
         look.line("only transformed: a router delivers what it gets back, this command does not")
-    look.result({**msgspec.structs.asdict(sent), "via": shape.via, "target": shape.host, "seconds": round(seconds, 3)})
+    run = {"via": shape.via, "target": shape.host, "seconds": round(seconds, 3), "problem": problem}
+    look.result({**msgspec.structs.asdict(sent), **run})
 
 
 def _ranked(sent: Sent) -> list[tuple[str, int]]:

@@ -26,7 +26,7 @@ from impact_plugin.testing.rudder_rules import (
     check_router_reply,
     processor_outcome,
 )
-from impact_plugin.traffic.reading import Told, Traffic
+from impact_plugin.traffic.reading import ReadingError, Told, Traffic
 from impact_plugin.traffic.sent import DETAIL, TAKEN, Sent
 from impact_plugin.traffic.shapes import SENDERS, Post, Shape, ingest_post, proxy_post, transform_post
 from impact_transformers import UndecodableEventError, decode_object
@@ -124,11 +124,28 @@ def batches(
 ) -> Iterator[list[Recorded]]:
     """The events after the first ``done``, a batch each time: so many, and so many bytes, as a request takes.
 
-    Raises :class:`StoppedError`; and :class:`PseudonymsError` for an event of a recording, if those are not allowed.
+    Raises :class:`StoppedError`; and where the rest cannot be read, after what can be, :class:`ReadingError`, or
+    :class:`PseudonymsError` for an event of a recording, if those are not allowed.
     """
-    traffic.whole = True
     batch: list[Recorded] = []
     space = MOST_BATCH_BYTES
+    try:
+        for one in _numbered(traffic, done, stopping, pseudonyms=pseudonyms):
+            if batch and (len(batch) == size or len(one.raw) > space):
+                yield batch
+                batch, space = [], MOST_BATCH_BYTES
+            batch.append(one)
+            space -= len(one.raw)
+    except (ReadingError, PseudonymsError):
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def _numbered(traffic: Traffic, done: int, stopping: Callable[[], bool], *, pseudonyms: bool) -> Iterator[Recorded]:
+    traffic.whole = True
     subjects = (subject for subject in traffic if not isinstance(subject, Told))
     for number, subject in enumerate(subjects, 1):
         if stopping():
@@ -136,16 +153,8 @@ def batches(
         if number <= done:
             continue
         if subject.request is not None and not pseudonyms:
-            raise PseudonymsError(
-                f"event {number} is of a recording of ours: its customer is a pseudonym (--pseudonyms)"
-            )
-        if batch and (len(batch) == size or len(subject.message) > space):
-            yield batch
-            batch, space = [], MOST_BATCH_BYTES
-        batch.append(Recorded(number, subject.message, _decoded(subject.message)))
-        space -= len(subject.message)
-    if batch:
-        yield batch
+            raise PseudonymsError(f"event {number} is of a recording: its customer is a pseudonym (see --pseudonyms)")
+        yield Recorded(number, subject.message, _decoded(subject.message))
 
 
 def _decoded(raw: msgspec.Raw) -> dict[str, Any] | None:

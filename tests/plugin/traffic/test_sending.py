@@ -478,6 +478,26 @@ async def test_a_file_that_was_cut_off_is_not_taken_for_sent(server: Server, tmp
         assert "is cut off; what can be read of it was sent, its end was not" in out
 
 
+async def test_a_file_that_is_damaged_in_its_middle(server: Server, tmp_path: Path) -> None:
+    """What stands before goes; the file and the trouble are told, in JSON too."""
+    path = tmp_path / "events.ndjson.gz"
+    lines = b"\n".join(msgspec.json.encode({**page(number), "x": os.urandom(40).hex()}) for number in range(2000))
+    packed = bytearray(gzip.compress(lines))
+    packed[len(packed) // 2 : len(packed) // 2 + 400] = b"\xff" * 400
+    path.write_bytes(packed)
+    server.reply = scripted((200, {"success": True}))
+    words = [str(path), "--send", f"http://127.0.0.1:{server.port}", "--key", KEY, "--json"]
+    code, out, _ = await command(*words)
+    told = json.loads(out)
+
+    assert code == 1
+    assert f"{path}: cannot be read" in told["problem"]
+    assert 0 < told["events"] < 2000
+    # Where the damage begins a gzip may still give something, but nothing that can be read.
+    assert told["endings"]["stored"] == sum(body.count(b'"messageId"') for body in server.bodies)
+    assert not told["complete"]
+
+
 async def test_another_key_or_destination_is_another_target(server: Server, write: Write, tmp_path: Path) -> None:
     """Half a day for one account must not become a day for two."""
     path, here = str(write(page(1))), f"http://127.0.0.1:{server.port}"
@@ -561,9 +581,9 @@ async def test_a_recording_within_another_file_is_noticed(server: Server, write:
     recorded = EventLine(1, "shop", 1, ("eu",), msgspec.Raw(msgspec.json.encode(page(2))))
     server.reply = scripted((200, {"success": True}))
     with pytest.raises(SendingError, match="event 2 is of a recording"):
-        await send(write(page(1), recorded), server.port, batch=1)
+        await send(write(page(1), recorded), server.port, batch=10)
 
-    assert not [body for body in server.bodies if b"m-2" in body]
+    assert [(b"m-1" in body, b"m-2" in body) for body in server.bodies] == [(True, False)]
 
 
 def test_the_key_is_not_shown_and_may_be_in_a_variable(
