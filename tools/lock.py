@@ -20,7 +20,7 @@ def main() -> None:
     for lock, inputs in LOCKS.items():
         command = [sys.executable, "-m", "uv", "pip", "compile", *inputs, "--output-file", lock]
         options = ["--generate-hashes", "--universal", "--python-version", "3.11", "--upgrade", "--quiet"]
-        note = ["--custom-compile-command", "make lock", "--no-emit-index-url", "--no-emit-find-links"]
+        note = ["--custom-compile-command", "make lock"]
         subprocess.run([*command, *options, *note], cwd=ROOT, check=True)
         print(f"wrote {lock}")
 
