@@ -3,8 +3,11 @@
 An adapter takes one JSON object and gives one. RudderStack, Jitsu and Segment need none: the core reads them all.
 """
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from impact_plugin.sources import Adapter
 
@@ -30,6 +33,13 @@ def switched_off(integrations: Mapping[str, Any] | None, names: Collection[str])
         if name.casefold() == "all":
             everybody = value is not False
     return not everybody
+
+
+def content_id(message: Mapping[str, Any]) -> str:
+    """An id for an event without one: of what it says, but for the times that its sender renews at the next try."""
+    said = {name: value for name, value in message.items() if name not in ("sentAt", "receivedAt", "messageId")}
+    digest = hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
+    return f"content-{digest[:40]}"
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

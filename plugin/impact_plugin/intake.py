@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from impact_plugin.adapters import switched_off
+from impact_plugin.adapters import content_id, switched_off
 from impact_plugin.destinations import KnownDestination
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.sessions import Digests, Sessions
@@ -292,18 +292,10 @@ def settle_payload(payload: bytes, call: str | None, envelope: _Envelope, receiv
         message_id = as_text(message.get("messageId"))
     added: dict[str, str] = {}
     if message_id is None:
-        message_id = added["messageId"] = _id_of(payload)
+        message_id = added["messageId"] = content_id(decode_object(payload))
     if envelope.received_at is None:
         added["receivedAt"] = received
     return message_id, with_entries(payload, added) if added else payload
-
-
-def _id_of(payload: bytes) -> str:
-    """What an event without an id says, but for the times that its sender renews when it sends it again."""
-    message = decode_object(payload)
-    said = {name: value for name, value in message.items() if name not in ("sentAt", "receivedAt", "messageId")}
-    digest = hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
-    return f"content-{digest[:40]}"
 
 
 def with_entries(payload: bytes, added: Mapping[str, Any]) -> bytes:

@@ -5,7 +5,6 @@ was lost the same request goes out again; nothing is skipped over, because an or
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final, Literal, TypeAlias
@@ -13,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 import aiohttp
 import msgspec
 
+from impact_plugin.adapters import content_id
 from impact_plugin.errors import ImpactPluginError
 from impact_plugin.tasks import finish
 from impact_plugin.testing.rudder_events import QueuedEvent
@@ -158,14 +158,15 @@ def _numbered(traffic: Traffic, done: int, stopping: Callable[[], bool], *, pseu
 
 
 def _decoded(raw: msgspec.Raw) -> dict[str, Any] | None:
-    """The event, with an id made of what it says where it has none: a router gives one, which must stay the same."""
     try:
-        event = decode_object(raw)
+        return decode_object(raw)
     except UndecodableEventError:
         return None
-    if not event.get("messageId"):
-        event["messageId"] = f"content-{hashlib.sha256(raw).hexdigest()[:40]}"
-    return event
+
+
+def _queued(number: int, event: dict[str, Any]) -> QueuedEvent:
+    """The event as a router has it: with an id, which must be the same at the next try."""
+    return QueuedEvent(number, event if event.get("messageId") else {**event, "messageId": content_id(event)})
 
 
 class Sending:
@@ -242,8 +243,8 @@ class Sending:
 
     async def _transform(self, batch: Sequence[Recorded]) -> None:
         """As a router asks for its transformation; with the proxy each request that comes of it is delivered."""
-        queued = [QueuedEvent(one.number, one.event) for one in batch if one.event is not None]
         try:
+            queued = [_queued(one.number, one.event) for one in batch if one.event is not None]
             made = transform_post(queued, self._shape)
         except (ValueError, ArithmeticError, RecursionError) as error:
             await self._transform_each(batch, error)
