@@ -25,6 +25,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from impact_plugin.cli.inputs import Flag
 from impact_plugin.dead_letters import facts_of
 from impact_plugin.errors import ImpactPluginError
 from impact_plugin.settings import load_settings
@@ -42,7 +43,6 @@ WIDTH: Final = 200
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGE: Final = re.compile(r"(\d{1,6})([smhdw])")
 
-Flag: TypeAlias = Annotated[bool, Parameter(negative=())]
 Limit: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 
 dead_letters = cyclopts.App(

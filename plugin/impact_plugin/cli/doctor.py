@@ -5,12 +5,12 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
-from cyclopts import Parameter
 
 from impact_plugin import __version__
+from impact_plugin.cli.inputs import Flag
 from impact_plugin.cli.look import Look
 from impact_plugin.cli.validate import STYLES
 from impact_plugin.online import Check, check_credentials, check_hosts, check_neighbours, check_state
@@ -21,8 +21,6 @@ from impact_transformers import Secret
 ILL: Final = 1
 UNUSABLE: Final = 2
 PACKAGES: Final = ("aiohttp", "msgspec", "structlog", "redis")
-
-Flag: TypeAlias = Annotated[bool, Parameter(negative=())]
 
 
 class _Summary(msgspec.Struct, frozen=True):

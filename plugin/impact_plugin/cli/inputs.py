@@ -1,13 +1,17 @@
-"""Files that commands are given, read so that every mistake is one line."""
+"""What commands are given: switches, and files, read so that every mistake is one line."""
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
+from cyclopts import Parameter
 
 from impact_plugin.errors import ImpactPluginError
 from impact_transformers.events import UNREADABLE
+
+Flag: TypeAlias = Annotated[bool, Parameter(negative=())]
+"""A switch without a --no- of its own."""
 
 
 class InputError(ImpactPluginError):

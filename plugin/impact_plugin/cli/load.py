@@ -7,7 +7,7 @@ from typing import Annotated, Final, TypeAlias
 
 from cyclopts import Parameter, validators
 
-from impact_plugin.cli.inputs import InputError, write_text
+from impact_plugin.cli.inputs import Flag, InputError, write_text
 from impact_plugin.cli.look import Look
 from impact_plugin.cli.targets import Key, address_of, shape_of
 from impact_plugin.traffic import loading
@@ -19,7 +19,6 @@ FAILED: Final = 1
 DEFAULT_BATCH: Final[dict[Via, int]] = {"processor": 100, "router": 20, "proxy": 1, "segment": 1, "webhook": 1}
 MOST_RATE: Final = 100_000
 
-Flag: TypeAlias = Annotated[bool, Parameter(negative=())]
 Whole: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 Positive: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gt=0))]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final, TypeAlias
 import aiohttp
 from cyclopts import Parameter, validators
 
-from impact_plugin.cli.inputs import InputError
+from impact_plugin.cli.inputs import Flag, InputError
 from impact_plugin.cli.look import Look
 from impact_plugin.recordings import MINUTE_SECONDS
 from impact_plugin.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUTES, ServerSettings
@@ -17,7 +17,6 @@ from impact_plugin.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUT
 MIB: Final = 1024 * 1024
 CONNECT_SECONDS: Final = 5.0
 
-Flag: TypeAlias = Annotated[bool, Parameter(negative=())]
 Minutes: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=LONGEST_RECORDING_MINUTES))]
 Mebibytes: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=LARGEST_RECORDING_MB))]
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from impact_plugin.cli.inputs import InputError, read_config, write_text
+from impact_plugin.cli.inputs import Flag, InputError, read_config, write_text
 from impact_plugin.cli.look import INTERRUPTED, Advance, Look, interruptible
 from impact_plugin.cli.send_again import NOWHERE, To, send_again
 from impact_plugin.destinations import KnownDestination
@@ -27,8 +27,6 @@ from impact_transformers.normalize import as_text, redact_emails
 
 COLLECTED_AFTER: Final = (100_000, 50, 100)
 NOT_FOUND: Final = 1
-
-Flag: TypeAlias = Annotated[bool, Parameter(negative=())]
 
 
 def replay(

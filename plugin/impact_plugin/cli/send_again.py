@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final
 
 import msgspec
 from cyclopts import Parameter, validators
 
-from impact_plugin.cli.inputs import InputError, read_config
+from impact_plugin.cli.inputs import Flag, InputError
 from impact_plugin.cli.look import INTERRUPTED, Look
 from impact_plugin.cli.targets import Key, address_of, shape_of
 from impact_plugin.traffic.reading import ReadingError, Traffic, fingerprints, is_recording
@@ -23,8 +23,6 @@ from impact_plugin.traffic.shapes import SENDERS, Shape, Via
 NOT_TAKEN: Final = 1
 MOST_BATCH: Final = 2000
 DEFAULT_BATCH: Final[dict[Via, int]] = {"processor": 100, "router": 20, "proxy": 1, "segment": 100, "webhook": 100}
-
-Flag: TypeAlias = Annotated[bool, Parameter(negative=())]
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,7 @@ class _Errand:
     names: list[tuple[str, int, str]]
     """As the files were at the beginning: another of the same name may take the place of one meanwhile."""
 
-    @property
-    def target(self) -> tuple[str, ...]:
-        """Where the events go; the key and the destination, which say whose they are, as digests."""
-        whose = (self.shape.key, msgspec.json.encode(self.shape.config, order="deterministic").decode())
-        digests = (sha256(one.encode()).hexdigest()[:16] for one in whose)
-        return self.to.via, self.shape.host, self.to.source, *digests
+    target: tuple[str, ...]
 
     def begin(self) -> Sent:
         """How far it is."""
@@ -114,11 +107,12 @@ def send_again(
 ) -> int:
     """Send everything, or go on where a sending stopped; returns the exit code."""
     _refuse_recordings(files, to)
-    errand = _Errand(files, to, _shape(to, destination), resume, fingerprints(files))
+    shape = _shape(to, destination)
+    errand = _Errand(files, to, shape, resume, fingerprints(files), _target(shape))
     sent = errand.begin()
     if sent.complete:
         look.line(f"everything was sent; delete {resume} to send it once more")
-        _tell(look, sent, errand.shape, 0.0)
+        _tell(look, sent, shape, 0.0)
         return _ended(look, resume, sent, "")
     # What cannot be written down must show before the first event is sent, not after.
     errand.keep(sent)
@@ -128,7 +122,7 @@ def send_again(
     except (SendingError, ReadingError) as error:
         problem = str(error)
     errand.keep(sent)
-    _tell(look, sent, errand.shape, perf_counter() - began, problem)
+    _tell(look, sent, shape, perf_counter() - began, problem)
     return _ended(look, resume, sent, problem)
 
 
@@ -158,11 +152,18 @@ def _shape(to: To, destination: Path | None) -> Shape:
     address = address_of("--send", to.send, to.via, anywhere=to.anywhere)
     if to.via not in SENDERS and destination is None:
         raise InputError(f"--destination: is needed with --via {to.via}: the configuration the events go to")
-    if destination is not None and "destinations" in read_config(destination):
-        raise InputError(f"{destination}: is a file of the service; --destination takes one destination with --send")
     if to.via == "proxy" and to.batch not in (None, 1):
         raise InputError("--batch: goes without --via proxy, which delivers one event after the other")
-    return shape_of(to.via, address, destination, to.batch or DEFAULT_BATCH[to.via], to.key, to.source)
+    shape = shape_of(to.via, address, destination, to.batch or DEFAULT_BATCH[to.via], to.key, to.source)
+    if "destinations" in shape.config:
+        raise InputError(f"{destination}: is a file of the service; --destination takes one destination with --send")
+    return shape
+
+
+def _target(shape: Shape) -> tuple[str, ...]:
+    """Where the events go; the key and the destination, which say whose they are, as digests."""
+    whose = shape.key.encode(), msgspec.json.encode(shape.config, order="deterministic")
+    return shape.via, shape.host, shape.source, *(sha256(one).hexdigest()[:16] for one in whose)
 
 
 def _refuse_recordings(files: Sequence[Path], to: To) -> None:

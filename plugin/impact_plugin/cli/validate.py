@@ -2,12 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
-from cyclopts import Parameter
 
-from impact_plugin.cli.inputs import InputError
+from impact_plugin.cli.inputs import Flag, InputError
 from impact_plugin.cli.look import Look
 from impact_plugin.online import Check, check_credentials, check_hosts
 from impact_plugin.settings import Settings
@@ -18,7 +17,6 @@ DENIED: Final = 1
 UNUSABLE: Final = 2
 OFFLINE: Final = 3
 
-Flag: TypeAlias = Annotated[bool, Parameter(negative=())]
 STYLES: Final = {"error": "bold red", "warning": "yellow", "bad": "bold red", "good": "green"}
 
 
