@@ -98,11 +98,20 @@ def explained(raw: bytes, name: str) -> Explanation:
     return explain(decode_event(raw), destination(name), decode_object(raw))
 
 
+PRINTED: Final = ("<nil>", "map[", "[object ")
+"""How a printed object begins. The rules take such a value for a fault of ours, so no sender may bring one."""
+
+
+def text(most: int) -> st.SearchStrategy[str]:
+    """Any text but one that looks like a printed object: hypothesis draws those that it finds in our own code."""
+    return st.text(max_size=most).filter(lambda drawn: not drawn.strip().startswith(PRINTED))
+
+
 finite: Final = st.floats(allow_nan=False, allow_infinity=False)
-scalars: Final = st.none() | st.booleans() | st.integers() | finite | st.text(max_size=30)
+scalars: Final = st.none() | st.booleans() | st.integers() | finite | text(30)
 anything: Final = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text(10), inner, max_size=4),
     max_leaves=12,
 )
 names: Final = st.sampled_from(sorted(CONFIGS))
@@ -187,7 +196,7 @@ amounts: Final = (
     | st.decimals(0, 10**6, places=3).map(str)
     | st.sampled_from([19, 3, "19.90", "1,250.00", 22.5, 2.675])
 )
-texts: Final = st.sampled_from(["SPRING", "Games", "Straße 7", 53111, True, ADDRESS, "n" * 300]) | st.text(max_size=20)
+texts: Final = st.sampled_from(["SPRING", "Games", "Straße 7", 53111, True, ADDRESS, "n" * 300]) | text(20)
 addresses: Final = st.sampled_from(
     ["8.8.4.4", "10.0.0.1", "2001:4860:4860::8888", "::ffff:10.0.0.1", "fe80::1%eth0", "x"]
 ) | st.ip_addresses().map(str)
