@@ -156,6 +156,18 @@ def clamp(time: int, received: int) -> int:
     return received - EARLIEST_MS if time < received else received + LATEST_MS
 
 
+def counted_time(event: KnownEvent, event_date: str | None = None) -> tuple[int | None, int | None]:
+    """When the event counts as having happened, and when it was received, in milliseconds since 1970.
+
+    ``event_date`` is the request's and goes before the event's own times; None for no usable time.
+    """
+    received = milliseconds(event.received_at)
+    time = milliseconds(event_date or event.timestamp or event.original_timestamp)
+    if received is not None:
+        time = received if time is None else clamp(time, received)
+    return time, received
+
+
 def message_facts(event: KnownEvent, form: Mapping[str, str]) -> str:
     """What tells one message from another: its id; without one, what it says.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from impact_transformers.clicks import clamp, click_key, landing_click_id, message_facts, milliseconds
+from impact_transformers.clicks import click_key, counted_time, landing_click_id, message_facts
 from impact_transformers.compile import locate, trace
 from impact_transformers.configuration import ConfigurationError, EventType
 from impact_transformers.conversion import assemble_conversion, check_attribution
@@ -161,10 +161,7 @@ def _make_question(
 ) -> Question:
     """Put the question together: the key of a candidate and the click id it carries, the anonymous and the user id."""
     rules = destination.clicks
-    received = milliseconds(event.received_at)
-    time = milliseconds(form.get("EventDate") or event.timestamp or event.original_timestamp)
-    if received is not None:
-        time = received if time is None else clamp(time, received)
+    time, received = counted_time(event, form.get("EventDate"))
     return Question(
         rules.program,
         message_facts(event, form),

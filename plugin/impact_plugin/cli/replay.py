@@ -107,9 +107,7 @@ class _Run:
         self.traffic = Traffic(files)
         self._files = fingerprints(files)
         self._chosen = [Chosen(Compile(_compile), one) for one in given]
-        self.sides = [Side(chosen) for chosen in self._chosen]
-        for side in self.sides:
-            side.ageing.on = len(files) == 1
+        self.sides = [Side(chosen, ages=len(files) == 1) for chosen in self._chosen]
         self.comparison = Comparison() if len(given) > 1 else None
         self.found: list[Ended] = []
         self.traffic.whole = any(known.reads_message for one in given for known in one)

@@ -42,20 +42,19 @@ class Clock(msgspec.Struct):
 class Ageing:
     """Ages the tables of an engine by the event times, as the service does by its clock with the default settings.
 
-    Events without a time say nothing. Switched off where files follow each other that may be of the same days: those
-    of the second would find nothing of the first.
+    ``retention`` is the engine's, in milliseconds. Events without a time say nothing. It is not ``on`` where files
+    follow each other that may be of the same days: those of the second would find nothing of the first.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        settings = StateSettings()
-        self.journal = Clock(int(settings.decision_retention_hours * DAY_MS / 24) // GENERATIONS)
-        self.clicks = Clock(int(settings.click_memory_days * DAY_MS) // GENERATIONS)
+    def __init__(self, engine: Engine, retention: int, *, on: bool) -> None:
+        self.journal = Clock(retention // GENERATIONS)
+        self.clicks = Clock(int(StateSettings().click_memory_days * DAY_MS) // GENERATIONS)
         self._engine = engine
-        self.on = True
+        self._on = on
 
     def note(self, time: int) -> None:
         """An event of this time was decided; 0 for none."""
-        if not time or not self.on:
+        if not time or not self._on:
             return
         engine = self._engine
         if self.journal.turns(time):

@@ -35,7 +35,7 @@ from impact_transformers import (
     decode_object,
     prepare,
 )
-from impact_transformers.clicks import MINUTE_MS, clamp, milliseconds
+from impact_transformers.clicks import MINUTE_MS, counted_time
 
 RETENTION_MS: Final = int(StateSettings().decision_retention_hours * 60) * MINUTE_MS
 CAPACITY: Final = 5_000_000
@@ -91,12 +91,12 @@ class Sums(msgspec.Struct):
 class Side:
     """One set of destinations with sessions of its own, fed request by request."""
 
-    def __init__(self, destinations: "Chosen") -> None:
+    def __init__(self, destinations: "Chosen", *, ages: bool = True) -> None:
         self.sums = Sums()
         self._destinations = destinations
         self.engine = Engine(Capacities(CAPACITY, CAPACITY, CAPACITY), RETENTION_MS)
         self._digests = Digests(Secret("replay"))
-        self.ageing = Ageing(self.engine)
+        self.ageing = Ageing(self.engine, RETENTION_MS, on=ages)
         self.money: Counter[str] = Counter()
 
     def feed(self, first: int, subjects: Sequence[Subject]) -> list[Ended]:
@@ -279,11 +279,7 @@ def _time_of(one: Ended, subject: Subject) -> int | None:
         return subject.at
     if one.question is not None:
         return one.question.time
-    if not isinstance(one.event, Event):
-        return None
-    time = milliseconds(one.event.timestamp or one.event.original_timestamp)
-    received = milliseconds(one.event.received_at)
-    return time if received is None else received if time is None else clamp(time, received)
+    return counted_time(one.event)[0] if isinstance(one.event, Event) else None
 
 
 def _form(ended: Ended | None) -> dict[str, str] | None:
