@@ -6,20 +6,15 @@ impact.com. Loopback only. Fails when a page is wider than a phone, or when text
 
 import asyncio
 import contextlib
-import os
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from browser import BrowserError, Scheme, Tab, browser
+from run_day import processes, wait_for
 
 ROOT: Final = Path(__file__).parents[1]
 PICTURES: Final = ROOT / "docs" / "images"
@@ -28,7 +23,6 @@ COMMAND: Final = (sys.executable, "-m", "impact_plugin")
 SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
 WIDTH: Final = 860
 PHONE: Final = 420
-START_SECONDS: Final = 20.0
 RATES: Final = "5:3,5-40:8,40:3"
 """Steady, a ramp, steady again."""
 
@@ -86,7 +80,7 @@ def main() -> int:
 async def _photograph(folder: Path) -> None:
     # The browser comes first: without one nothing else needs to be made.
     async with browser() as tab:
-        for name, file in _reports(folder):
+        async for name, file in _reports(folder):
             for scheme in SCHEMES:
                 await _check(tab, file, scheme)
                 await tab.show(file, scheme, WIDTH)
@@ -106,49 +100,27 @@ async def _check(tab: Tab, file: Path, scheme: Scheme) -> None:
             raise BrowserError(f"{file.name}, {width} wide: cut off, or over another text: {', '.join(bad)}")
 
 
-def _reports(folder: Path) -> Iterator[tuple[str, Path]]:
+async def _reports(folder: Path) -> AsyncIterator[tuple[str, Path]]:
     """Name and file of every report."""
     replay, changes, load = (folder / f"{name}.html" for name in ("replay", "changes", "load"))
     today, tomorrow = folder / "impact.toml", folder / "tomorrow.toml"
     today.write_text(TODAY, encoding="utf-8")
     tomorrow.write_text(TOMORROW, encoding="utf-8")
-    _run("replay", DAY, "--html", replay)
+    await _run("replay", DAY, "--html", replay)
     yield "replay-report", replay
-    _run("replay", DAY, "--destination", today, "--against", tomorrow, "--html", changes)
+    await _run("replay", DAY, "--destination", today, "--against", tomorrow, "--html", changes)
     yield "replay-changes", changes
-    with _service(folder) as url:
-        _run("load", DAY, "--url", url, "--rate", RATES, "--html", load)
+    router, operator, impact = _free_ports(3)
+    with processes(router, operator, impact, str(folder / "state")):
+        await wait_for(f"http://127.0.0.1:{operator}/ready")
+        await _run("load", DAY, "--url", f"http://127.0.0.1:{router}", "--rate", RATES, "--html", load)
     yield "load-report", load
 
 
-def _run(*words: str | Path) -> None:
-    subprocess.run([*COMMAND, *map(str, words), "--quiet"], cwd=ROOT, check=True)
-
-
-@contextlib.contextmanager
-def _service(folder: Path) -> Iterator[str]:
-    """The service before a stand-in for impact.com, on free ports; both are stopped when the block ends."""
-    impact, router, operator, ingest = _free_ports(4)
-    environment = os.environ | {
-        "IMPACT_PLUGIN__IMPACT__TRACKING_URL": f"http://127.0.0.1:{impact}",
-        "IMPACT_PLUGIN__IMPACT__API_URL": f"http://127.0.0.1:{impact}",
-        "IMPACT_PLUGIN__STATE__DIR": str(folder / "state"),
-        "IMPACT_PLUGIN__LOG__LEVEL": "warning",
-    }
-    ports = ("--port", str(router), "--operator-port", str(operator), "--ingest-port", str(ingest))
-    with _process("fake-impact", "--port", str(impact)), _process("serve", *ports, environment=environment):
-        _wait_for(f"http://127.0.0.1:{operator}/ready")
-        yield f"http://127.0.0.1:{router}"
-
-
-@contextlib.contextmanager
-def _process(*words: str, environment: dict[str, str] | None = None) -> Iterator[None]:
-    process = subprocess.Popen([*COMMAND, *words], env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=START_SECONDS)
+async def _run(*words: str | Path) -> None:
+    process = await asyncio.create_subprocess_exec(*COMMAND, *map(str, words), "--quiet", cwd=ROOT)
+    if await process.wait():
+        raise SystemExit(f"{words[0]} ended with {process.returncode}; see the messages above")
 
 
 def _free_ports(many: int) -> Sequence[int]:
@@ -158,15 +130,6 @@ def _free_ports(many: int) -> Sequence[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in probes]
-
-
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(url, timeout=1):  # noqa: S310 - http
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"{url} did not answer within {START_SECONDS:.0f} s; see the messages above")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,10 @@ def main() -> int:
         return 2
     for number in STOPS:
         signal.signal(number, _leave)
-    with tempfile.TemporaryDirectory() as state, _processes(options, state):
+    with (
+        tempfile.TemporaryDirectory() as state,
+        processes(options.port, options.operator_port, options.impact_port, state),
+    ):
         asyncio.run(_run(options, console))
         return 0 if options.once else _code(_keep_serving(options, console))
 
@@ -84,20 +87,18 @@ def _is_taken(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def _processes(options: argparse.Namespace, state: str) -> Iterator[None]:
-    """The stand-in and the service, stopped when the block ends."""
-    impact = f"http://127.0.0.1:{options.impact_port}"
+def processes(router: int, operator: int, impact: int, state: str) -> Iterator[None]:
+    """The service on two ports, its state in a folder, before a stand-in on a third; stopped when the block ends."""
+    address = f"http://127.0.0.1:{impact}"
     environment = os.environ | {
-        "IMPACT_PLUGIN__IMPACT__TRACKING_URL": impact,
-        "IMPACT_PLUGIN__IMPACT__API_URL": impact,
+        "IMPACT_PLUGIN__IMPACT__TRACKING_URL": address,
+        "IMPACT_PLUGIN__IMPACT__API_URL": address,
         "IMPACT_PLUGIN__STATE__DIR": state,
         "IMPACT_PLUGIN__LOG__LEVEL": "warning",
     }
     command = [sys.executable, "-m", "impact_plugin"]
-    ports = ["--port", str(options.port), "--operator-port", str(options.operator_port)]
-    fake = subprocess.Popen(
-        [*command, "fake-impact", "--port", str(options.impact_port)], cwd=ROOT, stdout=subprocess.DEVNULL
-    )
+    ports = ["--port", str(router), "--operator-port", str(operator)]
+    fake = subprocess.Popen([*command, "fake-impact", "--port", str(impact)], cwd=ROOT, stdout=subprocess.DEVNULL)
     service = subprocess.Popen([*command, "serve", *ports], env=environment, cwd=ROOT)
     try:
         yield
@@ -110,8 +111,8 @@ def _processes(options: argparse.Namespace, state: str) -> Iterator[None]:
 
 async def _run(options: argparse.Namespace, console: Console) -> None:
     day = read_day()
-    await _wait_for(f"http://127.0.0.1:{options.port}/health")
-    await _wait_for(f"http://127.0.0.1:{options.impact_port}/_calls")
+    await wait_for(f"http://127.0.0.1:{options.port}/health")
+    await wait_for(f"http://127.0.0.1:{options.impact_port}/_calls")
     url = f"http://127.0.0.1:{options.port}"
     async with StrictRudder(url, destination_config=DESTINATION_CONFIG) as router:
         await router.wait_for_features()
@@ -121,7 +122,7 @@ async def _run(options: argparse.Namespace, console: Console) -> None:
     await _tell_arrivals(options.impact_port, console)
 
 
-async def _wait_for(url: str) -> None:
+async def wait_for(url: str) -> None:
     """Return when the URL answers 200."""
     deadline = time.monotonic() + START_SECONDS
     async with aiohttp.ClientSession() as session:
