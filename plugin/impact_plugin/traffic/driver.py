@@ -72,10 +72,14 @@ class Outcome(msgspec.Struct):
     cpu_seconds: float = 0.0
     intended: int = 0
     unsent: int = 0
-    kinds: Counter[str] = msgspec.field(default_factory=Counter)
     by_kind: dict[str, Histogram] = {}
     late: Histogram = msgspec.field(default_factory=Histogram)
     timeline: list[Second] = msgspec.field(default_factory=list)
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """How many answers of each kind: a status, or what happened instead."""
+        return Counter({kind: histogram.total for kind, histogram in self.by_kind.items()})
 
     @property
     def good(self) -> int:
@@ -231,7 +235,6 @@ class Driver:
     def _ended(self, at: float, kind: str) -> None:
         self._moved.set()
         seconds = perf_counter() - self._began - at
-        self._outcome.kinds[kind] += 1
         if kind not in self._outcome.by_kind:
             self._outcome.by_kind[kind] = Histogram()
         self._outcome.by_kind[kind].add(seconds)
