@@ -16,7 +16,7 @@ import msgspec
 from benchmarks import queries
 from benchmarks.fresh import resident_bytes, run_fresh
 
-from impact_plugin.store.base import CALL_SIZE, Query
+from impact_plugin.store.base import CALL_SIZE, SessionQuery
 from impact_plugin.store.embedded import EmbeddedSettings, EmbeddedStore, open_embedded
 from impact_plugin.store.engine import Capacities, Engine
 from impact_plugin.store.table import GENERATIONS
@@ -44,7 +44,7 @@ class Stopwatch:
         self.longest = 0.0
         self.decisions = 0
 
-    def decide(self, engine: Engine, batch: Sequence[Query]) -> None:
+    def decide(self, engine: Engine, batch: Sequence[SessionQuery]) -> None:
         """One turn, as the embedded store makes it; the changes are handed over, as for the journal."""
         started = thread_time()
         answers = engine.write(batch)
@@ -130,7 +130,7 @@ def measure_size(count: int) -> Size:
     )
 
 
-def _timed(engine: Engine, batches: Iterable[Sequence[Query]]) -> Stopwatch:
+def _timed(engine: Engine, batches: Iterable[Sequence[SessionQuery]]) -> Stopwatch:
     """Decide about batches that are made one by one: all of them at once would count as memory of the claims."""
     watch = Stopwatch()
     for batch in batches:
@@ -251,7 +251,7 @@ async def _measure_stalls(count: int, seconds: float) -> Stalls:
     return Stalls(count, *(one * MILLISECONDS for one in longest))
 
 
-async def _ask(store: EmbeddedStore, batch: Sequence[Query]) -> float:
+async def _ask(store: EmbeddedStore, batch: Sequence[SessionQuery]) -> float:
     """Ask the store and say how long it took; making the batch and asking are turns of their own."""
     await asyncio.sleep(0)
     started = perf_counter()

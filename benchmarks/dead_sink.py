@@ -8,10 +8,10 @@ from typing import Any, Final
 import msgspec
 from benchmarks.fresh import resident_bytes
 
+from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel, open_deliveries
 from impact_plugin.delivery.policy import NoAnswer
-from impact_plugin.settings import DeliverySettings
-from impact_plugin.store.ledger import LedgerTally, Outcome, Standing
+from impact_plugin.orders.ledger import LedgerTally, OrderOutcome, Standing
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.virtual_time import run_virtual
 
@@ -54,7 +54,7 @@ class _Clear:
     async def begin(self, _identity: bytes, *, again: bool = False) -> Standing:
         return Standing.DELIVERED if again else Standing.CLEAR
 
-    async def settle(self, _identity: bytes, _outcome: Outcome) -> None:
+    async def settle(self, _identity: bytes, _outcome: OrderOutcome) -> None:
         """Nothing is kept."""
 
     async def tally(self) -> LedgerTally:

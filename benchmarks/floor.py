@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from benchmarks.traffic import Answer, Kind
 
-from impact_plugin.batch import TypedJob
 from impact_plugin.protocols.rudder_envelope import TypedBatch
+from impact_plugin.transformation.batch import TypedJob
 
 Work: TypeAlias = Callable[[bytes], object]
 

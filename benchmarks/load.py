@@ -23,7 +23,7 @@ from benchmarks.report import print_heading, print_json, print_table, verdict
 from benchmarks.servers import Server, run_bare, run_service
 
 from impact_plugin.traffic.client import request_bytes
-from impact_plugin.traffic.driver import Driver, Outcome, Step
+from impact_plugin.traffic.driver import Driver, LoadOutcome, LoadStep
 
 RATE: Final = 2000
 SECONDS: Final = 15
@@ -64,13 +64,13 @@ class Row(msgspec.Struct, frozen=True):
     ours: Measured
 
 
-async def drive_open(server: Server, seconds: float) -> Outcome:
+async def drive_open(server: Server, seconds: float) -> LoadOutcome:
     """The schedule of a steady rate, against a handler that does nothing but answer."""
     address = urlsplit(server.url)
     request = request_bytes("POST", address.netloc, PATH, {"Content-Type": "application/json"}, BODY)
     driver = Driver(address.hostname or "", address.port or 0, repeat(request))
     async with aclosing(driver):
-        return await driver.run([Step(RATE, RATE, seconds)])
+        return await driver.run([LoadStep(RATE, RATE, seconds)])
 
 
 async def drive_closed(server: Server, requests: int, connections: int) -> Measured:

@@ -7,8 +7,8 @@ import random
 from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
-from impact_plugin.sessions import DIGEST_BYTES
-from impact_plugin.store.base import CALL_SIZE, Query
+from impact_plugin.sessions.sessions import DIGEST_BYTES
+from impact_plugin.store.base import CALL_SIZE, SessionQuery
 from impact_plugin.store.engine import Capacities
 
 START_MS: Final = 1_789_000_000_000
@@ -29,38 +29,40 @@ def _digests(seed: str, count: int) -> Ids:
     return [blob[at : at + DIGEST_BYTES] for at in range(0, len(blob), DIGEST_BYTES)]
 
 
-def claims(batch: int, messages: str = "first", size: int = CALL_SIZE, later_ms: int = 0) -> list[Query]:
+def claims(batch: int, messages: str = "first", size: int = CALL_SIZE, later_ms: int = 0) -> list[SessionQuery]:
     """Candidates of the batch's keys; other ``messages`` are other events of the same keys, ``later_ms`` later."""
     time = START_MS + batch % DAY_MS + later_ms
     keys, owners = _digests(f"key {batch}", size), _digests(f"{messages} {batch}", size)
-    return [Query(owner, time, key, WINDOW_MS) for key, owner in zip(keys, owners, strict=True)]
+    return [SessionQuery(owner, time, key, WINDOW_MS) for key, owner in zip(keys, owners, strict=True)]
 
 
-def clicks(batch: int, number: int = 0, size: int = CALL_SIZE) -> list[Query]:
+def clicks(batch: int, number: int = 0, size: int = CALL_SIZE) -> list[SessionQuery]:
     """The visitors' ``number``-th clicks, each with a click id of its own; an identity for each visitor."""
     visitors, owners = _digests(f"visitor {batch}", size), _digests(f"click {number} {batch}", size)
     ids = [random_click_id(f"{number} {batch} {index}") for index in range(size)]
     return [
-        Query(owner, START_MS + number * 1000, click_id=click_id, anonymous=visitor)
+        SessionQuery(owner, START_MS + number * 1000, click_id=click_id, anonymous=visitor)
         for owner, visitor, click_id in zip(owners, visitors, ids, strict=True)
     ]
 
 
-def orders(batch: int, size: int = CALL_SIZE, visitors: Literal["visitor", "stranger"] = "visitor") -> list[Query]:
+def orders(
+    batch: int, size: int = CALL_SIZE, visitors: Literal["visitor", "stranger"] = "visitor"
+) -> list[SessionQuery]:
     """An order of each visitor, or of visitors that never clicked, asking for the remembered click id."""
     found = _digests(f"{visitors} {batch}", size)
     owners = _digests(f"order of {visitors} {batch}", size)
     time = START_MS + DAY_MS
     return [
-        Query(owner, time, anonymous=one, asks=True, order=True, keeps=True, referral=REFERRAL_MS)
+        SessionQuery(owner, time, anonymous=one, asks=True, order=True, keeps=True, referral=REFERRAL_MS)
         for owner, one in zip(owners, found, strict=True)
     ]
 
 
-def landings(batch: int, size: int = CALL_SIZE) -> list[Query]:
+def landings(batch: int, size: int = CALL_SIZE) -> list[SessionQuery]:
     """Candidates whose URL carries a click id, as most of a shop's do: a claim and a click of the visitor in one."""
     return [
-        Query(one.owner, one.time, one.key, one.window, click.click_id, click.anonymous)
+        SessionQuery(one.owner, one.time, one.key, one.window, click.click_id, click.anonymous)
         for one, click in zip(claims(batch, size=size), clicks(batch, size=size), strict=True)
     ]
 

@@ -22,7 +22,7 @@ from benchmarks.stateful import measure_overhead
 from benchmarks.traffic import read_day
 
 from impact_plugin.cli.replay import replay
-from impact_plugin.manifest import load_manifest
+from impact_plugin.config.manifest import load_manifest
 from impact_transformers import DecodedEvent, compile_destination, transform
 
 ROOT: Final = Path(__file__).resolve().parents[1]

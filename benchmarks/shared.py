@@ -14,7 +14,7 @@ from benchmarks import queries
 from benchmarks.servers import HOST, free_ports, run_process
 from redis.asyncio import Redis
 
-from impact_plugin.store.base import CALL_SIZE, Query
+from impact_plugin.store.base import CALL_SIZE, SessionQuery
 from impact_plugin.store.redis import RedisSettings, RedisStore, open_redis
 from impact_transformers import Secret
 
@@ -24,7 +24,7 @@ STREAMS: Final = 8
 SIZES: Final = (100, CALL_SIZE)
 MILLISECONDS: Final = 1e3
 
-MAKES: Final[dict[str, Callable[..., list[Query]]]] = {
+MAKES: Final[dict[str, Callable[..., list[SessionQuery]]]] = {
     "claims": queries.claims,
     "landings with a click id": queries.landings,
     "orders": queries.orders,
@@ -82,7 +82,7 @@ async def _script_calls(client: Any) -> int:
 
 
 async def _measure(
-    store: RedisStore, client: Any, kind: str, make: Callable[..., list[Query]], size: int, calls: int
+    store: RedisStore, client: Any, kind: str, make: Callable[..., list[SessionQuery]], size: int, calls: int
 ) -> Trip:
     batches = [make(size * calls + number, size=size) for number in range(calls)]
     before = await _script_calls(client)
@@ -96,13 +96,13 @@ async def _measure(
     return Trip(kind, size, trips, median(took) * MILLISECONDS, percentiles[98] * MILLISECONDS, size * calls / seconds)
 
 
-async def _ask(store: RedisStore, batch: Sequence[Query]) -> float:
+async def _ask(store: RedisStore, batch: Sequence[SessionQuery]) -> float:
     started = perf_counter()
     await store.decide(batch)
     return perf_counter() - started
 
 
-async def _ask_at_once(store: RedisStore, batches: Sequence[Sequence[Query]]) -> None:
+async def _ask_at_once(store: RedisStore, batches: Sequence[Sequence[SessionQuery]]) -> None:
     """Several streams of batches at the same time."""
     waiting = iter(batches)
 

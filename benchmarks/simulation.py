@@ -9,10 +9,10 @@ from typing import Any, Final, Protocol
 import msgspec
 from benchmarks.scenarios import Scenario
 
-from impact_plugin.delivery.gates import Gate, Permit, Wait
-from impact_plugin.delivery.limiter import Limiter, LimiterSettings, Slots
+from impact_plugin.delivery.limits.gates import Gate, Permit, Wait
+from impact_plugin.delivery.limits.limiter import Limiter, LimiterSettings, Slots
+from impact_plugin.delivery.limits.rate_limits import UNSAID, RateLimits
 from impact_plugin.delivery.policy import Cause
-from impact_plugin.delivery.rate_limits import UNSAID, RateLimits
 from impact_plugin.testing.capacity import Allowance, Arrival, Sink
 
 PATIENCE: Final = 10.0

@@ -21,8 +21,8 @@ from benchmarks.report import print_heading, print_json, print_table, verdict
 from benchmarks.servers import HOST, Server, free_ports, run_process
 from benchmarks.sink import Sink
 
-from impact_plugin.ingest import spool_settings
-from impact_plugin.settings import make_settings
+from impact_plugin.config.settings import make_settings
+from impact_plugin.http.ingest_service import spool_settings
 from impact_plugin.spool.base import NewEvent, NewRow
 from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_transformers import NO_VISIT

@@ -17,11 +17,11 @@ from benchmarks.floor import MICROSECONDS, Cost, spend_async
 from benchmarks.memory import vary
 from benchmarks.traffic import KINDS, Answer, Day, answerer, make_bodies, make_desk
 
-from impact_plugin.batch import Desk
-from impact_plugin.sessions import Digests, open_sessions
-from impact_plugin.settings import StateSettings
+from impact_plugin.config.settings import StateSettings
+from impact_plugin.sessions.sessions import Digests, open_sessions
 from impact_plugin.store.embedded import Durability
 from impact_plugin.store.registry import open_store
+from impact_plugin.transformation.batch import TransformContext
 from impact_transformers import Secret
 
 BATCH: Final = 200
@@ -73,7 +73,7 @@ async def open_desks(durability: Durability) -> AsyncIterator[tuple[Answer, Answ
             open_store(settings, time.time) as store,
             open_sessions(store, digests, stateless.telemetry, GRACE_SECONDS, time.time) as sessions,
         ):
-            stateful = Desk(stateless.destinations, stateless.endpoints, stateless.telemetry, sessions)
+            stateful = TransformContext(stateless.destinations, stateless.endpoints, stateless.telemetry, sessions)
             yield answerer(KINDS[0], stateful), answerer(KINDS[0], stateless)
 
 

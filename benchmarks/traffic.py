@@ -11,13 +11,13 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from impact_plugin.batch import Desk
-from impact_plugin.destinations import Destinations
+from impact_plugin.config.destinations import Destinations
+from impact_plugin.config.settings import ImpactSettings, LogSettings
+from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.protocols import rudder_processor, rudder_router
-from impact_plugin.settings import ImpactSettings, LogSettings
+from impact_plugin.rudder.bodies import QueuedEvent, Route, go_json, message, processor_body, router_body
 from impact_plugin.telemetry import Telemetry, configure_logging
-from impact_plugin.testing.rudder_events import QueuedEvent, Route, go_json, message, processor_body, router_body
-from impact_plugin.wire import Endpoints
+from impact_plugin.transformation.batch import TransformContext
 from impact_transformers import KnownEvent
 
 Answer: TypeAlias = Callable[[bytes], Awaitable[bytes]]
@@ -101,13 +101,13 @@ def make_bodies(events: Sequence[dict[str, Any]], kind: Kind, batch: int) -> lis
     ]
 
 
-def make_desk() -> Desk:
+def make_desk() -> TransformContext:
     """A desk as the service has it; log lines below ``error`` are dropped, metrics are counted."""
     configure_logging(LogSettings(level="error"))
-    return Desk(Destinations({}), Endpoints(ImpactSettings()), Telemetry())
+    return TransformContext(Destinations({}), Endpoints(ImpactSettings()), Telemetry())
 
 
-def answerer(kind: Kind, desk: Desk) -> Answer:
+def answerer(kind: Kind, desk: TransformContext) -> Answer:
     """The service's own function for a body of this kind."""
     if kind.protocol == "router":
         return lambda body: rudder_router.answer(body, desk)

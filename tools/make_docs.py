@@ -14,18 +14,18 @@ from cyclopts import App
 from rich.console import Console
 
 from impact_plugin.__main__ import app
-from impact_plugin.dead_letters import BURIALS
+from impact_plugin.config.manifest import load_manifest
+from impact_plugin.config.settings import DESCRIPTIONS, ENVIRONMENT_PREFIX, Settings
+from impact_plugin.config.sources import SIGNATURE_KEYS, SOURCE_KEYS, Signature, Source
 from impact_plugin.delivery.policy import CAUSES
-from impact_plugin.endpoints import OPERATIONS, Operation
-from impact_plugin.intake import SWITCHED_OFF
-from impact_plugin.manifest import load_manifest
-from impact_plugin.openapi import PORTS, document
+from impact_plugin.http.openapi.document import PORTS, document
+from impact_plugin.http.openapi.operations import OPERATIONS, Operation
+from impact_plugin.ingest.intake import SWITCHED_OFF
 from impact_plugin.registration import rudderstack
-from impact_plugin.settings import DESCRIPTIONS, ENVIRONMENT_PREFIX, Settings
-from impact_plugin.sources import SIGNATURE_KEYS, SOURCE_KEYS, Signature, Source
+from impact_plugin.spool.reasons import DEAD_LETTER_REASONS
 from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
 from impact_transformers import NOTICES, REASONS, ConfigKey, Secret
-from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD, Row, Table
+from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD, MappingRow, MappingTable
 from impact_transformers.sources import NAMED
 from make_board import board
 
@@ -126,7 +126,7 @@ def parameters() -> str:
     return "\n".join(lines)
 
 
-def _parameter_table(table: Table) -> str:
+def _parameter_table(table: MappingTable) -> str:
     rows = [
         (f"`{row.param}`", "<br>".join(f"`{path}`" for path in row.sources) or "(none)", _rule(row), row.why)
         for row in table.rows
@@ -134,7 +134,7 @@ def _parameter_table(table: Table) -> str:
     return _table(("parameter", "from", "rule", "why"), rows)
 
 
-def _rule(row: Row) -> str:
+def _rule(row: MappingRow) -> str:
     sized = row.rule in {"text", "identifier", "visitor_id", "advertising_id"} and row.overlong != "keep"
     size = f", at most {row.max}, longer is {'cut' if row.overlong == 'cut' else 'refused'}" if sized else ""
     when = {"device": ", on devices", "items": ", with items", "no_items": ", without items"}.get(row.when, "")
@@ -158,7 +158,7 @@ def reasons() -> str:
     lines += ["", "# Causes", "", "Every delivery through the proxy ends with one cause.", ""]
     lines += [f"- `{cause}`: {meaning}" for cause, meaning in CAUSES.items()]
     lines += ["", "# Dead letters", "", "A dead letter has a reason or a cause of those above, or one of these.", ""]
-    for burial, told in BURIALS.items():
+    for burial, told in DEAD_LETTER_REASONS.items():
         lines += [f"## {burial}", "", told.meaning, "", f"Fix: {told.fix}", ""]
     lines += ["# Ingest", "", "Beside the reasons above, an event of a sender may be filtered for this one.", ""]
     lines += [f"- `{SWITCHED_OFF}`: the event's `integrations` object switches impact.com off."]

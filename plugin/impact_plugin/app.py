@@ -10,33 +10,33 @@ from time import monotonic, time
 import msgspec
 
 from impact_plugin import __version__
-from impact_plugin.batch import Desk
+from impact_plugin.config.destinations import Destinations
+from impact_plugin.config.manifest import load_manifest
+from impact_plugin.config.secrets import read_or_make_secret
+from impact_plugin.config.settings import ServerSettings, Settings, StateSettings
+from impact_plugin.config.sources import RoutingFile
 from impact_plugin.delivery.client import DeliveryClient
+from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.delivery.pipeline import Deliveries, open_deliveries
-from impact_plugin.destinations import Destinations
 from impact_plugin.errors import SettingsError
-from impact_plugin.features import open_features
-from impact_plugin.gateway import Gateway
-from impact_plugin.ingest import open_ingest
-from impact_plugin.listening import bind_all, listen
-from impact_plugin.manifest import load_manifest
-from impact_plugin.memory import MemoryWatch
-from impact_plugin.openapi import document_json
-from impact_plugin.ops import Operations, Readiness
+from impact_plugin.http.features import open_features
+from impact_plugin.http.gateway import Gateway
+from impact_plugin.http.ingest_service import open_ingest
+from impact_plugin.http.openapi.document import document_json
+from impact_plugin.http.operator import Operations, Readiness
+from impact_plugin.http.recording import Recordings, open_recordings
+from impact_plugin.http.router import RouterApp
+from impact_plugin.process.listening import bind_all, listen
+from impact_plugin.process.memory import MemoryWatch
+from impact_plugin.process.worker import Worker
 from impact_plugin.protocols.rudder_proxy import Proxy
 from impact_plugin.protocols.rudder_regulation import Forget
-from impact_plugin.recordings import Recordings, open_recordings
-from impact_plugin.router_app import RouterApp
-from impact_plugin.secrets import read_or_make_secret
-from impact_plugin.sessions import Digests, Sessions, open_sessions
-from impact_plugin.settings import ServerSettings, Settings, StateSettings
-from impact_plugin.sources import RoutingFile
+from impact_plugin.recording.recorder import Recorder
+from impact_plugin.sessions.sessions import Digests, Sessions, open_sessions
 from impact_plugin.store.registry import EMBEDDED, open_ledger, open_store
 from impact_plugin.tasks import beside
 from impact_plugin.telemetry import ServiceStarted, ServiceStopping, StateLoaded, Telemetry
-from impact_plugin.traffic.recorder import Recorder
-from impact_plugin.wire import Endpoints
-from impact_plugin.worker import Worker
+from impact_plugin.transformation.batch import TransformContext
 from impact_transformers import Secret
 from impact_transformers.configuration import VARIABLE_PREFIX
 
@@ -149,7 +149,9 @@ async def _watch_memory(
     return memory
 
 
-async def _open_recordings(settings: Settings, desk: Desk, readiness: Readiness, stack: AsyncExitStack) -> Recordings:
+async def _open_recordings(
+    settings: Settings, desk: TransformContext, readiness: Readiness, stack: AsyncExitStack
+) -> Recordings:
     if desk.recorder is None:
         raise RuntimeError("a service has a recorder")
     recordings = open_recordings(desk.recorder, settings.record, desk.telemetry, readiness.stopping)
@@ -162,14 +164,14 @@ def _make_desk(
     sessions: Sessions,
     telemetry: Telemetry,
     recorder: Recorder,
-) -> Desk:
+) -> TransformContext:
     variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
-    return Desk(Destinations(variables), Endpoints(settings.impact), telemetry, sessions, recorder)
+    return TransformContext(Destinations(variables), Endpoints(settings.impact), telemetry, sessions, recorder)
 
 
 async def _make_router_app(
     settings: Settings,
-    desk: Desk,
+    desk: TransformContext,
     deliveries: Deliveries,
     operations: Operations,
     readiness: Readiness,

@@ -14,9 +14,9 @@ import yaml
 from compose_spec import PyCompose
 from prometheus_client import Metric
 
-from impact_plugin.manifest import load_manifest
-from impact_plugin.settings import Settings, load_settings
-from impact_plugin.sources import make_routing
+from impact_plugin.config.manifest import load_manifest
+from impact_plugin.config.settings import Settings, load_settings
+from impact_plugin.config.sources import make_routing
 from impact_plugin.telemetry import METRICS, Telemetry
 from impact_transformers.configuration import fill_variables, parse_configuration
 from queried import TARGET_LABELS, grouped, selectors

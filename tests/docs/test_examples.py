@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 
-from impact_plugin.manifest import load_manifest
+from impact_plugin.config.manifest import load_manifest
 from impact_transformers import compile_destination
 
 ROOT: Final = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ import structlog
 from blockbuster import blockbuster_ctx
 
 from impact_plugin.app import Service, run_service
-from impact_plugin.settings import LogSettings, Settings
+from impact_plugin.config.settings import LogSettings, Settings
 from impact_plugin.telemetry import configure_logging
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.strict_rudder import StrictRudder, Summary

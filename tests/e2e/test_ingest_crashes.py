@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 from ingest_site import KEY, SECONDS, IngestSite, arrivals, body_of, name_of, order, page, until
 
-from impact_plugin import ingest
 from impact_plugin.app import run_service
-from impact_plugin.settings import load_settings
-from impact_plugin.sources import RoutingFile
+from impact_plugin.config.settings import load_settings
+from impact_plugin.config.sources import RoutingFile
+from impact_plugin.http import ingest_service as ingest
 from impact_plugin.spool.sqlite import SqliteSpool, SqliteSpoolSettings, open_sqlite_spool
 from impact_plugin.spool.sqlite_schema import FILE
 from impact_plugin.testing.fake_impact import FakeImpact

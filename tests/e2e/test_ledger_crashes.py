@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import pytest
 
-from impact_plugin.store.embedded_ledger import EmbeddedLedgerSettings, open_embedded_ledger
-from impact_plugin.store.ledger import BEGUN, Outcome, Standing
+from impact_plugin.orders.embedded_ledger import EmbeddedLedgerSettings, open_embedded_ledger
+from impact_plugin.orders.ledger import BEGUN, OrderOutcome, Standing
 
 KILLS: Final = 30
 ORDERS: Final = 12_000
@@ -53,7 +53,7 @@ def live(folder: Path, log: Path, seed: int) -> None:
             if standing not in BEGUN:
                 continue
             await asyncio.sleep(chance.choice((0, 0, 0.001)))
-            outcome = chance.choice(list(Outcome))
+            outcome = chance.choice(list(OrderOutcome))
             # Said before it is settled: who reads NOTHING here knows that the ledger may have it too.
             tell(name, "settles", outcome)
             await ledger.settle(identity(name), outcome)
@@ -81,7 +81,7 @@ def lives_fixture(tmp_path: Path, log: Path) -> Iterator[BaseProcess]:
     """Lend process after process on the same folder; each is killed when the next is asked for."""
     # Forked from a process that has imported everything: thirty starts in the time of a few.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["impact_plugin.store.embedded_ledger", "pytest"])
+    context.set_forkserver_preload(["impact_plugin.orders.embedded_ledger", "pytest"])
 
     def start() -> Iterator[BaseProcess]:
         for seed in range(KILLS):

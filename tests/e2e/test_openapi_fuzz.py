@@ -24,8 +24,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from impact_plugin.endpoints import JSON, OPERATIONS, Operation, Port
-from impact_plugin.openapi import document
+from impact_plugin.http.openapi.document import document
+from impact_plugin.http.openapi.operations import JSON, OPERATIONS, Operation, Port
 
 EXAMPLES: Final = 12
 SECONDS: Final = 30.0

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from impact_plugin.store.base import Query
+from impact_plugin.store.base import SessionQuery
 from impact_plugin.store.embedded import FILE, EmbeddedSettings, open_embedded
 from impact_plugin.store.engine import Capacities
 
@@ -306,7 +306,7 @@ def old_state(folder: Path) -> None:
         settings = EmbeddedSettings(folder, capacities, 96 * 3600.0, 30 * 86400.0, 5.0, "process")
         async with open_embedded(settings, lambda: time.time() - year) as store:
             digests = [number.to_bytes(15) for number in range(3000)]
-            await store.decide([Query(one, 0, one, 1, "OLD", anonymous=one) for one in digests])
+            await store.decide([SessionQuery(one, 0, one, 1, "OLD", anonymous=one) for one in digests])
 
     asyncio.run(write())
     connection = sqlite3.connect(folder / FILE)

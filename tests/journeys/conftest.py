@@ -10,7 +10,7 @@ import pytest_asyncio
 import structlog
 
 from impact_plugin.app import Service, run_service
-from impact_plugin.settings import LogSettings, Settings, make_settings
+from impact_plugin.config.settings import LogSettings, Settings, make_settings
 from impact_plugin.telemetry import configure_logging
 
 NOWHERE: Final = "http://127.0.0.1:9"

@@ -15,7 +15,7 @@ import pytest
 from recorded import FOLDER, Journey, Recorded, Request, Way, complete, read_journeys
 
 from impact_plugin.app import Service, run_service
-from impact_plugin.settings import Settings
+from impact_plugin.config.settings import Settings
 from impact_plugin.testing import JobResult, StrictRudder
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

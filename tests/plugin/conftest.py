@@ -14,7 +14,7 @@ from aiohttp import web
 from aioresponses import aioresponses
 
 from impact_plugin.app import Service, run_service
-from impact_plugin.settings import LogSettings, Settings, load_settings, make_settings
+from impact_plugin.config.settings import LogSettings, Settings, load_settings, make_settings
 from impact_plugin.telemetry import configure_logging
 from impact_plugin.testing.fake_impact import FakeImpact
 

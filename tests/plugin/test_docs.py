@@ -10,13 +10,13 @@ import pytest
 from cyclopts import App
 
 from impact_plugin.__main__ import app
-from impact_plugin.dead_letters import BURIALS, Burial
+from impact_plugin.config.manifest import load_manifest
+from impact_plugin.config.settings import DESCRIPTIONS, Settings
+from impact_plugin.config.sources import SIGNATURE_KEYS, SOURCE_KEYS, Signature, Source
 from impact_plugin.delivery.policy import CAUSES, Cause
-from impact_plugin.endpoints import OPERATIONS
-from impact_plugin.intake import SWITCHED_OFF
-from impact_plugin.manifest import load_manifest
-from impact_plugin.settings import DESCRIPTIONS, Settings
-from impact_plugin.sources import SIGNATURE_KEYS, SOURCE_KEYS, Signature, Source
+from impact_plugin.http.openapi.operations import OPERATIONS
+from impact_plugin.ingest.intake import SWITCHED_OFF
+from impact_plugin.spool.reasons import DEAD_LETTER_REASONS, DeadLetterReason
 from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
 from impact_transformers import NOTICES, REASONS, Notice, Reason
 from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD
@@ -59,7 +59,7 @@ def test_every_reason_notice_and_cause_is_explained() -> None:
     assert set(Reason) == set(REASONS)
     assert set(Notice) == set(NOTICES)
     assert set(Cause) == set(CAUSES)
-    assert set(Burial) == set(BURIALS)
+    assert set(DeadLetterReason) == set(DEAD_LETTER_REASONS)
 
 
 def entries(page: str) -> set[str]:
@@ -74,7 +74,7 @@ def entries(page: str) -> set[str]:
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("reasons.md", [*Reason, *Notice, *Cause, *Burial, SWITCHED_OFF]),
+        ("reasons.md", [*Reason, *Notice, *Cause, *DeadLetterReason, SWITCHED_OFF]),
         ("sources.md", [field.name for kind in (Source, Signature) for field in msgspec.structs.fields(kind)][1:]),
         ("settings.md", [f"[{section}] {name}" for section, _, name in (key.partition(".") for key in DESCRIPTIONS)]),
         ("telemetry.md", [facts.name + "_total" * (facts.kind == "counter") for facts in METRICS]),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from impact_plugin.app import Service, run_service
-from impact_plugin.settings import make_settings
+from impact_plugin.config.settings import make_settings
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.rudder_queue import JobEnd, Mischief, RouterJob, RouterQueue
 from impact_plugin.testing.virtual_time import VirtualLoop, run_virtual

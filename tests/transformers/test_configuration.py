@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from impact_plugin.manifest import load_manifest
+from impact_plugin.config.manifest import load_manifest
 from impact_transformers import (
     ConfigurationError,
     Destination,

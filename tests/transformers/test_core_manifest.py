@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from impact_plugin import __version__
-from impact_plugin.manifest import MESSAGE_TYPES, load_manifest, parse_manifest
+from impact_plugin.config.manifest import MESSAGE_TYPES, load_manifest, parse_manifest
 from impact_transformers import DestinationConfig
 
 WITHOUT_EFFECT: Final = {"enableEmailHashing"}

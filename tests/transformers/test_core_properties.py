@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from impact_plugin.manifest import load_manifest
+from impact_plugin.config.manifest import load_manifest
 from impact_plugin.testing.impact_rules import check_conversion, check_page_load
 from impact_transformers import (
     AnyDestination,

@@ -18,7 +18,7 @@ NO_LEAVES: Final[tuple[Any, ...]] = (None, [], {}, ["x"], {"x": 1})
 
 def rule(name: fields.RuleName, *, hash_emails: bool = False, **limits: Any) -> normalize.Rule:
     """Bind a rule to the limits of a row, as the mapping tables do."""
-    row = fields.Row("Parameter", ("properties.value",), name, "For this test.", **limits)
+    row = fields.MappingRow("Parameter", ("properties.value",), name, "For this test.", **limits)
     return fields.rule_of(row, hash_emails=hash_emails)
 
 

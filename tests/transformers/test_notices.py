@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from impact_plugin.manifest import load_manifest
+from impact_plugin.config.manifest import load_manifest
 from impact_transformers import NOTICES, Notice, Send, compile_destination, decode_event, transform
 
 CONFIG: Final = {"accountSID": "IRexample", "apiKey": "t", "campaignId": "1000"}

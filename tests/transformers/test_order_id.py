@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from impact_plugin.manifest import load_manifest
+from impact_plugin.config.manifest import load_manifest
 from impact_transformers import Reject, Send, compile_destination, decode_event, transform
 
 BASE: Final = {

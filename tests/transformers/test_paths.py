@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from impact_plugin.manifest import load_manifest
+from impact_plugin.config.manifest import load_manifest
 from impact_transformers import Send, compile_destination, decode_event, decode_object, transform
 from impact_transformers.paths import PathError, dig, event_access, item_access, parse_path
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from impact_plugin.manifest import load_manifest
+from impact_plugin.config.manifest import load_manifest
 from impact_transformers import ConfigurationError, Secret, compile_destination
 
 VALUE: Final = "very-secret-token"

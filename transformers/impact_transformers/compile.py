@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from impact_transformers import events, sources
-from impact_transformers.fields import Row
+from impact_transformers.fields import MappingRow
 from impact_transformers.normalize import Rule
 from impact_transformers.outcome import RefusalError
 from impact_transformers.paths import PARTS, Access, dig, event_access, item_access
@@ -25,7 +25,7 @@ Fill: TypeAlias = Callable[[Any, Any, dict[str, str], str], None]
 """``fill(event or product, message, form, index)`` adds the parameters to ``form``."""
 
 
-class Source(msgspec.Struct, frozen=True):
+class ValueSource(msgspec.Struct, frozen=True):
     """One place of a row: its path as written, and how to read it (a constant when it is the destination's)."""
 
     path: str
@@ -36,8 +36,8 @@ class Source(msgspec.Struct, frozen=True):
 class Compiled(msgspec.Struct, frozen=True):
     """A row whose paths and rule are resolved for one destination."""
 
-    row: Row
-    sources: tuple[Source, ...]
+    row: MappingRow
+    sources: tuple[ValueSource, ...]
     rule: Rule
 
     @property
@@ -70,14 +70,14 @@ _NAMESPACE: Final = {
 }
 
 
-def source_of(path: str, constants: Mapping[str, str], *, item: bool = False) -> Source:
+def source_of(path: str, constants: Mapping[str, str], *, item: bool = False) -> ValueSource:
     """Resolve one entry of a row's ``from``."""
     if path.startswith("destination."):
-        return Source(path, constant=constants.get(path.removeprefix("destination."), ""))
+        return ValueSource(path, constant=constants.get(path.removeprefix("destination."), ""))
     if path.startswith("@"):
         arguments = ", ".join(sources.NAMED[path[1:]].arguments)
-        return Source(path, access=Access(f"named_{path[1:]}({arguments})"))
-    return Source(path, access=item_access(path) if item else event_access(path))
+        return ValueSource(path, access=Access(f"named_{path[1:]}({arguments})"))
+    return ValueSource(path, access=item_access(path) if item else event_access(path))
 
 
 def compile_fill(rows: Sequence[Compiled], find: FindClickId, *, item: bool = False) -> Fill:

@@ -22,7 +22,7 @@ from impact_transformers.configuration import (
     find_templates,
     parse_configuration,
 )
-from impact_transformers.fields import Row, rule_of
+from impact_transformers.fields import MappingRow, rule_of
 from impact_transformers.normalize import as_text, truth
 from impact_transformers.paths import PathError, dig, parse_path
 from impact_transformers.sources import NAMED, FindClickId, click_id_finder
@@ -208,7 +208,7 @@ class _Compiler:
         self._config = config
         self._constants = constants
 
-    def rows(self, rows: Sequence[Row], mapping: Sequence[Mapped], *, item: bool = False) -> list[Compiled]:
+    def rows(self, rows: Sequence[MappingRow], mapping: Sequence[Mapped], *, item: bool = False) -> list[Compiled]:
         mapped: dict[str, list[str]] = {}
         for one in mapping:
             mapped.setdefault(one.parameter, []).append(one.source)
@@ -217,7 +217,7 @@ class _Compiler:
             compiled.append(self._row(fields.custom_row(param, paths[0]), paths[1:], item))
         return compiled
 
-    def _row(self, row: Row, before: Sequence[str], item: bool) -> Compiled:
+    def _row(self, row: MappingRow, before: Sequence[str], item: bool) -> Compiled:
         own = self._config.parameter_sources.get(row.param.replace("{i}", ""))
         paths = [path for path in row.sources if path != "destination.consentPaths"] if own is None else own
         if row.sources == ("destination.consentPaths",) and own is None:
@@ -228,7 +228,7 @@ class _Compiler:
         return Compiled(row, sources, rule_of(row, hash_emails=self._config.email_as_customer_id == "hash"))
 
 
-def _item_rows() -> list[Row]:
+def _item_rows() -> list[MappingRow]:
     return [msgspec.structs.replace(row, param=row.param + "{i}") for row in fields.ITEM.rows]
 
 

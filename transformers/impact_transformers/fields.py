@@ -1,4 +1,4 @@
-"""The mapping tables: one :class:`Row` is one impact.com parameter, the places it comes from and the rule it obeys."""
+"""The mapping tables: one :class:`MappingRow` is one impact.com parameter, where it comes from and its rule."""
 
 import re
 import tomllib
@@ -31,7 +31,7 @@ RuleName: TypeAlias = Literal[
 ]
 
 
-class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sources": "from", "rule": "as"}):
+class MappingRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sources": "from", "rule": "as"}):
     """One parameter. ``max`` counts characters, ``digits`` those before the decimal point.
 
     ``when`` limits the row to events with a device, or to conversions with or without items.
@@ -48,20 +48,20 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sour
     when: Condition = "always"
 
 
-class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"rows": "parameter"}):
+class MappingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"rows": "parameter"}):
     """One mapping file: the vendor's page it was read from, and its rows."""
 
     source: str
-    rows: tuple[Row, ...]
+    rows: tuple[MappingRow, ...]
 
     def names(self) -> frozenset[str]:
         """The parameters the table knows."""
         return frozenset(row.param for row in self.rows)
 
 
-def _load(name: str) -> Table:
+def _load(name: str) -> MappingTable:
     text = files("impact_transformers").joinpath("mappings", name).read_text(encoding="utf-8")
-    return msgspec.convert(tomllib.loads(text), Table)
+    return msgspec.convert(tomllib.loads(text), MappingTable)
 
 
 PAGE_LOAD: Final = _load("page_load.toml")
@@ -100,15 +100,15 @@ https://integrations.impact.com/impact-brand/reference/the-conversion-object
 """
 
 
-def custom_row(param: str, source: str) -> Row:
+def custom_row(param: str, source: str) -> MappingRow:
     """The row for a parameter that no table lists, with the rule of its family."""
     why = "Mapped by the operator."
     for pattern, rule, size in _FAMILIES:
         if pattern.fullmatch(param):
-            return Row(
+            return MappingRow(
                 param, (source,), rule, why, max=size, digits=size, overlong="cut" if rule == "text" else "refuse"
             )
-    return Row(param, (source,), "text", why, max=255, overlong="cut")
+    return MappingRow(param, (source,), "text", why, max=255, overlong="cut")
 
 
 _PLAIN: Final[dict[str, Rule]] = {
@@ -124,7 +124,7 @@ _PLAIN: Final[dict[str, Rule]] = {
 }
 
 
-def rule_of(row: Row, *, hash_emails: bool = False) -> Rule:
+def rule_of(row: MappingRow, *, hash_emails: bool = False) -> Rule:
     """The function that turns a value into the row's text."""
     limited: dict[str, Rule] = {
         "text": normalize.text_of(row.max, row.overlong),

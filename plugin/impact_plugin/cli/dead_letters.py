@@ -26,9 +26,9 @@ from rich.table import Table
 from rich.text import Text
 
 from impact_plugin.cli.inputs import Flag
-from impact_plugin.dead_letters import facts_of
+from impact_plugin.config.settings import load_settings
 from impact_plugin.errors import ImpactPluginError
-from impact_plugin.settings import load_settings
+from impact_plugin.ingest.dead_letters import facts_of
 from impact_plugin.spool.base import DeadLetter, DeadLetterFilter
 from impact_plugin.spool.sqlite_letters import Letters, open_letters
 from impact_transformers.events import UNREADABLE

@@ -11,11 +11,11 @@ import msgspec
 
 from impact_plugin import __version__
 from impact_plugin.cli.inputs import Flag
-from impact_plugin.cli.look import Look
+from impact_plugin.cli.online_checks import Check, check_credentials, check_hosts, check_neighbours, check_state
+from impact_plugin.cli.output import Output
 from impact_plugin.cli.validate import STYLES
-from impact_plugin.online import Check, check_credentials, check_hosts, check_neighbours, check_state
-from impact_plugin.settings import Settings
-from impact_plugin.validation import Validated, validate_service
+from impact_plugin.config.settings import Settings
+from impact_plugin.config.validation import Validated, validate_service
 from impact_transformers import Secret
 
 ILL: Final = 1
@@ -51,7 +51,7 @@ async def doctor(*, config: Path | None = None, json: Flag = False, quiet: Flag 
     quiet
         Print nothing; the exit code tells.
     """
-    look = Look(as_json=json, quiet=quiet)
+    look = Output(as_json=json, quiet=quiet)
     validated = validate_service(config, os.environ)
     checks = [] if validated.settings is None else await _all_checks(validated, validated.settings, look)
     summary = _summary(validated, checks)
@@ -70,7 +70,7 @@ async def doctor(*, config: Path | None = None, json: Flag = False, quiet: Flag 
     return ILL if any(check.verdict == "bad" for check in checks) else 0
 
 
-async def _all_checks(validated: Validated, settings: Settings, look: Look) -> list[Check]:
+async def _all_checks(validated: Validated, settings: Settings, look: Output) -> list[Check]:
     known = validated.routing.destinations.values() if validated.routing is not None else ()
     looks = (
         check_hosts(settings),

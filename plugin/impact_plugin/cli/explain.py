@@ -17,11 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from impact_plugin.cli.inputs import InputError, read_config
-from impact_plugin.manifest import load_manifest
-from impact_plugin.offline import Earlier, OfflineSessions, Story
-from impact_plugin.settings import ImpactSettings, load_settings
+from impact_plugin.config.manifest import load_manifest
+from impact_plugin.config.settings import ImpactSettings, load_settings
+from impact_plugin.delivery.endpoints import FORM_TYPE
+from impact_plugin.sessions.offline import ClickExplanation, EarlierEvent, OfflineSessions
 from impact_plugin.traffic.replay import DEMONSTRATION
-from impact_plugin.wire import FORM_TYPE
 from impact_transformers import (
     NOTICES,
     AnyDestination,
@@ -68,7 +68,7 @@ class _Explained(msgspec.Struct, frozen=True):
 
     number: int
     explanation: Explanation
-    story: Story
+    story: ClickExplanation
 
 
 class _Routed(msgspec.Struct, frozen=True):
@@ -131,9 +131,9 @@ def _explain_one(number: int, raw: msgspec.Raw, destination: AnyDestination, ses
     try:
         event, message = decode_event(raw), decode_object(raw)
     except UndecodableEventError as error:
-        return _Explained(number, Explanation(Reject(Reason.UNDECODABLE_EVENT, str(error))), Story())
+        return _Explained(number, Explanation(Reject(Reason.UNDECODABLE_EVENT, str(error))), ClickExplanation())
     message_id = as_text(event.message_id) if isinstance(event, Event) else None
-    visit, story = sessions.visit(prepare(event, destination, message).question, Earlier(number, message_id))
+    visit, story = sessions.visit(prepare(event, destination, message).question, EarlierEvent(number, message_id))
     return _Explained(number, explain_event(event, destination, message, visit), story)
 
 
@@ -226,7 +226,7 @@ def _print_table(explained: _Explained, impact: ImpactSettings) -> None:
     console.print()
 
 
-def _told(story: Story) -> Iterator[str]:
+def _told(story: ClickExplanation) -> Iterator[str]:
     """What the sessions decided, and why, in sentences."""
     if story.decision is not None:
         window = f"the window {story.start} to {story.end}"
@@ -245,7 +245,7 @@ def _told(story: Story) -> Iterator[str]:
         yield "no click id: this visitor clicked nothing before the event, within the referral window"
 
 
-def _named(earlier: Earlier) -> str:
+def _named(earlier: EarlierEvent) -> str:
     return f"event {earlier.event}" + ("" if earlier.message_id is None else f" (messageId {earlier.message_id})")
 
 

@@ -13,18 +13,18 @@ import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 
+from impact_plugin.config.secrets import FILE as SECRET_FILE
+from impact_plugin.config.secrets import read_or_make_secret
+from impact_plugin.config.settings import LogSettings, ServerSettings, Settings, StateSettings, load_settings
+from impact_plugin.config.sources import Routing, load_routing
 from impact_plugin.errors import ImpactPluginError, StateError, StateUnavailableError
-from impact_plugin.forgetting import MOST_IDS, ForgetReport, ForgetRequest, Forgetting, Program
-from impact_plugin.ingest import programs_of
-from impact_plugin.secrets import FILE as SECRET_FILE
-from impact_plugin.secrets import read_or_make_secret
-from impact_plugin.sessions import Digests, Sessions
-from impact_plugin.settings import LogSettings, ServerSettings, Settings, StateSettings, load_settings
-from impact_plugin.sources import Routing, load_routing
+from impact_plugin.files import is_held
+from impact_plugin.http.ingest_service import programs_of
+from impact_plugin.ingest.deletion import MOST_IDS, ForgetReport, ForgetRequest, Forgetting, Program
+from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.spool.sqlite_letters import open_letters
 from impact_plugin.spool.sqlite_schema import FILE as SPOOL_FILE
 from impact_plugin.spool.sqlite_schema import LOCK as SPOOL_LOCK
-from impact_plugin.state_files import is_held
 from impact_plugin.store.embedded import LOCK as SESSIONS_LOCK
 from impact_plugin.store.registry import EMBEDDED, open_store
 from impact_plugin.telemetry import Telemetry, configure_logging

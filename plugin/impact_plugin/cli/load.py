@@ -8,10 +8,10 @@ from typing import Annotated, Final, TypeAlias
 from cyclopts import Parameter, validators
 
 from impact_plugin.cli.inputs import Flag, InputError, write_text
-from impact_plugin.cli.look import Look
+from impact_plugin.cli.output import Output
 from impact_plugin.cli.targets import Key, address_of, shape_of
 from impact_plugin.traffic import loading
-from impact_plugin.traffic.driver import Driver, Outcome, Step
+from impact_plugin.traffic.driver import Driver, LoadOutcome, LoadStep
 from impact_plugin.traffic.reading import Traffic
 from impact_plugin.traffic.shapes import SENDERS, Shape, Shaped, Via
 
@@ -94,7 +94,7 @@ async def load(  # noqa: PLR0913 - each is an option of the command
     """
     if not files:
         raise InputError("load: name at least one file")
-    look = Look(as_json=json, quiet=quiet)
+    look = Output(as_json=json, quiet=quiet)
     address = address_of("--url", url, via, anywhere=anywhere)
     shape = shape_of(via, address, destination, batch or DEFAULT_BATCH[via], key, source)
     events = loading.read_events(Traffic(files), most_events)
@@ -105,14 +105,16 @@ async def load(  # noqa: PLR0913 - each is an option of the command
     async with aclosing(driver):
         if find_limit:
             tries = await _search(driver, rate, duration, p99_ms, look)
-            steps = [Step(limit, limit, duration)] if (limit := loading.limit_of(tries)) else []
+            steps = [LoadStep(limit, limit, duration)] if (limit := loading.limit_of(tries)) else []
         else:
             steps = _steps(rate, duration)
         outcome = await _run(driver, steps, requests, connections, look)
     return _told(look, outcome, shaped, shape, tries, html)
 
 
-async def _run(driver: Driver, steps: Sequence[Step], requests: int | None, connections: int, look: Look) -> Outcome:
+async def _run(
+    driver: Driver, steps: Sequence[LoadStep], requests: int | None, connections: int, look: Output
+) -> LoadOutcome:
     if requests is not None:
         return await driver.run_closed(requests, connections)
     total = sum(step.seconds for step in steps)
@@ -123,7 +125,7 @@ async def _run(driver: Driver, steps: Sequence[Step], requests: int | None, conn
         )
 
 
-async def _search(driver: Driver, rate: str, duration: float, p99_ms: float, look: Look) -> list[loading.Tried]:
+async def _search(driver: Driver, rate: str, duration: float, p99_ms: float, look: Output) -> list[loading.Tried]:
     first = _steps(rate, duration)[0].start
 
     def told(tried: loading.Tried) -> None:
@@ -133,14 +135,14 @@ async def _search(driver: Driver, rate: str, duration: float, p99_ms: float, loo
     return await loading.find_limit(driver, first, duration, p99_ms / 1000, told)
 
 
-def _steps(text: str, duration: float) -> list[Step]:
+def _steps(text: str, duration: float) -> list[LoadStep]:
     """``50``, ``10-200``, or ``50:10,100-500:30``."""
     steps = []
     for part in text.split(","):
         rates, _, seconds = part.partition(":")
         start, _, end = rates.partition("-")
         try:
-            step = Step(float(start), float(end or start), float(seconds or duration))
+            step = LoadStep(float(start), float(end or start), float(seconds or duration))
         except ValueError:
             raise InputError(f"--rate: {part!r} is no RATE, FROM-TO or RATE:SECONDS") from None
         if not (0 < step.start <= MOST_RATE and 0 < step.end <= MOST_RATE and 0 < step.seconds <= 86_400):
@@ -150,8 +152,8 @@ def _steps(text: str, duration: float) -> list[Step]:
 
 
 def _told(
-    look: Look,
-    outcome: Outcome,
+    look: Output,
+    outcome: LoadOutcome,
     shaped: Sequence[Shaped],
     shape: Shape,
     tries: Sequence[loading.Tried],

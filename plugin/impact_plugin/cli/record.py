@@ -10,9 +10,9 @@ import aiohttp
 from cyclopts import Parameter, validators
 
 from impact_plugin.cli.inputs import Flag, InputError
-from impact_plugin.cli.look import Look
-from impact_plugin.recordings import MINUTE_SECONDS
-from impact_plugin.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUTES, ServerSettings
+from impact_plugin.cli.output import Output
+from impact_plugin.config.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUTES, ServerSettings
+from impact_plugin.http.recording import MINUTE_SECONDS
 
 MIB: Final = 1024 * 1024
 CONNECT_SECONDS: Final = 5.0
@@ -52,7 +52,7 @@ async def record(
     quiet
         Print nothing.
     """
-    look = Look(quiet=quiet)
+    look = Output(quiet=quiet)
     try:
         opened = os.open(out, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL), 0o600)
     except FileExistsError:
@@ -70,7 +70,7 @@ async def record(
     return 0
 
 
-async def _receive(opened: int, url: str, seconds: float, max_mb: int, look: Look) -> int:
+async def _receive(opened: int, url: str, seconds: float, max_mb: int, look: Output) -> int:
     """Write what comes; a connection that breaks leaves what was written, which can be read."""
     size, began = 0, monotonic()
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)

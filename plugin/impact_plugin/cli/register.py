@@ -7,8 +7,8 @@ import cyclopts
 import msgspec
 
 from impact_plugin.cli.inputs import read_config
+from impact_plugin.config.manifest import load_manifest
 from impact_plugin.errors import ImpactPluginError
-from impact_plugin.manifest import load_manifest
 from impact_plugin.registration import rudderstack as definitions
 from impact_plugin.registration import senders
 

@@ -12,15 +12,15 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from impact_plugin.cli.inputs import Flag, InputError, read_config, write_text
-from impact_plugin.cli.look import INTERRUPTED, Advance, Look, interruptible
+from impact_plugin.cli.output import INTERRUPTED, Advance, Output, interruptible
 from impact_plugin.cli.send_again import NOWHERE, To, send_again
-from impact_plugin.destinations import KnownDestination
-from impact_plugin.manifest import load_manifest
-from impact_plugin.settings import ROUTING, read_file
-from impact_plugin.sources import load_routing
+from impact_plugin.config.destinations import KnownDestination
+from impact_plugin.config.manifest import load_manifest
+from impact_plugin.config.settings import ROUTING, read_file
+from impact_plugin.config.sources import load_routing
 from impact_plugin.traffic import snapshots, summary
-from impact_plugin.traffic.reading import Subject, Told, Traffic, fingerprints
-from impact_plugin.traffic.replay import Chosen, Comparison, Compile, Ended, Side
+from impact_plugin.traffic.reading import RecordedDestination, Traffic, TrafficEvent, fingerprints
+from impact_plugin.traffic.replay import Chosen, Comparison, Compile, ReplayedEvent, ReplayRun
 from impact_transformers import ConfigurationError, Event, Reject, Skip, compile_destination
 from impact_transformers.configuration import VARIABLE_PREFIX
 from impact_transformers.normalize import as_text, redact_emails
@@ -73,7 +73,7 @@ def replay(
     """
     if not files:
         raise InputError("replay: name at least one file")
-    look = Look(as_json=json, quiet=quiet)
+    look = Output(as_json=json, quiet=quiet)
     if to.send is not None:
         if against is not None or order_id is not None or html is not None:
             raise InputError("--send: goes without --against, --order-id and --html; run the replay without it first")
@@ -107,9 +107,9 @@ class _Run:
         self.traffic = Traffic(files)
         self._files = fingerprints(files)
         self._chosen = [Chosen(Compile(_compile), one) for one in given]
-        self.sides = [Side(chosen, ages=len(files) == 1) for chosen in self._chosen]
+        self.sides = [ReplayRun(chosen, ages=len(files) == 1) for chosen in self._chosen]
         self.comparison = Comparison() if len(given) > 1 else None
-        self.found: list[Ended] = []
+        self.found: list[ReplayedEvent] = []
         self.traffic.whole = any(known.reads_message for one in given for known in one)
 
     def go(self, advance: Advance, interrupted: list[int], resume: Path | None, order_id: str | None) -> bool:
@@ -135,19 +135,19 @@ class _Run:
             resume.unlink(missing_ok=True)
         return True
 
-    def _feed(self, first: int, subjects: Sequence[Subject], order_id: str | None) -> None:
+    def _feed(self, first: int, subjects: Sequence[TrafficEvent], order_id: str | None) -> None:
         ended = [side.feed(first, subjects) for side in self.sides]
         if self.comparison is not None:
             self.comparison.compare(*ended)
         if order_id is not None:
             self.found += [one for one in ended[0] if _is_order(one, order_id)]
 
-    def _requests(self) -> Iterator[list[Subject]]:
+    def _requests(self) -> Iterator[list[TrafficEvent]]:
         """The events of each request together; what a recording tells of destinations is taken note of."""
 
-        def subjects() -> Iterator[Subject]:
+        def subjects() -> Iterator[TrafficEvent]:
             for one in self.traffic:
-                if isinstance(one, Told):
+                if isinstance(one, RecordedDestination):
                     for chosen in self._chosen:
                         self.traffic.whole |= chosen.tell(one.id, one.config).reads_message
                 else:
@@ -190,14 +190,14 @@ def _rarely_collected() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _is_order(one: Ended, order_id: str) -> bool:
+def _is_order(one: ReplayedEvent, order_id: str) -> bool:
     properties = one.event.properties if isinstance(one.event, Event) else None
     named = [as_text((properties or {}).get(name)) for name in ("order_id", "orderId")]
     form = getattr(getattr(one.outcome, "request", None), "form", {})
     return order_id in named or form.get("OrderId") == order_id
 
 
-def _tell_order(look: Look, order_id: str, found: Sequence[Ended]) -> int:
+def _tell_order(look: Output, order_id: str, found: Sequence[ReplayedEvent]) -> int:
     told = []
     for one in found:
         lines = [f"event {one.number}: {one.label}"]
@@ -219,7 +219,7 @@ def _tell_order(look: Look, order_id: str, found: Sequence[Ended]) -> int:
     return 0 if found else NOT_FOUND
 
 
-def _tell(look: Look, run: _Run, seconds: float) -> None:
+def _tell(look: Output, run: _Run, seconds: float) -> None:
     sums = run.sides[0].sums
     rate = sums.received / max(seconds, 1e-9)
     look.line(f"{sums.received:,} events in {seconds:.1f} s ({rate:,.0f}/s); nothing was sent", "bold")

@@ -13,7 +13,7 @@ import msgspec
 from cyclopts import Parameter, validators
 
 from impact_plugin.cli.inputs import Flag, InputError
-from impact_plugin.cli.look import INTERRUPTED, Look
+from impact_plugin.cli.output import INTERRUPTED, Output
 from impact_plugin.cli.targets import Key, address_of, shape_of
 from impact_plugin.traffic.reading import ReadingError, Traffic, fingerprints, is_recording
 from impact_plugin.traffic.sending import Sending, SendingError, batches, send_all
@@ -102,7 +102,7 @@ def send_again(
     to: To,
     destination: Path | None,
     resume: Path | None,
-    look: Look,
+    look: Output,
     interrupted: Sequence[int],
 ) -> int:
     """Send everything, or go on where a sending stopped; returns the exit code."""
@@ -126,7 +126,7 @@ def send_again(
     return _ended(look, resume, sent, problem)
 
 
-async def _send(errand: _Errand, sent: Sent, look: Look, interrupted: Sequence[int]) -> bool:
+async def _send(errand: _Errand, sent: Sent, look: Output, interrupted: Sequence[int]) -> bool:
     traffic = Traffic(errand.files)
     first, began = sent.events, perf_counter()
 
@@ -175,7 +175,7 @@ def _refuse_recordings(files: Sequence[Path], to: To) -> None:
             )
 
 
-def _tell(look: Look, sent: Sent, shape: Shape, seconds: float, problem: str = "") -> None:
+def _tell(look: Output, sent: Sent, shape: Shape, seconds: float, problem: str = "") -> None:
     look.line(f"{sent.events:,} events sent to {shape.host} by {shape.via}; this run took {seconds:.1f} s", "bold")
     rows = [(ending, f"{count:,}", "; ".join(sent.examples.get(ending, [])[:1])) for ending, count in _ranked(sent)]
     look.table(("ended", "events", "example"), rows)
@@ -194,7 +194,7 @@ def _ranked(sent: Sent) -> list[tuple[str, int]]:
     return sorted(sent.endings.items(), key=lambda item: (item[0] not in TAKEN, -item[1]))
 
 
-def _ended(look: Look, resume: Path | None, sent: Sent, problem: str) -> int:
+def _ended(look: Output, resume: Path | None, sent: Sent, problem: str) -> int:
     go_on = "with --resume FILE it could go on from here; from the beginning the service knows what it had"
     if resume is not None:
         go_on = f"go on with the same command and --resume {resume}"

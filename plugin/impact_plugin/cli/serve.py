@@ -11,14 +11,14 @@ import anyio
 import msgspec
 
 from impact_plugin.app import run_service
+from impact_plugin.config.settings import Settings, check_settings, load_settings
+from impact_plugin.config.sources import RoutingFile
 from impact_plugin.errors import SettingsError
-from impact_plugin.settings import Settings, check_settings, load_settings
-from impact_plugin.sources import RoutingFile
+from impact_plugin.process.supervisor import supervise
+from impact_plugin.process.worker import Worker, assigned
 from impact_plugin.store.registry import EMBEDDED
-from impact_plugin.supervisor import supervise
 from impact_plugin.tasks import beside
 from impact_plugin.telemetry import Telemetry, configure_logging
-from impact_plugin.worker import Worker, assigned
 
 SWITCH_SECONDS: Final = 0.001
 """How long the event loop may keep a thread that writes to disk from going on; five times as long unless told."""

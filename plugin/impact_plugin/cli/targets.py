@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 
 from impact_plugin.cli.inputs import InputError, read_config
-from impact_plugin.settings import ServerSettings
+from impact_plugin.config.settings import ServerSettings
 from impact_plugin.traffic.replay import DEMONSTRATION
 from impact_plugin.traffic.shapes import SENDERS, Shape, Via
 

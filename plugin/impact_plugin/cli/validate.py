@@ -7,10 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from impact_plugin.cli.inputs import Flag, InputError
-from impact_plugin.cli.look import Look
-from impact_plugin.online import Check, check_credentials, check_hosts
-from impact_plugin.settings import Settings
-from impact_plugin.validation import Finding, Validated, validate_destinations, validate_service
+from impact_plugin.cli.online_checks import Check, check_credentials, check_hosts
+from impact_plugin.cli.output import Output
+from impact_plugin.config.settings import Settings
+from impact_plugin.config.validation import Finding, Validated, validate_destinations, validate_service
 from impact_transformers.events import UNREADABLE
 
 DENIED: Final = 1
@@ -52,7 +52,7 @@ async def validate(
     quiet
         Print nothing; the exit code tells.
     """
-    look = Look(as_json=json, quiet=quiet)
+    look = Output(as_json=json, quiet=quiet)
     validated = _validated(file)
     checks: list[Check] = []
     if online and validated.settings is not None:
@@ -81,7 +81,7 @@ def _read_json(file: Path) -> Any:
         raise InputError(f"{file}: cannot be read as JSON: {error}") from error
 
 
-def _summed_up(look: Look, validated: Validated, checks: list[Check], *, deny: bool) -> int:
+def _summed_up(look: Output, validated: Validated, checks: list[Check], *, deny: bool) -> int:
     errors = sum(finding.severity == "error" for finding in validated.findings)
     warnings = len(validated.findings) - errors
     bad = sum(check.verdict == "bad" for check in checks)

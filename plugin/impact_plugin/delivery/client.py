@@ -7,7 +7,7 @@ from typing import Final, Self
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
-from impact_plugin.delivery.policy import Answer, NoAnswer
+from impact_plugin.delivery.policy import ImpactAnswer, NoAnswer
 
 MAX_ANSWER: Final = 65536
 """Bytes read of an answer; impact.com's are a few hundred."""
@@ -42,7 +42,9 @@ class DeliveryClient:
         if self._session is not None:
             await self._session.close()
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, seconds: float) -> Answer | NoAnswer:
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, seconds: float
+    ) -> ImpactAnswer | NoAnswer:
         """Send one request and wait at most ``seconds`` for all of it."""
         if self._session is None:
             raise RuntimeError("the client is used outside of its context")
@@ -52,7 +54,7 @@ class DeliveryClient:
             async with self._session.post(
                 url, data=form, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                return Answer(response.status, await _beginning(response), response.headers)
+                return ImpactAnswer(response.status, await _beginning(response), response.headers)
         except _BEFORE_WRITING as error:
             return NoAnswer(written=False, detail=type(error).__name__)
         except TimeoutError as error:

@@ -14,15 +14,15 @@ from typing import Final
 
 import msgspec
 
+from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.client import DeliveryClient
-from impact_plugin.delivery.gates import GATES, EndpointName, LimitChange, Permit, Wait
-from impact_plugin.delivery.limiter import Limiter, LimiterSettings, Slots
-from impact_plugin.delivery.policy import NOT_TAKEN, Answer, Cause, Verdict, held_back, judge
-from impact_plugin.delivery.rate_limits import UNSAID, read_rate_limits
-from impact_plugin.delivery.scheduler import LimitReport, Refusal, Scheduler, Turn, Urgency
-from impact_plugin.settings import DeliverySettings
+from impact_plugin.delivery.limits.gates import GATES, EndpointName, LimitChange, Permit, Wait
+from impact_plugin.delivery.limits.limiter import Limiter, LimiterSettings, Slots
+from impact_plugin.delivery.limits.rate_limits import UNSAID, read_rate_limits
+from impact_plugin.delivery.limits.scheduler import LimitReport, Refusal, Scheduler, SchedulerTurn, Urgency
+from impact_plugin.delivery.policy import NOT_TAKEN, Cause, ImpactAnswer, Verdict, held_back, judge
+from impact_plugin.orders.ledger import Ledger, OrderOutcome, Standing
 from impact_plugin.store.base import StoreUnavailableError
-from impact_plugin.store.ledger import Ledger, Outcome, Standing
 from impact_plugin.tasks import finish
 from impact_plugin.telemetry import (
     Attempted,
@@ -178,7 +178,9 @@ class Deliveries:
             return permit
         return await self._with_leave(turn, permit, parcel, identity, gone)
 
-    async def _leave(self, turn: Turn, future: "asyncio.Future[Permit | Verdict]", deadline: float) -> Permit | Verdict:
+    async def _leave(
+        self, turn: SchedulerTurn, future: "asyncio.Future[Permit | Verdict]", deadline: float
+    ) -> Permit | Verdict:
         """Wait for the turn, as long as an attempt could still end in time."""
         now = self._loop.time()
         refusal = self._scheduler.submit(turn, now)
@@ -202,7 +204,7 @@ class Deliveries:
                 self._waiting.discard(future)
         return self._left(turn, future)
 
-    def _left(self, turn: Turn, future: "asyncio.Future[Permit | Verdict]") -> Permit | Verdict:
+    def _left(self, turn: SchedulerTurn, future: "asyncio.Future[Permit | Verdict]") -> Permit | Verdict:
         """What the wait has brought; a turn that did not come is taken back."""
         if future.done() and isinstance(future.result(), Permit):
             return future.result()
@@ -216,7 +218,7 @@ class Deliveries:
         return held_back(Cause.WAITING, _why(asleep, now))
 
     async def _with_leave(
-        self, turn: Turn, permit: Permit, parcel: Parcel, identity: bytes | None, gone: Callable[[], bool]
+        self, turn: SchedulerTurn, permit: Permit, parcel: Parcel, identity: bytes | None, gone: Callable[[], bool]
     ) -> Verdict:
         """Everything from the leave on: whatever happens, the leave is given back."""
         cause: Cause | None = None
@@ -233,9 +235,9 @@ class Deliveries:
             )
             verdict = judge(answer, attempt=parcel.attempt)
             cause = verdict.cause
-            if isinstance(answer, Answer):
+            if isinstance(answer, ImpactAnswer):
                 limits = read_rate_limits(answer.headers, self._clock())
-            status = answer.status if isinstance(answer, Answer) else 0
+            status = answer.status if isinstance(answer, ImpactAnswer) else 0
             self._telemetry.emit(Attempted(parcel.endpoint, cause, status, self._loop.time() - permit.sent_at))
             if identity is not None:
                 await self._ledger.settle(identity, _outcome(cause))
@@ -332,8 +334,8 @@ def _tell_late(told: "asyncio.Future[Verdict]") -> None:
         told.set_result(held_back(Cause.AMBIGUOUS, "no answer in time; the attempt goes on and its outcome is noted"))
 
 
-def _turn(parcel: Parcel, grant: Callable[[Permit], bool]) -> Turn:
-    return Turn(
+def _turn(parcel: Parcel, grant: Callable[[Permit], bool]) -> SchedulerTurn:
+    return SchedulerTurn(
         parcel.account,
         parcel.endpoint,
         Urgency.CONVERSION if parcel.endpoint == "conversions" else Urgency.PAGE_LOAD,
@@ -344,11 +346,11 @@ def _turn(parcel: Parcel, grant: Callable[[Permit], bool]) -> Turn:
     )
 
 
-def _outcome(cause: Cause) -> Outcome:
+def _outcome(cause: Cause) -> OrderOutcome:
     """What the ledger is to know of an attempt."""
     if cause is Cause.OK:
-        return Outcome.DELIVERED
-    return Outcome.NOTHING if cause in NOT_TAKEN else Outcome.UNKNOWN
+        return OrderOutcome.DELIVERED
+    return OrderOutcome.NOTHING if cause in NOT_TAKEN else OrderOutcome.UNKNOWN
 
 
 def _why(asleep: Wait | None, now: float) -> str:

@@ -84,7 +84,7 @@ NOT_TAKEN: Final = frozenset(
 """After these impact.com does not have the conversion; after any other failure it may have it."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ImpactAnswer(msgspec.Struct, frozen=True):
     """What came back: status, the beginning of the body, and the headers, whose names may be in any letter case."""
 
     status: int
@@ -129,7 +129,7 @@ _HINTS: Final = {
 }
 
 
-def judge(answer: Answer | NoAnswer, *, attempt: int = 0) -> Verdict:
+def judge(answer: ImpactAnswer | NoAnswer, *, attempt: int = 0) -> Verdict:
     """The verdict on one delivery; ``attempt`` counts the earlier ones."""
     if isinstance(answer, NoAnswer):
         cause = Cause.AMBIGUOUS if answer.written else Cause.NOT_SENT
@@ -156,14 +156,14 @@ def _verdict(result: Result, cause: Cause, status: int, text: str) -> Verdict:
     return Verdict(result, cause, f"{cause}: impact.com answered {status}{hint}: {text}"[:MAX_TEXT])
 
 
-class Told(msgspec.Struct, frozen=True):
+class ParsedAnswer(msgspec.Struct, frozen=True):
     """What a body says: whether it reports an error, and its text without personal data."""
 
     failed: bool
     text: str
 
 
-def read_body(body: bytes) -> Told:
+def read_body(body: bytes) -> ParsedAnswer:
     """Read a body in any of the shapes impact.com uses.
 
     ``{"Status","Message","Errors":[{"Field","Message"}]}``, ``{"Status","errors":[{"field","message"}]}``,
@@ -175,15 +175,15 @@ def read_body(body: bytes) -> Told:
     try:
         decoded = msgspec.json.decode(body) if body else {}
     except (msgspec.DecodeError, RecursionError):
-        return Told(failed=False, text=_clean(text))
+        return ParsedAnswer(failed=False, text=_clean(text))
     if not isinstance(decoded, dict):
-        return Told(failed=False, text=_clean(text))
+        return ParsedAnswer(failed=False, text=_clean(text))
     lowered = {key.lower(): value for key, value in decoded.items()}
     errors = _field_errors(lowered.get("errors"))
     failed = str(lowered.get("status", "")).upper() == "ERROR" or bool(errors)
     if not failed:
-        return Told(failed=False, text=_clean(text))
-    return Told(failed=True, text=_clean("; ".join([str(lowered.get("message") or "ERROR"), *errors])))
+        return ParsedAnswer(failed=False, text=_clean(text))
+    return ParsedAnswer(failed=True, text=_clean("; ".join([str(lowered.get("message") or "ERROR"), *errors])))
 
 
 def _field_errors(errors: Any) -> list[str]:
@@ -197,7 +197,7 @@ def _field_errors(errors: Any) -> list[str]:
     return found
 
 
-def _read_xml(text: str) -> Told:
+def _read_xml(text: str) -> ParsedAnswer:
     """Read the legacy answer by its tags; a parser would have to be defended against hostile documents."""
     status = _tags(text, "Status")
     errors = [
@@ -206,7 +206,7 @@ def _read_xml(text: str) -> Told:
     ]
     failed = status[:1] == ["ERROR"] or bool(errors)
     message = (_tags(text, "Message") or ["ERROR"])[0]
-    return Told(failed, _clean("; ".join([message, *errors]) if failed else text))
+    return ParsedAnswer(failed, _clean("; ".join([message, *errors]) if failed else text))
 
 
 def _tags(text: str, name: str) -> list[str]:

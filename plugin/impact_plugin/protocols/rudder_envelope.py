@@ -8,11 +8,11 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from impact_plugin.batch import EMPTY, Batch, Done, RawJob, TypedJob
-from impact_plugin.destinations import Destinations
+from impact_plugin.config.destinations import Destinations
+from impact_plugin.delivery.endpoints import Endpoint
 from impact_plugin.errors import EnvelopeError
-from impact_plugin.protocols.rescue import members
-from impact_plugin.wire import Endpoint
+from impact_plugin.protocols.members import members
+from impact_plugin.transformation.batch import EMPTY, Batch, RawJob, TransformedJob, TypedJob
 from impact_transformers import REASONS, Reason, Reject, Send, Skip
 from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import redact_emails
@@ -163,7 +163,7 @@ def _ids(metadata: msgspec.Raw) -> Ids:
         return Ids()
 
 
-def stat_tags(done: Done, feature: str) -> dict[str, str]:
+def stat_tags(done: TransformedJob, feature: str) -> dict[str, str]:
     """The router's labels for a failure, in the vocabulary of the stock transformer."""
     category = REASONS[_reason(done)].category
     ids = _ids(done.job.metadata)
@@ -179,7 +179,7 @@ def stat_tags(done: Done, feature: str) -> dict[str, str]:
     }
 
 
-def _reason(done: Done) -> Reason:
+def _reason(done: TransformedJob) -> Reason:
     assert not isinstance(done.outcome, Send)  # noqa: S101 - only failures have tags
     return done.outcome.reason
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from impact_plugin.batch import Desk, Done, RawJob, TypedJob, Watch, record, transform_batch
+from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.protocols.rudder_envelope import (
     BatchReader,
     RawBatch,
@@ -18,11 +18,19 @@ from impact_plugin.protocols.rudder_envelope import (
     stat_tags,
     status_of,
 )
-from impact_plugin.wire import Endpoints
+from impact_plugin.transformation.batch import (
+    BatchTimer,
+    RawJob,
+    TransformContext,
+    TransformedJob,
+    TypedJob,
+    record,
+    transform_batch,
+)
 from impact_transformers import Send
 
 
-class Success(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class ProcessorSuccess(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """An event the router is to deliver."""
 
     output: RequestObject
@@ -30,7 +38,7 @@ class Success(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     status_code: int = 200
 
 
-class Failure(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class ProcessorFailure(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """An event that was filtered (298) or failed."""
 
     metadata: msgspec.Raw
@@ -44,19 +52,19 @@ _compacted: Final = BatchReader(TypedBatch, RawBatch)
 _encoder: Final = msgspec.json.Encoder()
 
 
-async def answer(body: bytes, desk: Desk, *, compacted: bool) -> bytes:
+async def answer(body: bytes, desk: TransformContext, *, compacted: bool) -> bytes:
     """Transform a batch and encode the reply, an entry for every event; raises :class:`EnvelopeError`."""
-    watch = Watch("processor", body, desk.telemetry)
+    watch = BatchTimer("processor", body, desk.telemetry)
     reader = _compacted if compacted else _plain
     done = await transform_batch(reader.read(body, desk.destinations), desk, watch.counts)
     record(desk, "processor", lambda: reader.read_raw(body))
     return watch.report(_encoder.encode([_entry(one, desk.endpoints) for one in done]))
 
 
-def _entry(done: Done, endpoints: Endpoints) -> Success | Failure:
+def _entry(done: TransformedJob, endpoints: Endpoints) -> ProcessorSuccess | ProcessorFailure:
     outcome = done.outcome
     if isinstance(outcome, Send):
         endpoint = endpoints.of(outcome.request, outcome.config)
-        return Success(request_object(outcome, endpoint), done.job.metadata)
+        return ProcessorSuccess(request_object(outcome, endpoint), done.job.metadata)
     tags = stat_tags(done, "processor")
-    return Failure(done.job.metadata, status_of(outcome), error_text(outcome), tags)
+    return ProcessorFailure(done.job.metadata, status_of(outcome), error_text(outcome), tags)

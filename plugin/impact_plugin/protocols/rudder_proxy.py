@@ -14,12 +14,12 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from impact_plugin.delivery.parcels import order_identity, visitor_lane
+from impact_plugin.config.settings import Settings
+from impact_plugin.delivery.endpoints import FORM_TYPE
+from impact_plugin.delivery.identity import order_identity, visitor_lane
 from impact_plugin.delivery.pipeline import Deliveries, Parcel
 from impact_plugin.delivery.policy import Cause, Verdict, held_back
-from impact_plugin.settings import Settings
 from impact_plugin.telemetry import Delivered, RequestFault, Telemetry
-from impact_plugin.wire import FORM_TYPE
 from impact_transformers import hash_email, holds_email
 
 STATUS: Final = {"delivered": 200, "retry": 429, "rejected": 400}
@@ -69,7 +69,7 @@ class _Attempt(msgspec.Struct, frozen=True, rename="camel"):
     workspace_id: str = ""
 
 
-class JobReply(msgspec.Struct, frozen=True, rename="camel"):
+class ProxyJobReply(msgspec.Struct, frozen=True, rename="camel"):
     """One job's fate; ``error`` carries impact.com's answer also when all is well, as the router expects."""
 
     status_code: int
@@ -77,17 +77,17 @@ class JobReply(msgspec.Struct, frozen=True, rename="camel"):
     error: str
 
 
-class Output(msgspec.Struct, frozen=True, rename="camel"):
+class ProxyOutputV1(msgspec.Struct, frozen=True, rename="camel"):
     """v1: the fate of every job."""
 
     status: int
     message: str
-    response: list[JobReply]
+    response: list[ProxyJobReply]
     stat_tags: dict[str, str]
     auth_error_category: str = ""
 
 
-class OutputV0(msgspec.Struct, frozen=True, rename="camel"):
+class ProxyOutputV0(msgspec.Struct, frozen=True, rename="camel"):
     """v0: one fate for all; the HTTP status is it."""
 
     status: int
@@ -97,10 +97,10 @@ class OutputV0(msgspec.Struct, frozen=True, rename="camel"):
     auth_error_category: str = ""
 
 
-class Reply(msgspec.Struct, frozen=True):
+class ProxyReply(msgspec.Struct, frozen=True):
     """The body of a reply."""
 
-    output: Output | OutputV0
+    output: ProxyOutputV1 | ProxyOutputV0
 
 
 _decoder: Final = msgspec.json.Decoder(ProxyRequest)
@@ -137,9 +137,9 @@ class Proxy:
         status = STATUS[verdict.result]
         tags = {} if verdict.result == "delivered" else _tags(verdict, attempts)
         if version == "v1":
-            replies = [JobReply(status, job, verdict.text) for job in jobs]
-            return 200, _encoder.encode(Reply(Output(status, verdict.text, replies, tags)))
-        return status, _encoder.encode(Reply(OutputV0(status, verdict.text, verdict.text, tags)))
+            replies = [ProxyJobReply(status, job, verdict.text) for job in jobs]
+            return 200, _encoder.encode(ProxyReply(ProxyOutputV1(status, verdict.text, replies, tags)))
+        return status, _encoder.encode(ProxyReply(ProxyOutputV0(status, verdict.text, verdict.text, tags)))
 
     async def _deliver(self, parcel: Parcel, timeout_ms: str | None, gone: Callable[[], bool]) -> Verdict:
         try:

@@ -9,9 +9,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from impact_plugin.destinations import Destinations
+from impact_plugin.config.destinations import Destinations
 from impact_plugin.errors import EnvelopeError, StateUnavailableError
-from impact_plugin.forgetting import MOST_IDS, ForgetReport
+from impact_plugin.ingest.deletion import MOST_IDS, ForgetReport
 from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import as_text
 
@@ -24,14 +24,14 @@ class _Typed(msgspec.Struct, frozen=True, rename="camel"):
     dest_type: str = ""
 
 
-class Job(_Typed, frozen=True, rename="camel"):
+class DeletionJob(_Typed, frozen=True, rename="camel"):
     """Whom to delete, by their ids, and for which destination."""
 
     config: msgspec.Raw = msgspec.Raw(b"{}")
     user_attributes: list[dict[str, Any]] = []
 
 
-class JobReply(msgspec.Struct, frozen=True, rename="camel"):
+class DeletionReply(msgspec.Struct, frozen=True, rename="camel"):
     """What became of one job."""
 
     status_code: int
@@ -41,7 +41,7 @@ class JobReply(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _types_decoder: Final = msgspec.json.Decoder(list[_Typed])
-_decoder: Final = msgspec.json.Decoder(list[Job])
+_decoder: Final = msgspec.json.Decoder(list[DeletionJob])
 
 
 def destination_type(body: bytes) -> str:
@@ -60,24 +60,24 @@ async def answer(body: bytes, destinations: Destinations, forget: Forget) -> tup
     return status, msgspec.json.encode(replies)
 
 
-def _read(body: bytes) -> list[Job]:
+def _read(body: bytes) -> list[DeletionJob]:
     try:
         return _decoder.decode(body)
     except UNREADABLE as error:
         raise EnvelopeError(f"not a list of jobs: {error}") from error
 
 
-async def _answer(job: Job, destinations: Destinations, forget: Forget) -> JobReply:
+async def _answer(job: DeletionJob, destinations: Destinations, forget: Forget) -> DeletionReply:
     destination = destinations.get(msgspec.Raw(b'{"Config":' + bytes(job.config) + b"}"))
     program = destination.destination.program if destination.destination is not None else None
     if program is None:
         problem = destination.problem or "it has values that come from each event, so these may too"
-        return JobReply(400, "failed", f"the destination's configuration does not name one program: {problem}")
+        return DeletionReply(400, "failed", f"the destination's configuration does not name one program: {problem}")
     users, anonymous = ([text for who in job.user_attributes if (text := as_text(who.get(name)))] for name in IDS)
     try:
         for start in range(0, max(len(users), len(anonymous)), MOST_IDS):
             part = slice(start, start + MOST_IDS)
             await forget(users[part], anonymous[part], (program,))
     except StateUnavailableError as error:
-        return JobReply(500, "failed", f"state_unavailable: {error}")
-    return JobReply(200, "successful")
+        return DeletionReply(500, "failed", f"state_unavailable: {error}")
+    return DeletionReply(200, "successful")

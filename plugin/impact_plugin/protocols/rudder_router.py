@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from impact_plugin.batch import Desk, Done, RawJob, TypedJob, Watch, record, transform_batch
-from impact_plugin.protocols.rescue import members
+from impact_plugin.delivery.endpoints import Endpoints
+from impact_plugin.protocols.members import members
 from impact_plugin.protocols.rudder_envelope import (
     BatchReader,
     RawBatch,
@@ -22,7 +22,15 @@ from impact_plugin.protocols.rudder_envelope import (
     status_of,
     undecodable,
 )
-from impact_plugin.wire import Endpoints
+from impact_plugin.transformation.batch import (
+    BatchTimer,
+    RawJob,
+    TransformContext,
+    TransformedJob,
+    TypedJob,
+    record,
+    transform_batch,
+)
 from impact_transformers import Send
 from impact_transformers.events import UNREADABLE
 
@@ -34,7 +42,7 @@ class _Addressed(msgspec.Struct, frozen=True, rename="camel"):
     dest_type: str = ""
 
 
-class Success(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class RouterSuccess(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A job with the request that the router is to send. ``destination`` comes back: delivery throttles by it."""
 
     batched_request: RequestObject
@@ -44,7 +52,7 @@ class Success(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     batched: bool = False
 
 
-class Failure(msgspec.Struct, frozen=True, rename="camel"):
+class RouterFailure(msgspec.Struct, frozen=True, rename="camel"):
     """A job that was filtered (298), failed (400) or is to come again (429, 500)."""
 
     metadata: tuple[msgspec.Raw]
@@ -76,10 +84,10 @@ class _Output(msgspec.Struct, frozen=True):
     output: list[msgspec.Raw]
 
 
-class Reply(msgspec.Struct, frozen=True):
+class RouterReply(msgspec.Struct, frozen=True):
     """The body of a reply."""
 
-    output: list[Success | Failure]
+    output: list[RouterSuccess | RouterFailure]
 
 
 _AT_END: Final = re.compile(rb'"destType":"([A-Za-z0-9_-]+)"\}\s*\Z')
@@ -104,15 +112,15 @@ def destination_type(body: bytes) -> str:
         return found.decode("utf-8", "replace").strip('"').lower()
 
 
-async def answer(body: bytes, desk: Desk) -> bytes:
+async def answer(body: bytes, desk: TransformContext) -> bytes:
     """Transform the jobs and encode the reply, an entry for every job; raises :class:`EnvelopeError`."""
-    watch = Watch("router", body, desk.telemetry)
+    watch = BatchTimer("router", body, desk.telemetry)
     done = await transform_batch(_reader.read(body, desk.destinations), desk, watch.counts)
     record(desk, "router", lambda: _reader.read_raw(body))
-    return watch.report(_encoder.encode(Reply([_entry(one, desk.endpoints) for one in done])))
+    return watch.report(_encoder.encode(RouterReply([_entry(one, desk.endpoints) for one in done])))
 
 
-async def answer_batch(body: bytes, desk: Desk) -> bytes:
+async def answer_batch(body: bytes, desk: TransformContext) -> bytes:
     """The reply to ``/batch``: the entries alone; there is nothing to put together, so every job stays by itself.
 
     Where the processor has transformed the jobs already, each is what is to be sent, and stays as it is.
@@ -138,16 +146,17 @@ def answer_unavailable(body: bytes, reason: str, *, batch: bool = False) -> byte
     """Answer for jobs that nobody can take now, here or upstream: each is to come again later."""
     tags = {"errorCategory": "platform", "errorType": "retryable", "module": "destination", "feature": "router"}
     read = _reader.read_raw(body)
-    output: list[Success | Failure] = [
-        Failure((job.metadata,), read.destination or job.destination, UNAVAILABLE, reason, tags) for job in read.jobs
+    output: list[RouterSuccess | RouterFailure] = [
+        RouterFailure((job.metadata,), read.destination or job.destination, UNAVAILABLE, reason, tags)
+        for job in read.jobs
     ]
-    return _encoder.encode(output if batch else Reply(output))
+    return _encoder.encode(output if batch else RouterReply(output))
 
 
-def _entry(done: Done, endpoints: Endpoints) -> Success | Failure:
+def _entry(done: TransformedJob, endpoints: Endpoints) -> RouterSuccess | RouterFailure:
     outcome, metadata = done.outcome, (done.job.metadata,)
     if isinstance(outcome, Send):
         endpoint = endpoints.of(outcome.request, outcome.config)
-        return Success(request_object(outcome, endpoint), metadata, done.destination)
+        return RouterSuccess(request_object(outcome, endpoint), metadata, done.destination)
     tags = stat_tags(done, "router")
-    return Failure(metadata, done.destination, status_of(outcome), error_text(outcome), tags)
+    return RouterFailure(metadata, done.destination, status_of(outcome), error_text(outcome), tags)

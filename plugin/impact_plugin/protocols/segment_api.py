@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from impact_plugin.adapters import merged
 from impact_plugin.errors import EnvelopeError
-from impact_plugin.intake import Item, Unusable, with_entries
+from impact_plugin.ingest.adapters import merged
+from impact_plugin.ingest.intake import Item, Unusable, with_entries
 from impact_transformers.events import UNREADABLE
 
 BATCH: Final = "batch"

@@ -6,10 +6,10 @@ from urllib.parse import unquote
 
 import msgspec
 
-from impact_plugin.adapters import ADAPTERS, UnadaptableError
+from impact_plugin.config.sources import Source
 from impact_plugin.errors import EnvelopeError
-from impact_plugin.intake import Item, Unusable
-from impact_plugin.sources import Source
+from impact_plugin.ingest.adapters import ADAPTERS, UnadaptableError
+from impact_plugin.ingest.intake import Item, Unusable
 from impact_transformers.events import UNREADABLE
 
 LISTS: Final = ("batch", "events", "records")

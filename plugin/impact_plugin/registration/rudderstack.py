@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from impact_plugin.manifest import Manifest
-from impact_plugin.settings import ServerSettings
+from impact_plugin.config.manifest import Manifest
+from impact_plugin.config.settings import ServerSettings
 from impact_transformers import ConfigKey
 from impact_transformers.configuration import KINDS, VARIABLE_PREFIX
 

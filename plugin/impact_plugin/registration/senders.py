@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from impact_plugin.settings import ServerSettings
+from impact_plugin.config.settings import ServerSettings
 
 PORT: Final = ServerSettings().ingest_port
 

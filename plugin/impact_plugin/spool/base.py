@@ -27,11 +27,11 @@ MAX_DETAIL: Final = 2000
 """Characters of what impact.com said that a dead letter keeps."""
 
 
-class Death(msgspec.Struct, frozen=True, gc=False):
+class DeadLetterCause(msgspec.Struct, frozen=True, gc=False):
     """Why an event is a dead letter, what was sent for it last and what impact.com said to that, without secrets.
 
     ``reason`` is a :class:`impact_transformers.Reason`, a :class:`impact_plugin.delivery.policy.Cause`, or one of
-    :class:`impact_plugin.dead_letters.Burial`.
+    :class:`impact_plugin.spool.reasons.Burial`.
     """
 
     reason: str
@@ -52,7 +52,7 @@ class NewRow(msgspec.Struct, frozen=True, gc=False):
     lane: bytes | None = None
     people: tuple[bytes, ...] = ()
     order_id: str | None = None
-    death: Death | None = None
+    death: DeadLetterCause | None = None
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -64,7 +64,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     rows: tuple[NewRow, ...]
 
 
-class Row(msgspec.Struct, frozen=True, gc=False):
+class SpoolRow(msgspec.Struct, frozen=True, gc=False):
     """A row that was taken. ``attempt`` counts the tries that failed; the first of them was at ``failing_since``."""
 
     number: int
@@ -150,22 +150,22 @@ class Spool(Protocol):
         Of two equal ones in a call the second is the duplicate. Raises :class:`SpoolFullError`.
         """
 
-    async def take(self, destination: str, *, urgent: bool, limit: int) -> list[Row]:
+    async def take(self, destination: str, *, urgent: bool, limit: int) -> list[SpoolRow]:
         """Take rows that are due, about ``limit`` of them, those of one lane in order."""
 
-    def release(self, rows: Sequence[Row]) -> None:
+    def release(self, rows: Sequence[SpoolRow]) -> None:
         """Give rows back untried."""
 
-    def holds(self, row: Row) -> bool:
+    def holds(self, row: SpoolRow) -> bool:
         """Whether a row that was taken is still there: not once the person it is about was forgotten."""
 
-    def done(self, row: Row) -> None:
+    def done(self, row: SpoolRow) -> None:
         """The row needs nothing more."""
 
-    def later(self, row: Row, due: int, *, failed: bool) -> None:
+    def later(self, row: SpoolRow, due: int, *, failed: bool) -> None:
         """Try the row again at ``due``, and the later ones of its lane not before; ``failed`` counts an attempt."""
 
-    def bury(self, row: Row, death: Death) -> None:
+    def bury(self, row: SpoolRow, death: DeadLetterCause) -> None:
         """Make a dead letter of the row."""
 
     async def flush(self) -> None:

@@ -21,17 +21,18 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from impact_plugin.dead_letters import Burial
+from impact_plugin.files import Durability, hold_file
 from impact_plugin.spool.base import (
     DeadLetter,
+    DeadLetterCause,
     DeadLetterFilter,
-    Death,
     Forgotten,
     NewEvent,
-    Row,
     SpoolFullError,
+    SpoolRow,
     SpoolTally,
 )
+from impact_plugin.spool.reasons import DeadLetterReason
 from impact_plugin.spool.sqlite_letters import (
     LOG_HELD,
     PAGE,
@@ -46,8 +47,8 @@ from impact_plugin.spool.sqlite_letters import (
     retry_page,
     truncate_log,
 )
-from impact_plugin.spool.sqlite_look import Look
-from impact_plugin.spool.sqlite_rows import Bury, Done, Lane, Later, Settle, number_of, probe, storable
+from impact_plugin.spool.sqlite_look import DueRows
+from impact_plugin.spool.sqlite_rows import BuriedRow, FinishedRow, Lane, Later, Settle, number_of, probe, storable
 from impact_plugin.spool.sqlite_schema import (
     FILE,
     LARGEST_WAL,
@@ -58,8 +59,7 @@ from impact_plugin.spool.sqlite_schema import (
     unusable,
 )
 from impact_plugin.spool.sqlite_sweep import Ages, Old, find_old, mend, sweep
-from impact_plugin.spool.sqlite_turn import Job, Put, Turn, Written, write_turn
-from impact_plugin.state_files import Durability, hold_file
+from impact_plugin.spool.sqlite_turn import Put, SpoolTurn, SpoolWrite, Written, write_turn
 from impact_plugin.store.base import StoreUnavailableError
 
 TURN_EVENTS: Final = 2000
@@ -136,7 +136,7 @@ class SqliteSpool:
         self._readers, self._writers = ThreadPoolExecutor(1, "spool-reader"), ThreadPoolExecutor(1, "spool-writer")
         self._puts: OrderedDict[asyncio.Future[list[bool]], Put] = OrderedDict()
         self._settled: list[Settle] = []
-        self._jobs: dict[asyncio.Future[int], Job] = {}
+        self._jobs: dict[asyncio.Future[int], SpoolWrite] = {}
         self._flushes: dict[asyncio.Future[None], None] = {}
         self._wanted = asyncio.Event()
         self._stopping = self._settling = False
@@ -179,7 +179,7 @@ class SqliteSpool:
         self._wanted.set()
         return await self._in_time(put.waiter, self._puts)
 
-    async def take(self, destination: str, *, urgent: bool, limit: int) -> list[Row]:
+    async def take(self, destination: str, *, urgent: bool, limit: int) -> list[SpoolRow]:
         """See the port."""
         for _ in range(LOOKS):
             if self._put_off:
@@ -188,7 +188,7 @@ class SqliteSpool:
             async with self._reading:
                 # What is settled while the look lasts is still in what it reads.
                 taken, lost = frozenset(self._taken), frozenset(self._lost)
-                look = Look(storable(destination), urgent, limit, self._time(), taken, lost)
+                look = DueRows(storable(destination), urgent, limit, self._time(), taken, lost)
                 await self._read(partial(look.run, self._reader))
                 rows = self._keep(look)
             if rows or not (look.pushes or look.rows):
@@ -196,28 +196,28 @@ class SqliteSpool:
             await self.flush()
         return []
 
-    def release(self, rows: Sequence[Row]) -> None:
+    def release(self, rows: Sequence[SpoolRow]) -> None:
         """See the port."""
         self._taken.difference_update(row.number for row in rows)
 
-    def holds(self, row: Row) -> bool:
+    def holds(self, row: SpoolRow) -> bool:
         """See the port."""
         return row.number in self._taken
 
-    def done(self, row: Row) -> None:
+    def done(self, row: SpoolRow) -> None:
         """See the port."""
         self._drained += 1
-        self._settle(Done(row))
+        self._settle(FinishedRow(row))
 
-    def later(self, row: Row, due: int, *, failed: bool) -> None:
+    def later(self, row: SpoolRow, due: int, *, failed: bool) -> None:
         """See the port."""
         self._put_off.add(row.number)
         self._settle(Later(row, due, failed, self._time()))
 
-    def bury(self, row: Row, death: Death) -> None:
+    def bury(self, row: SpoolRow, death: DeadLetterCause) -> None:
         """See the port."""
         self._drained += 1
-        self._settle(Bury(row, death, self._time(), tried=True))
+        self._settle(BuriedRow(row, death, self._time(), tried=True))
 
     async def flush(self) -> None:
         """See the port."""
@@ -362,7 +362,7 @@ class SqliteSpool:
 
     async def _job(self, work: Callable[[sqlite3.Connection], int]) -> int:
         """Do something in the next transaction."""
-        job = Job(work, asyncio.get_running_loop().create_future())
+        job = SpoolWrite(work, asyncio.get_running_loop().create_future())
         self._jobs[job.waiter] = job
         self._wanted.set()
         return await self._in_time(job.waiter, self._jobs)
@@ -408,7 +408,7 @@ class SqliteSpool:
                 return removed
             after = last
 
-    def _keep(self, look: Look) -> list[Row]:
+    def _keep(self, look: DueRows) -> list[SpoolRow]:
         """Take what was found; what waits behind another is put off with it."""
         for lane in look.found_again:
             self._lost.pop(lane, None)
@@ -418,7 +418,7 @@ class SqliteSpool:
             if len(self._lost) > LOST_LANES:
                 self._lost.popitem(last=False)
         settled: list[Settle] = [
-            Bury(row, Death(str(Burial.UNREADABLE), reason), self._time(), tried=False)
+            BuriedRow(row, DeadLetterCause(str(DeadLetterReason.UNREADABLE), reason), self._time(), tried=False)
             for row, reason in look.unreadable
         ]
         for settle in (*settled, *look.pushes):
@@ -437,19 +437,19 @@ class SqliteSpool:
             if not await self._write_turn(self._next_turn()):
                 return
 
-    def _next_turn(self) -> Turn:
+    def _next_turn(self) -> SpoolTurn:
         puts: list[Put] = []
         events = 0
         while self._puts and events < TURN_EVENTS:
             puts.append(self._puts.popitem(last=False)[1])
             events += len(puts[-1].events)
-        turn = Turn(puts, self._settled, list(self._jobs.values()), list(self._flushes))
+        turn = SpoolTurn(puts, self._settled, list(self._jobs.values()), list(self._flushes))
         self._settled = []
         self._jobs.clear()
         self._flushes.clear()
         return turn
 
-    async def _write_turn(self, turn: Turn) -> bool:
+    async def _write_turn(self, turn: SpoolTurn) -> bool:
         self._settling = bool(turn.settled)
         try:
             written = await asyncio.get_running_loop().run_in_executor(self._writers, self._write, turn)
@@ -471,7 +471,7 @@ class SqliteSpool:
             _tell(flush, None)
         return True
 
-    def _write(self, turn: Turn) -> Written:
+    def _write(self, turn: SpoolTurn) -> Written:
         """In a thread: one transaction."""
         written = write_turn(self._writer, turn, self._lost, self._time())
         # It is written; whatever happens from here on must not make it be written once more.

@@ -5,7 +5,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from impact_plugin.spool.base import LANE_LENGTH, LANE_SECONDS, Row
+from impact_plugin.spool.base import LANE_LENGTH, LANE_SECONDS, SpoolRow
 from impact_plugin.spool.sqlite_rows import Lane, Push
 
 _DUE: Final = """
@@ -24,7 +24,7 @@ _Place: TypeAlias = tuple[int, Any, Any]
 """Number, ``due`` and ``failing_since`` of a row in its lane, whatever stands there."""
 
 
-class Look:
+class DueRows:
     """One search for rows that are due, in a thread; ``taken`` ones and the order of ``lost`` lanes do not count.
 
     ``behind`` tells of each lane which of the taken rows its rows were given behind.
@@ -47,9 +47,9 @@ class Look:
         self._seen = set(taken)
         self._lost = set(lost)
         self._lanes: dict[bytes, list[_Place]] = {}
-        self.rows: list[Row] = []
+        self.rows: list[SpoolRow] = []
         self.pushes: list[Push] = []
-        self.unreadable: list[tuple[Row, str]] = []
+        self.unreadable: list[tuple[SpoolRow, str]] = []
         self.newly_lost: list[Lane] = []
         self.found_again: list[Lane] = []
         self.behind: dict[bytes, set[int]] = {}
@@ -122,7 +122,7 @@ class Look:
             # Without the types that are built in, text would pass as the base64 of bytes.
             self.rows.append(msgspec.convert(columns, _Columns, builtin_types=(bytes,)).row())
         except (msgspec.ValidationError, UnicodeEncodeError) as error:
-            self.unreadable.append((Row(number, "", self._destination, b"", b"", False, None, 0), str(error)))
+            self.unreadable.append((SpoolRow(number, "", self._destination, b"", b"", False, None, 0), str(error)))
 
 
 class _Columns(msgspec.Struct, frozen=True, array_like=True):
@@ -139,10 +139,10 @@ class _Columns(msgspec.Struct, frozen=True, array_like=True):
     attempt: int
     failing_since: int | None
 
-    def row(self) -> Row:
+    def row(self) -> SpoolRow:
         """The row in the port's types; raises ``UnicodeEncodeError`` for a text that was damaged."""
         self.source.encode()
-        return Row(
+        return SpoolRow(
             self.number,
             self.source,
             self.destination,

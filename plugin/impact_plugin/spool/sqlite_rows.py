@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from impact_plugin.spool.base import Death, NewEvent, NewRow, Row
+from impact_plugin.spool.base import DeadLetterCause, NewEvent, NewRow, SpoolRow
 
 HOUR_MS: Final = 3_600_000
 MARKS: Final = 2000
@@ -37,26 +37,26 @@ _PUSH_LANE: Final = "UPDATE events SET due = max(due, ?) WHERE lane = ? AND numb
 _PUSH: Final = "UPDATE events SET due = max(due, ?) WHERE number = ?"
 
 
-class Done(msgspec.Struct, frozen=True):
+class FinishedRow(msgspec.Struct, frozen=True):
     """The row is not needed any more."""
 
-    row: Row
+    row: SpoolRow
 
 
 class Later(msgspec.Struct, frozen=True):
     """The row is to be tried again at ``due``; ``at`` is now."""
 
-    row: Row
+    row: SpoolRow
     due: int
     failed: bool
     at: int
 
 
-class Bury(msgspec.Struct, frozen=True):
+class BuriedRow(msgspec.Struct, frozen=True):
     """The row becomes a dead letter; ``tried`` counts the attempt that led to it."""
 
-    row: Row
-    death: Death
+    row: SpoolRow
+    death: DeadLetterCause
     at: int
     tried: bool
 
@@ -68,7 +68,7 @@ class Push(msgspec.Struct, frozen=True):
     due: int
 
 
-Settle: TypeAlias = Done | Later | Bury | Push
+Settle: TypeAlias = FinishedRow | Later | BuriedRow | Push
 Lane: TypeAlias = tuple[str, bytes]
 """A destination and one of its lanes."""
 
@@ -88,10 +88,10 @@ def write_settled(run: sqlite3.Connection, settled: Sequence[Settle], lost: Cont
 
     The later ones of a lane wait with the first, unless the lane has lost its order.
     """
-    delete(run, [one.row.number for one in settled if isinstance(one, Done)])
+    delete(run, [one.row.number for one in settled if isinstance(one, FinishedRow)])
     for one in settled:
         match one:
-            case Bury():
+            case BuriedRow():
                 bury(run, [one.row.number], one.death, one.at, tried=one.tried)
             case Later():
                 row = one.row
@@ -101,11 +101,11 @@ def write_settled(run: sqlite3.Connection, settled: Sequence[Settle], lost: Cont
                     run.execute(_PUSH_LANE, (one.due, row.lane, row.number, row.destination))
             case Push():
                 run.execute(_PUSH, (one.due, one.number))
-            case Done():
+            case FinishedRow():
                 pass
 
 
-def bury(run: sqlite3.Connection, numbers: Sequence[int], death: Death, at: int, *, tried: bool) -> None:
+def bury(run: sqlite3.Connection, numbers: Sequence[int], death: DeadLetterCause, at: int, *, tried: bool) -> None:
     """Make dead letters of rows."""
     if numbers:
         values = (at, tried, storable(death.reason), storable(death.detail), death.request)
@@ -179,7 +179,7 @@ def _columns(event: NewEvent, row: NewRow, now: int) -> tuple[object, ...]:
     )
 
 
-def _dead_columns(event: NewEvent, row: NewRow, death: Death, now: int) -> tuple[object, ...]:
+def _dead_columns(event: NewEvent, row: NewRow, death: DeadLetterCause, now: int) -> tuple[object, ...]:
     columns = _columns(event, row, now)
     return (*columns[:7], storable(death.reason), storable(death.detail), death.request, *columns[7:])
 

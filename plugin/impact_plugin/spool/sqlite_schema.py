@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from impact_plugin.errors import StateError
-from impact_plugin.state_files import SYNCHRONOUS, Durability, make_private
+from impact_plugin.files import SYNCHRONOUS, Durability, make_private
 
 FILE: Final = "spool.db"
 LOCK: Final = "spool.lock"

@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from impact_plugin.dead_letters import Burial
-from impact_plugin.spool.base import Death
+from impact_plugin.spool.base import DeadLetterCause
+from impact_plugin.spool.reasons import DeadLetterReason
 from impact_plugin.spool.sqlite_rows import HOUR_MS, bury
 from impact_plugin.spool.sqlite_schema import transaction
 
@@ -20,8 +20,8 @@ SWEPT_SEEN: Final = 2000
 YOUNG_ROWS: Final = 500
 """How many rows of the oldest are passed over: a clock that was set makes some look younger than they are."""
 
-_EXPIRED: Final = Death(str(Burial.EXPIRED), "waited for longer than spool.retention_days")
-_DAMAGED: Final = Death(str(Burial.UNREADABLE), "received is no number")
+_EXPIRED: Final = DeadLetterCause(str(DeadLetterReason.EXPIRED), "waited for longer than spool.retention_days")
+_DAMAGED: Final = DeadLetterCause(str(DeadLetterReason.UNREADABLE), "received is no number")
 
 
 class Ages(msgspec.Struct, frozen=True):

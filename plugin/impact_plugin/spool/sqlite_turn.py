@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import msgspec
 
-from impact_plugin.dead_letters import Burial
-from impact_plugin.spool.base import Death, NewEvent
-from impact_plugin.spool.sqlite_rows import Bury, Lane, Push, Settle, write_events, write_settled
+from impact_plugin.spool.base import DeadLetterCause, NewEvent
+from impact_plugin.spool.reasons import DeadLetterReason
+from impact_plugin.spool.sqlite_rows import BuriedRow, Lane, Push, Settle, write_events, write_settled
 from impact_plugin.spool.sqlite_schema import transaction
 
 _T = TypeVar("_T")
@@ -28,19 +28,19 @@ class Put(msgspec.Struct, frozen=True):
     waiter: "asyncio.Future[list[bool]]"
 
 
-class Job(msgspec.Struct, frozen=True):
+class SpoolWrite(msgspec.Struct, frozen=True):
     """Something to be done in the next transaction; when it cannot be written, it is done once more."""
 
     work: Callable[[sqlite3.Connection], int]
     waiter: "asyncio.Future[int]"
 
 
-class Turn(msgspec.Struct, frozen=True):
+class SpoolTurn(msgspec.Struct, frozen=True):
     """What goes into one transaction, and who waits for it."""
 
     puts: Sequence[Put]
     settled: Sequence[Settle]
-    jobs: Sequence[Job]
+    jobs: Sequence[SpoolWrite]
     flushes: "Sequence[asyncio.Future[None]]"
 
 
@@ -51,7 +51,7 @@ class Written(msgspec.Struct, frozen=True):
     results: Sequence[int | Exception]
 
 
-def write_turn(connection: sqlite3.Connection, turn: Turn, lost: Container[Lane], now: int) -> Written:
+def write_turn(connection: sqlite3.Connection, turn: SpoolTurn, lost: Container[Lane], now: int) -> Written:
     """Write everything, or raise what is wrong with the disk; what is wrong with one part only is among the answers."""
     try:
         with transaction(connection) as run:
@@ -72,12 +72,14 @@ def _is_of_disk(error: Exception) -> bool:
     return isinstance(error, trouble) or type(error) is sqlite3.DatabaseError
 
 
-def _write_singly(run: sqlite3.Connection, turn: Turn, lost: Container[Lane], now: int) -> Written:
+def _write_singly(run: sqlite3.Connection, turn: SpoolTurn, lost: Container[Lane], now: int) -> Written:
     for one in turn.settled:
         failure = _alone(run, partial(write_settled, run, [one], lost))
         if failure is not None and not isinstance(one, Push):
             # It was tried, and would be again and again.
-            grave = Bury(one.row, Death(str(Burial.FAULT), type(failure).__name__), now, tried=True)
+            grave = BuriedRow(
+                one.row, DeadLetterCause(str(DeadLetterReason.FAULT), type(failure).__name__), now, tried=True
+            )
             _alone(run, partial(write_settled, run, [grave], lost))
     results = [_alone(run, partial(job.work, run)) for job in turn.jobs]
     return Written([_alone(run, partial(_store, run, put, now)) for put in turn.puts], results)

@@ -36,7 +36,7 @@ NEWEST_WINDOWS: Final = 64
 """How many windows a click key holds; the oldest go first."""
 
 
-class Query(msgspec.Struct, frozen=True, gc=False):
+class SessionQuery(msgspec.Struct, frozen=True, gc=False):
     """A :class:`impact_transformers.Question` in digests; times and lengths in milliseconds."""
 
     owner: bytes
@@ -54,7 +54,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     first: bool = False
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+class SessionAnswer(msgspec.Struct, frozen=True, gc=False):
     """The decision about a candidate and the click id for an asking event.
 
     ``replayed`` tells that the message was known. ``start`` and ``end`` are of the window that a candidate opened or
@@ -68,7 +68,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     end: int = 0
 
 
-class Tally(msgspec.Struct, frozen=True):
+class StoreTally(msgspec.Struct, frozen=True):
     """What a store holds by kind, and what it did since the last look: bounded names, for the metrics.
 
     ``evicted`` counts entries dropped although they had not expired, ``late_clicks`` orders that got no click id and
@@ -90,10 +90,10 @@ class StoreUnavailableError(Exception):
 class SessionStore(Protocol):
     """One backend. Calls of several batches may overlap; each sees those that began before it, or is seen by them."""
 
-    async def decide(self, queries: Sequence[Query]) -> list[Answer]:
-        """Answer each query, having made the answers durable; raises :class:`StoreUnavailableError`."""
+    async def decide(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
+        """SessionAnswer each query, having made the answers durable; raises :class:`StoreUnavailableError`."""
 
-    async def decide_locally(self, queries: Sequence[Query]) -> list[Answer]:
+    async def decide_locally(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         """Answer from what this process knows, without waiting for the state, which takes the changes in later."""
 
     async def forget(self, identities: Sequence[bytes]) -> int:
@@ -105,5 +105,5 @@ class SessionStore(Protocol):
     async def check(self) -> None:
         """Raise :class:`StoreUnavailableError` unless the state can be reached and written; catches up when it can."""
 
-    async def tally(self) -> Tally:
+    async def tally(self) -> StoreTally:
         """What is held, and what happened since the last call."""

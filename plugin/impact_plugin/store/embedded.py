@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 
 from impact_plugin.errors import StateError
-from impact_plugin.state_files import SYNCHRONOUS, Durability, hold_file, make_private
-from impact_plugin.store.base import CALL_SIZE, Answer, Query, StoreUnavailableError, Tally
+from impact_plugin.files import SYNCHRONOUS, Durability, hold_file, make_private
+from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, StoreTally, StoreUnavailableError
 from impact_plugin.store.engine import Capacities, Changes, Engine
 from impact_plugin.store.table import GENERATIONS
 
@@ -157,13 +157,13 @@ class EmbeddedStore:
         self._stopping = False
         self._sweep_from = 0
 
-    async def decide(self, queries: Sequence[Query]) -> list[Answer]:
+    async def decide(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         """See the port."""
         answers = await self.decide_locally(queries)
         await self._committed()
         return answers
 
-    async def decide_locally(self, queries: Sequence[Query]) -> list[Answer]:
+    async def decide_locally(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         """See the port: the same tables, and the commit follows when it can."""
         self._advance()
         engine = self._engine
@@ -194,11 +194,11 @@ class EmbeddedStore:
         """See the port: commits what waits."""
         await self._committed()
 
-    async def tally(self) -> Tally:
+    async def tally(self) -> StoreTally:
         """See the port."""
         engine = self._engine
         tables = {"claims": engine.claims, "clicks": engine.identities, "answers": engine.answers}
-        found = Tally(
+        found = StoreTally(
             {name: len(table) for name, table in tables.items()},
             {name: table.capacity for name, table in tables.items()},
             {name: table.evicted for name, table in tables.items()},
@@ -250,7 +250,7 @@ class EmbeddedStore:
         self._stopping = True
         self._wanted.set()
 
-    async def _decide_in_turns(self, queries: Sequence[Query]) -> list[Answer]:
+    async def _decide_in_turns(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         """A large batch must not keep the event loop from small ones."""
         chunks = [queries[start : start + CALL_SIZE] for start in range(0, len(queries), CALL_SIZE)]
         parts = []

@@ -13,10 +13,10 @@ from impact_plugin.store.base import (
     NEWEST_CLICKS,
     NEWEST_USERS,
     NEWEST_WINDOWS,
-    Answer,
-    Query,
+    SessionAnswer,
+    SessionQuery,
 )
-from impact_plugin.store.table import Table
+from impact_plugin.store.table import GenerationTable
 from impact_transformers import Decision
 from impact_transformers.clicks import EARLIEST_MS
 
@@ -72,9 +72,9 @@ class Engine:
     """Decides; ``retention`` is for how long, in milliseconds, windows must answer retries."""
 
     def __init__(self, capacities: Capacities, retention: int) -> None:
-        self.claims = Table(capacities.claims)
-        self.answers = Table(capacities.answers)
-        self.identities = Table(capacities.identities)
+        self.claims = GenerationTable(capacities.claims)
+        self.answers = GenerationTable(capacities.answers)
+        self.identities = GenerationTable(capacities.identities)
         self.late_clicks = 0
         self._retention = retention
         self._changes = Changes({}, {}, {})
@@ -87,7 +87,7 @@ class Engine:
         changes, self._changes = self._changes, Changes({}, {}, {})
         return changes
 
-    def write(self, queries: Sequence[Query]) -> list[Answer]:
+    def write(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         """Decide about the candidates and write all clicks and joins; answers of asking events are still open."""
         found = []
         kept = self.answers.get
@@ -103,7 +103,7 @@ class Engine:
                 self._join(query)
         return found
 
-    def read(self, queries: Sequence[Query], answers: list[Answer]) -> None:
+    def read(self, queries: Sequence[SessionQuery], answers: list[SessionAnswer]) -> None:
         """Answer the asking events, in place, and keep the answers with their messages."""
         for index, query in enumerate(queries):
             if not query.keeps:
@@ -132,7 +132,7 @@ class Engine:
                 found += [identity] if not users.isdisjoint(identities) else []
         return found
 
-    def _answer(self, query: Query, answer: Answer) -> Answer:
+    def _answer(self, query: SessionQuery, answer: SessionAnswer) -> SessionAnswer:
         click_id = self._choose(query) if query.asks else None
         raw = b""
         if click_id is not None or answer.decision is not None:
@@ -146,9 +146,9 @@ class Engine:
         self._changes.answers[query.owner] = raw
         if click_id is None:
             return answer
-        return Answer(answer.decision, click_id, answer.replayed, answer.start, answer.end)
+        return SessionAnswer(answer.decision, click_id, answer.replayed, answer.start, answer.end)
 
-    def _claim(self, query: Query, key: bytes) -> Answer:
+    def _claim(self, query: SessionQuery, key: bytes) -> SessionAnswer:
         """The rule of the windows; see the port."""
         held = self.claims.get(key) or b""
         opener = int.from_bytes(query.owner[:OPENER_BYTES])
@@ -159,22 +159,22 @@ class Engine:
             start = packed & _START_MASK
             end = start + ((packed >> START_BITS) & _LENGTH_MASK)
             if packed >> _OPENER_SHIFT == opener:
-                return Answer(Decision.NEW, None, replayed=True, start=start, end=end)
+                return SessionAnswer(Decision.NEW, None, replayed=True, start=start, end=end)
             if start <= time < end:
                 inside = at
         if inside >= 0:
             return self._extend(query, key, held, inside)
         self._put_claim(key, self._live(held, time) + _pack(time, query.window, opener))
-        return Answer(Decision.NEW, None, replayed=False, start=time, end=time + query.window)
+        return SessionAnswer(Decision.NEW, None, replayed=False, start=time, end=time + query.window)
 
-    def _extend(self, query: Query, key: bytes, held: bytes, at: int) -> Answer:
+    def _extend(self, query: SessionQuery, key: bytes, held: bytes, at: int) -> SessionAnswer:
         packed = int.from_bytes(held[at : at + WINDOW_BYTES])
         start = packed & _START_MASK
         length = min(max((packed >> START_BITS) & _LENGTH_MASK, query.time + query.window - start), LONGEST)
         window = _pack(start, length, packed >> _OPENER_SHIFT)
         # Written even when nothing grew: the key was seen, and lives on.
         self._put_claim(key, held[:at] + window + held[at + WINDOW_BYTES :])
-        return Answer(Decision.REPEAT, None, replayed=False, start=start, end=start + length)
+        return SessionAnswer(Decision.REPEAT, None, replayed=False, start=start, end=start + length)
 
     def _live(self, held: bytes, time: int) -> bytes:
         """The windows that a retry may still ask for, at most so many that one more fits."""
@@ -190,7 +190,7 @@ class Engine:
         self.claims.put(key, value)
         self._changes.claims[key] = value
 
-    def _record(self, query: Query, click_id: str) -> None:
+    def _record(self, query: SessionQuery, click_id: str) -> None:
         """Write the click to the identities of the event, and to the user that was identified since."""
         owners = [identity for identity in (query.anonymous, query.user) if identity is not None]
         if query.anonymous is not None:
@@ -210,7 +210,7 @@ class Engine:
             return True
         return False
 
-    def _join(self, query: Query) -> None:
+    def _join(self, query: SessionQuery) -> None:
         """Note who the anonymous visitor is, and copy the clicks after which nobody else was identified there."""
         anonymous, user = query.anonymous, query.user
         if anonymous is None or user is None:
@@ -223,7 +223,7 @@ class Engine:
         late = [self._remember(user, time, id_) for time, id_ in known.clicks if user in _joined(known.users, time)]
         self.late_clicks += any(late)
 
-    def _choose(self, query: Query) -> str | None:
+    def _choose(self, query: SessionQuery) -> str | None:
         best: tuple[int, str] | None = None
         for identity in (query.anonymous, query.user):
             if identity is None or (raw := self.identities.get(identity)) is None:
@@ -235,7 +235,7 @@ class Engine:
                     best = click
         return None if best is None else best[1]
 
-    def _watch(self, query: Query) -> None:
+    def _watch(self, query: SessionQuery) -> None:
         """Notice it when a click arrives later that this order should have had."""
         for identity in (query.anonymous, query.user):
             if identity is not None:
@@ -253,14 +253,14 @@ class Engine:
         self._changes.identities[identity] = raw
 
 
-NOTHING: Final = Answer()
-KNOWN_NOTHING: Final = Answer(replayed=True)
+NOTHING: Final = SessionAnswer()
+KNOWN_NOTHING: Final = SessionAnswer(replayed=True)
 
 
-def _unpacked(raw: bytes) -> Answer:
+def _unpacked(raw: bytes) -> SessionAnswer:
     if not raw:
         return KNOWN_NOTHING
-    return Answer(_KINDS[raw[:1]], raw[1:].decode() or None, replayed=True)
+    return SessionAnswer(_KINDS[raw[:1]], raw[1:].decode() or None, replayed=True)
 
 
 def with_click(clicks: Sequence[tuple[int, str]], time: int, click_id: str) -> list[tuple[int, str]]:

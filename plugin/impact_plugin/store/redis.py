@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from impact_plugin.store.base import CALL_SIZE, Answer, Query, StoreUnavailableError, Tally
+from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, StoreTally, StoreUnavailableError
 from impact_plugin.store.engine import Capacities, Engine
 from impact_plugin.store.redis_server import PREFIX, RedisServer, connect, name_of
 from impact_transformers import Decision, Secret
@@ -69,31 +69,31 @@ class RedisStore(RedisServer):
             int(settings.retention * 1000) + EARLIEST_MS,
         )
         self._alone = self._make_engine()
-        self._missed: deque[Query] = deque()
+        self._missed: deque[SessionQuery] = deque()
         self._late_clicks = 0
         self._unsaved = 0
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(_Results).decode
 
-    async def decide(self, queries: Sequence[Query]) -> list[Answer]:
+    async def decide(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         """See the port."""
         if len(queries) <= CALL_SIZE:
             return _answers(self._read(await self._run("both", queries)))
         async with self._deadline():
             return await self._decide_in_turns(queries)
 
-    async def _decide_in_turns(self, queries: Sequence[Query]) -> list[Answer]:
+    async def _decide_in_turns(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         """A round trip for each chunk's writing and, when all are written, for its answers."""
         chunks = [queries[start : start + CALL_SIZE] for start in range(0, len(queries), CALL_SIZE)]
         written = [await self._run("write", chunk) for chunk in chunks]
         for raw in written:
             self._read(raw)
-        found: list[Answer] = []
+        found: list[SessionAnswer] = []
         for chunk, raw in zip(chunks, written, strict=True):
             found += _answers(self._read(await self._run("read", chunk, raw)))
         return found
 
-    async def decide_locally(self, queries: Sequence[Query]) -> list[Answer]:
+    async def decide_locally(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         """See the port: by a memory of this process, which the server gets when it is back."""
         chunks = [queries[start : start + CALL_SIZE] for start in range(0, len(queries), CALL_SIZE)]
         # All at once and first: what is missed after the server came back would wait for the next outage.
@@ -110,7 +110,7 @@ class RedisStore(RedisServer):
         alone.take_changes()
         return [answer for part in parts for answer in part]
 
-    def _remember_missed(self, queries: Sequence[Query]) -> None:
+    def _remember_missed(self, queries: Sequence[SessionQuery]) -> None:
         self._missed.extend(queries)
         while len(self._missed) > MISSED_LIMIT:
             self._missed.popleft()
@@ -157,17 +157,17 @@ class RedisStore(RedisServer):
                 raise
         self._alone = self._make_engine()
 
-    async def tally(self) -> Tally:
+    async def tally(self) -> StoreTally:
         """See the port; the server's own limit is its ``maxmemory``, so there are no capacities to tell."""
         size, evicted = await self._measure()
-        found = Tally({"keys": size}, {}, {"keys": evicted}, self._late_clicks, self._unsaved)
+        found = StoreTally({"keys": size}, {}, {"keys": evicted}, self._late_clicks, self._unsaved)
         self._late_clicks = self._unsaved = 0
         return found
 
     def _make_engine(self) -> Engine:
         return Engine(self._settings.capacities, int(self._settings.retention * 1000))
 
-    async def _run(self, phase: str, queries: Sequence[Query], *more: bytes) -> bytes:
+    async def _run(self, phase: str, queries: Sequence[SessionQuery], *more: bytes) -> bytes:
         """One phase of a call, of at most ``CALL_SIZE`` queries."""
         rows = self._encode([_row(query) for query in queries])
         raw: bytes = await self._call(PREFIX, *self._lifetimes, phase, rows, *more)
@@ -182,7 +182,7 @@ class RedisStore(RedisServer):
         return results
 
 
-def _row(query: Query) -> tuple[Any, ...]:
+def _row(query: SessionQuery) -> tuple[Any, ...]:
     """A query as the script reads it; absent parts are false, because nil would end a Lua array."""
     return (
         name_of(query.owner),
@@ -201,7 +201,7 @@ def _row(query: Query) -> tuple[Any, ...]:
     )
 
 
-def _without(query: Query, gone: frozenset[bytes]) -> Query:
+def _without(query: SessionQuery, gone: frozenset[bytes]) -> SessionQuery:
     """The query, of which nothing will be remembered for these identities."""
     if query.anonymous not in gone and query.user not in gone:
         return query
@@ -215,8 +215,8 @@ def _names(raw: bytes, users: Collection[str]) -> bool:
     return isinstance(known, list) and any(user in users for _, user in known)
 
 
-def _answers(results: _Results) -> list[Answer]:
+def _answers(results: _Results) -> list[SessionAnswer]:
     return [
-        Answer(_DECISIONS[kind], click_id or None, bool(replayed), start, end)
+        SessionAnswer(_DECISIONS[kind], click_id or None, bool(replayed), start, end)
         for kind, click_id, replayed, start, end in results.answers
     ]

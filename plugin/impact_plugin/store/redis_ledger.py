@@ -1,6 +1,6 @@
 """The ledger in Redis or Valkey, for several processes or replicas: one call of one script for each turn.
 
-The script (``ledger.lua``) has the rules of :mod:`impact_plugin.store.ledger`; the conformance suite holds both to the
+The script (``ledger.lua``) has the rules of :mod:`impact_plugin.orders.ledger`; the conformance suite holds both to the
 port. An attempt of another process is in flight for the lease, by the clocks of the two processes: the lease must be
 longer than the longest attempt by more than they differ. If it is not, two processes may have the same order under way,
 with the same OrderId. Keys expire by the server's clock.
@@ -18,9 +18,9 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
+from impact_plugin.orders.ledger import OWNER_BYTES, Begin, LedgerTally, Operation, OrderOutcome, Standing
+from impact_plugin.orders.ledger_queue import QueuedLedger
 from impact_plugin.store.base import StoreUnavailableError
-from impact_plugin.store.ledger import OWNER_BYTES, Begin, LedgerTally, Operation, Outcome, Standing
-from impact_plugin.store.ledger_queue import QueuedLedger
 from impact_plugin.store.redis_server import PREFIX, RedisServer, connect, name_of
 from impact_transformers import Secret
 
@@ -29,7 +29,7 @@ TURN_SIZE: Final = 256
 """Operations of one call of the script, which is one uninterrupted stretch of the server's time."""
 
 _BEGIN: Final = (1, 2)
-_OUTCOMES: Final = {Outcome.DELIVERED: 3, Outcome.NOTHING: 4, Outcome.UNKNOWN: 5}
+_OUTCOMES: Final = {OrderOutcome.DELIVERED: 3, OrderOutcome.NOTHING: 4, OrderOutcome.UNKNOWN: 5}
 _STANDINGS: Final = (
     None,
     Standing.CLEAR,

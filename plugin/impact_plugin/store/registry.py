@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from impact_plugin.config.settings import DeliverySettings, StateSettings
 from impact_plugin.errors import StateError
-from impact_plugin.settings import DeliverySettings, StateSettings
+from impact_plugin.orders.embedded_ledger import EmbeddedLedgerSettings, open_embedded_ledger
+from impact_plugin.orders.ledger import Ledger
 from impact_plugin.store.base import SessionStore
 from impact_plugin.store.embedded import EmbeddedSettings, open_embedded
-from impact_plugin.store.embedded_ledger import EmbeddedLedgerSettings, open_embedded_ledger
 from impact_plugin.store.engine import Capacities
-from impact_plugin.store.ledger import Ledger
 
 EMBEDDED: Final = "embedded:"
 HOUR_SECONDS: Final = 3600.0

@@ -19,7 +19,7 @@ GENERATIONS: Final = 4
 FREED_AT_ONCE: Final = 1000
 
 
-class Table:
+class GenerationTable:
     """``bytes`` to ``bytes``; keys must be digests, whose first byte chooses the shard."""
 
     def __init__(self, capacity: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 
-from impact_plugin.settings import LogSettings
+from impact_plugin.config.settings import LogSettings
 from impact_plugin.telemetry.events import TelemetryEvent
 from impact_transformers.normalize import redact_emails
 from impact_transformers.secret import MASK, Secret

@@ -45,7 +45,7 @@ from impact_plugin.telemetry.events import (
     TelemetryEvent,
     TransformFault,
 )
-from impact_plugin.telemetry.facts import SECONDS, MetricFacts
+from impact_plugin.telemetry.metric import SECONDS, MetricFacts
 from impact_plugin.telemetry.stock import STOCK, count_stock
 
 CHILDREN: Final = 512

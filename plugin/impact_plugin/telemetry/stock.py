@@ -20,7 +20,7 @@ from impact_plugin.telemetry.events import (
     RequestServed,
     TelemetryEvent,
 )
-from impact_plugin.telemetry.facts import SECONDS, MetricFacts
+from impact_plugin.telemetry.metric import SECONDS, MetricFacts
 from impact_transformers import REASONS, Reason
 
 TYPE: Final = "IMPACT"

@@ -69,7 +69,7 @@ class Arrival(msgspec.Struct, frozen=True):
     allowance: Allowance | None = None
 
 
-class Tally(msgspec.Struct):
+class CapacityTally(msgspec.Struct):
     """What a sink has seen; ``over_cap`` counts arrivals that found more than 110 % of the cap at once."""
 
     offered: int = 0
@@ -84,7 +84,7 @@ class Sink:
 
     def __init__(self, capacity: Capacity, chance: Random) -> None:
         self.capacity = capacity
-        self.tally = Tally()
+        self.tally = CapacityTally()
         self._chance = chance
         self._at_once = self._busy = 0
         self._recent: deque[float] = deque()

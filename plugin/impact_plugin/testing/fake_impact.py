@@ -33,12 +33,12 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from aiohttp import web
 
-from impact_plugin.testing.capacity import Arrival, Capacity, RateLimit, Sink, Tally
+from impact_plugin.testing.capacity import Arrival, Capacity, CapacityTally, RateLimit, Sink
 from impact_plugin.testing.impact_rules import (
     EVENT_TYPES,
     Form,
-    Problem,
     Report,
+    RuleViolation,
     canonical,
     check_conversion,
     check_page_load,
@@ -235,9 +235,9 @@ class FakeImpact:
             self._sink.capacity = capacity
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> CapacityTally:
         """What the capacity has counted; nothing without one."""
-        return Tally() if self._sink is None else self._sink.tally
+        return CapacityTally() if self._sink is None else self._sink.tally
 
     @property
     def calls(self) -> list[Call]:
@@ -445,7 +445,7 @@ class FakeImpact:
         report = check_page_load(form.fields, strict=self._strict) if is_page_load else check_conversion(form.fields)
         return Report((*problems, *report.errors), report.warnings)
 
-    def _success(self, arrival: _Arrival, warnings: tuple[Problem, ...]) -> dict[str, object]:
+    def _success(self, arrival: _Arrival, warnings: tuple[RuleViolation, ...]) -> dict[str, object]:
         if arrival.path != _PAGE_LOAD_PATH:
             submission = f"/Advertisers/{arrival.account_sid}/APISubmissions/A-{uuid.uuid4()}"
             return {"Status": "QUEUED", "QueuedUri": submission}
@@ -492,8 +492,8 @@ class FakeImpact:
         return _json(200, {"capacity": self.capacity, "tally": self.tally})
 
 
-def _error(field: str, message: str) -> Problem:
-    return Problem(field, "ERROR", message)
+def _error(field: str, message: str) -> RuleViolation:
+    return RuleViolation(field, "ERROR", message)
 
 
 def _failure(message: str, field: str | None = None, detail: str = "") -> dict[str, object]:

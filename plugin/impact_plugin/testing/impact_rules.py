@@ -26,7 +26,7 @@ import msgspec
 from impact_transformers.currencies import CURRENCIES
 
 
-class Problem(msgspec.Struct, frozen=True):
+class RuleViolation(msgspec.Struct, frozen=True):
     """One entry of impact.com's ``errors`` or ``warnings``. The message never repeats the value: it may be personal."""
 
     field: str
@@ -37,15 +37,15 @@ class Problem(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """The verdict on one request: any error means HTTP 400, warnings alone mean HTTP 200."""
 
-    errors: tuple[Problem, ...] = ()
-    warnings: tuple[Problem, ...] = ()
+    errors: tuple[RuleViolation, ...] = ()
+    warnings: tuple[RuleViolation, ...] = ()
 
 
 class Form(msgspec.Struct, frozen=True):
     """A decoded request body: its parameters as text, and what kept it from being read."""
 
     fields: dict[str, str]
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[RuleViolation, ...] = ()
 
 
 class Kind(enum.Enum):
@@ -287,8 +287,8 @@ def canonical(fields: Mapping[str, str], name: str) -> str | None:
     return fields.get(ALIASES[name]) if found is None and name in ALIASES else found
 
 
-def _error(field: str, message: str) -> Problem:
-    return Problem(field, "ERROR", message)
+def _error(field: str, message: str) -> RuleViolation:
+    return RuleViolation(field, "ERROR", message)
 
 
 def _unreadable(field: str, message: str) -> Form:
@@ -335,7 +335,7 @@ def _as_text(value: Any) -> str:
             return str(value)
 
 
-def _check_values(fields: Mapping[str, str], known: Callable[[str], Parameter | None]) -> Iterator[Problem]:
+def _check_values(fields: Mapping[str, str], known: Callable[[str], Parameter | None]) -> Iterator[RuleViolation]:
     for name, value in fields.items():
         parameter = known(name)
         if parameter is None:
@@ -440,18 +440,18 @@ def _has_address(value: str) -> bool:
     return False
 
 
-def _check_required(fields: Mapping[str, str], names: Iterable[str]) -> list[Problem]:
+def _check_required(fields: Mapping[str, str], names: Iterable[str]) -> list[RuleViolation]:
     return [_error(name, "is required") for name in names if canonical(fields, name) is None]
 
 
-def _page_load_warnings(fields: Mapping[str, str]) -> Iterator[Problem]:
+def _page_load_warnings(fields: Mapping[str, str]) -> Iterator[RuleViolation]:
     if "PageUrl" not in fields:
-        yield Problem("PageUrl", "WARNING", "missing; only an app that was opened directly has none")
+        yield RuleViolation("PageUrl", "WARNING", "missing; only an app that was opened directly has none")
     if len(fields.get("CustomerEmail", "")) == 64:
-        yield Problem("CustomerEmail", "WARNING", "only SHA-1 is documented for page loads")
+        yield RuleViolation("CustomerEmail", "WARNING", "only SHA-1 is documented for page loads")
     for name in fields:
         if name in LEGACY:
-            yield Problem(name, "WARNING", "is not a parameter of version 14; ignored")
+            yield RuleViolation(name, "WARNING", "is not a parameter of version 14; ignored")
 
 
 class _ItemPart(msgspec.Struct, frozen=True):
@@ -481,7 +481,7 @@ def _conversion_parameter(name: str) -> Parameter | None:
     return parameter
 
 
-def _check_items(fields: Mapping[str, str]) -> Iterator[Problem]:
+def _check_items(fields: Mapping[str, str]) -> Iterator[RuleViolation]:
     """Judge the lines of an order: https://integrations.impact.com/impact-brand/docs/item-level-data ."""
     lines: dict[int, set[str]] = {}
     for name in fields:

@@ -2,7 +2,7 @@
 
 Jobs of a user always go to the same of a destination's workers, in order; one that failed holds back the user's later
 ones until it succeeds or is aborted. What follows which status, and when, is in
-:mod:`~impact_plugin.testing.rudder_rules`; every reply is checked there too. Time is the event loop's, so that a day of
+:mod:`~impact_plugin.rudder.rules`; every reply is checked there too. Time is the event loop's, so that a day of
 retries passes at once on :class:`~impact_plugin.testing.virtual_time.VirtualLoop`.
 
 Sources, in https://github.com/rudderlabs/rudder-server: ``router/worker.go``, ``router/handle.go``,
@@ -18,8 +18,8 @@ from zlib import crc32
 import aiohttp
 import msgspec
 
-from impact_plugin.testing.rudder_events import Built, Route, proxy_body
-from impact_plugin.testing.rudder_rules import (
+from impact_plugin.rudder.bodies import Built, Route, proxy_body
+from impact_plugin.rudder.rules import (
     JobResult,
     backoff,
     check_proxy_v0_reply,
@@ -126,7 +126,7 @@ class RouterQueue:
     async def run(self, jobs: Sequence[RouterJob]) -> list[JobEnd]:
         """Deliver all jobs to their ends, in the order of the argument.
 
-        Raises what :func:`~impact_plugin.testing.rudder_rules.check_proxy_v1_reply` raises, in an ExceptionGroup.
+        Raises what :func:`~impact_plugin.rudder.rules.check_proxy_v1_reply` raises, in an ExceptionGroup.
         """
         lines: list[list[_Pending]] = [[] for _ in range(self._workers)]
         now = asyncio.get_running_loop().time()

@@ -1,7 +1,7 @@
 """StrictRudder: rudder-server's side of the transformer contract, for tests and load runs without a rudder-server.
 
 It batches, asks, waits and delivers as the real router does, with its headers and its connections, and raises a
-:class:`~impact_plugin.testing.rudder_rules.RudderRefusal` where the real one would crash, abort, stall or lose events.
+:class:`~impact_plugin.rudder.rules.RudderRefusal` where the real one would crash, abort, stall or lose events.
 It keeps no order among the events of one user, and holds jobs in memory only.
 
 Sources, all in https://github.com/rudderlabs/rudder-server:
@@ -26,7 +26,7 @@ import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
-from impact_plugin.testing.rudder_events import (
+from impact_plugin.rudder.bodies import (
     Built,
     QueuedEvent,
     Route,
@@ -36,13 +36,13 @@ from impact_plugin.testing.rudder_events import (
     proxy_body,
     router_body,
 )
-from impact_plugin.testing.rudder_rules import (
-    Features,
+from impact_plugin.rudder.rules import (
     JobResult,
-    Reply,
     RouterPanic,
     RudderRefusal,
     StalledForever,
+    TransformerFeatures,
+    TransformerReply,
     back_pressure_wait,
     backoff,
     check_features,
@@ -157,10 +157,10 @@ class StrictRudder:
         await self._transformer.close()
         await self._destination.close()
 
-    async def wait_for_features(self, *, polls: int = 30) -> Features:
+    async def wait_for_features(self, *, polls: int = 30) -> TransformerFeatures:
         """Poll ``GET /features`` every 10 s until it answers; from then on compaction is as that first answer says.
 
-        Raises what :func:`~impact_plugin.testing.rudder_rules.check_features` raises, and StalledForever when the
+        Raises what :func:`~impact_plugin.rudder.rules.check_features` raises, and StalledForever when the
         transformer could not be reached in ``polls`` polls: the real router would not boot, and wait on.
         """
         for poll in range(polls):
@@ -179,7 +179,7 @@ class StrictRudder:
         """Transform events as the processor does: in chunks of 100, those of a sub-job of 400 at the same time.
 
         ``compacted`` None follows the features. Returns one result per event, in order. Raises what
-        :func:`~impact_plugin.testing.rudder_rules.check_processor_reply` raises; RouterPanic after 31 faults of one
+        :func:`~impact_plugin.rudder.rules.check_processor_reply` raises; RouterPanic after 31 faults of one
         chunk (transport or HTTP), StalledForever when its patience with 503s ends.
         """
         return await self._processor(self._queue(events), compacted)
@@ -188,7 +188,7 @@ class StrictRudder:
         """Transform events as router workers do: in batches of 20, up to ``concurrency`` at the same time.
 
         ``compacted`` None follows the features. Returns one result per event, in order. Raises what
-        :func:`~impact_plugin.testing.rudder_rules.check_router_reply` raises, and RouterPanic after 31 transport
+        :func:`~impact_plugin.rudder.rules.check_router_reply` raises, and RouterPanic after 31 transport
         faults 100 ms apart.
         """
         return await self._router(self._queue(events), compacted)
@@ -296,7 +296,7 @@ class StrictRudder:
         calls = [partial(self._router_batch_call, batch, compacted) for batch in _chunks(queued, self._router_batch)]
         return [result for reply in await _in_order(calls, self._concurrency) for result in reply.jobs]
 
-    async def _processor_chunk(self, queued: Sequence[QueuedEvent], compacted: bool | None) -> Reply:
+    async def _processor_chunk(self, queued: Sequence[QueuedEvent], compacted: bool | None) -> TransformerReply:
         compact = self._compacted if compacted is None else compacted
         built = processor_body(queued, self._route, now=self._clock(), compacted=compact)
         url = f"{self._untrimmed}/v0/destinations/{self._route.destination_type.lower()}"
@@ -313,7 +313,7 @@ class StrictRudder:
                 return check_processor_reply(built.jobs, answer.status, answer.headers, answer.body)
             await self._sleep(back_pressure_wait(waits) if outcome == "retry" else transport_wait(faults))
 
-    async def _router_batch_call(self, queued: Sequence[QueuedEvent], compacted: bool | None) -> Reply:
+    async def _router_batch_call(self, queued: Sequence[QueuedEvent], compacted: bool | None) -> TransformerReply:
         compact = self._compacted if compacted is None else compacted
         built = router_body(queued, self._route, now=self._clock(), compacted=compact)
         url = f"{self._base}/routerTransform"
@@ -423,7 +423,7 @@ def _delivered(result: JobResult, status: int, error: str, stat_tags: dict[str, 
     return msgspec.structs.replace(result, status=status, state=first_state(status), error=error, stat_tags=tags)
 
 
-def _check_proxy(version: ProxyVersion, built: Built, answer: _Answer) -> Reply:
+def _check_proxy(version: ProxyVersion, built: Built, answer: _Answer) -> TransformerReply:
     check = check_proxy_v1_reply if version == "v1" else check_proxy_v0_reply
     return check(built.jobs, answer.status, answer.headers, answer.body)
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from impact_plugin.settings import StateSettings
+from impact_plugin.config.settings import StateSettings
 from impact_plugin.store.engine import Engine
 from impact_plugin.store.table import GENERATIONS
 

@@ -15,7 +15,7 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 LARGEST_ANSWER: Final = 256 * 1024 * 1024
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+class HttpAnswer(msgspec.Struct, frozen=True, gc=False):
     """What came back: a status, or 0 and the kind of trouble; ``body`` only where it is wanted."""
 
     status: int
@@ -24,7 +24,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     body: bytes = b""
 
 
-Done = Callable[[Answer], None]
+Done = Callable[[HttpAnswer], None]
 
 
 class Connection(asyncio.Protocol):
@@ -43,14 +43,14 @@ class Connection(asyncio.Protocol):
         """Send the request; ``done`` is called once."""
         self._done, self._keeps_body, self._needed = done, keep_body, -1
         if self._transport is None or self._transport.is_closing():
-            self._tell(Answer(0, "closed"))
+            self._tell(HttpAnswer(0, "closed"))
             return
         self._transport.write(request)
 
     def give_up(self, trouble: str) -> None:
         """Wait no longer; the connection cannot be used again."""
         self.close()
-        self._tell(Answer(0, trouble))
+        self._tell(HttpAnswer(0, trouble))
 
     def close(self) -> None:
         """Let go of it."""
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio: whoever waits hears of it."""
         self.closed = True
-        self._tell(Answer(0, "reset" if exc is not None else "closed"))
+        self._tell(HttpAnswer(0, "reset" if exc is not None else "closed"))
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio with a part of an answer."""
@@ -102,9 +102,9 @@ class Connection(asyncio.Protocol):
         self._buffer.clear()
         if b"connection: close" in self._head:
             self.close()
-        self._tell(Answer(status, "", self._head, body))
+        self._tell(HttpAnswer(status, "", self._head, body))
 
-    def _tell(self, answer: Answer) -> None:
+    def _tell(self, answer: HttpAnswer) -> None:
         done, self._done = self._done, None
         if done is not None:
             done(answer)

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from impact_plugin.tasks import beside
-from impact_plugin.traffic.client import Answer, Connection, connect
+from impact_plugin.traffic.client import Connection, HttpAnswer, connect
 
 TICK_SECONDS: Final = 0.001
 MOST_WAITING: Final = 200_000
@@ -26,7 +26,7 @@ RESOLUTION: Final = 100_000
 PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9)
 
 
-class Step(msgspec.Struct, frozen=True):
+class LoadStep(msgspec.Struct, frozen=True):
     """So many requests a second at its beginning and its end, for so many seconds."""
 
     start: float
@@ -65,7 +65,7 @@ class Second(msgspec.Struct):
     latencies: Histogram = msgspec.field(default_factory=Histogram)
 
 
-class Outcome(msgspec.Struct):
+class LoadOutcome(msgspec.Struct):
     """What a run came to. ``late`` is how long after its time a request left that had a connection: our own delay."""
 
     seconds: float = 0.0
@@ -118,7 +118,7 @@ class Driver:
         *,
         connections: int = 100,
         timeout: float = 30.0,
-        judge: Callable[[Answer], str] | None = None,
+        judge: Callable[[HttpAnswer], str] | None = None,
     ) -> None:
         self._host, self._port = host, port
         self._following = following
@@ -130,13 +130,13 @@ class Driver:
         self._opening = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: deque[float] = deque()
-        self._outcome = Outcome()
+        self._outcome = LoadOutcome()
         self._began = 0.0
         self._moved = asyncio.Event()
 
-    async def run(self, steps: Sequence[Step], told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
+    async def run(self, steps: Sequence[LoadStep], told: Callable[[LoadOutcome], None] = lambda _: None) -> LoadOutcome:
         """Follow the schedule, then wait for what is under way."""
-        self._outcome = outcome = Outcome()
+        self._outcome = outcome = LoadOutcome()
         self._began, cpu = perf_counter(), process_time()
         due = _schedule(steps)
         upcoming = next(due, None)
@@ -157,9 +157,9 @@ class Driver:
         outcome.seconds, outcome.cpu_seconds = perf_counter() - self._began, process_time() - cpu
         return outcome
 
-    async def run_closed(self, number: int, concurrency: int) -> Outcome:
+    async def run_closed(self, number: int, concurrency: int) -> LoadOutcome:
         """So many requests, each connection sending its next one when the last was answered."""
-        self._outcome = outcome = Outcome()
+        self._outcome = outcome = LoadOutcome()
         self._most = concurrency
         self._began, cpu = perf_counter(), process_time()
         left = number
@@ -224,7 +224,7 @@ class Driver:
         if now - at < LOOK_SECONDS:
             self._outcome.late.add(max(0.0, now - at))
 
-        def done(answer: Answer) -> None:
+        def done(answer: HttpAnswer) -> None:
             self._busy.pop(connection, None)
             if not connection.closed:
                 self._idle.append(connection)
@@ -267,11 +267,11 @@ class Driver:
             self._ended(self._waiting.popleft(), "no connection in time")
 
 
-def _kind(answer: Answer) -> str:
+def _kind(answer: HttpAnswer) -> str:
     return str(answer.status) if answer.status else answer.trouble
 
 
-def _schedule(steps: Sequence[Step]) -> Iterator[float]:
+def _schedule(steps: Sequence[LoadStep]) -> Iterator[float]:
     """Intended starts, in seconds from the beginning; within a ramp they come closer and closer."""
     begins = 0.0
     for step in steps:

@@ -10,10 +10,10 @@ from typing import Any, Final
 import msgspec
 
 from impact_plugin.errors import ImpactPluginError
-from impact_plugin.traffic.client import Answer, connect
-from impact_plugin.traffic.driver import PERCENTILES, Driver, Histogram, Outcome, Second, Step
-from impact_plugin.traffic.reading import Told, Traffic
-from impact_plugin.traffic.report import TROUBLE, Bar, Page, Series
+from impact_plugin.traffic.client import HttpAnswer, connect
+from impact_plugin.traffic.driver import PERCENTILES, Driver, Histogram, LoadOutcome, LoadStep, Second
+from impact_plugin.traffic.reading import RecordedDestination, Traffic
+from impact_plugin.traffic.report import TROUBLE, Bar, ReportPage, Series
 from impact_plugin.traffic.shapes import Shape, Shaped, marked, outputs, shape_all, shape_proxied, shifted
 from impact_transformers import UndecodableEventError, decode_object
 
@@ -48,7 +48,7 @@ def read_events(traffic: Traffic, most: int) -> list[dict[str, Any]]:
     traffic.whole = True
     events = []
     for subject in traffic:
-        if isinstance(subject, Told):
+        if isinstance(subject, RecordedDestination):
             continue
         try:
             events.append(decode_object(subject.message))
@@ -91,7 +91,7 @@ async def _transformed(requests: Iterator[Shaped], address: tuple[str, int]) -> 
     loop = asyncio.get_running_loop()
     try:
         for one in requests:
-            asked: asyncio.Future[Answer] = loop.create_future()
+            asked: asyncio.Future[HttpAnswer] = loop.create_future()
             connection.ask(one.template, asked.set_result, keep_body=True)
             answer = await asyncio.wait_for(asked, TRANSFORM_SECONDS)
             if answer.status != 200:
@@ -113,7 +113,7 @@ def endless(shaped: Sequence[Shaped]) -> Iterator[bytes]:
             yield one.of_pass(number)
 
 
-def judge_transformer(answer: Answer) -> str:
+def judge_transformer(answer: HttpAnswer) -> str:
     """What rudder-server makes of an answer: without the version it panics, whatever else is good."""
     if not answer.status:
         return answer.trouble
@@ -127,7 +127,7 @@ async def find_limit(driver: Driver, first: float, seconds: float, p99: float, t
     tries: list[Tried] = []
 
     async def kept_up(rate: float) -> bool:
-        outcome = await driver.run([Step(rate, rate, seconds)])
+        outcome = await driver.run([LoadStep(rate, rate, seconds)])
         latency = outcome.latencies.percentile(99)
         answered = outcome.good / max(outcome.seconds, seconds)
         good = outcome.good >= KEPT_UP * outcome.intended and latency <= p99 and answered >= KEPT_UP * rate * 0.97
@@ -152,7 +152,7 @@ def limit_of(tries: Sequence[Tried]) -> float:
     return max((one.rate for one in tries if one.kept_up), default=0.0)
 
 
-def as_object(outcome: Outcome, per_request: float, tries: Sequence[Tried] = ()) -> dict[str, Any]:
+def as_object(outcome: LoadOutcome, per_request: float, tries: Sequence[Tried] = ()) -> dict[str, Any]:
     """Everything, for programs; latencies in milliseconds."""
     return {
         "seconds": round(outcome.seconds, 3),
@@ -179,7 +179,7 @@ def percentiles(latencies: Histogram) -> dict[str, float]:
 KIND_HEADS: Final = ("answer", "requests", *(f"p{share:g} ms" for share in PERCENTILES))
 
 
-def kind_rows(outcome: Outcome) -> list[tuple[str, ...]]:
+def kind_rows(outcome: LoadOutcome) -> list[tuple[str, ...]]:
     """How many answers of each kind there were, and how late they came; a failure that comes late is another one."""
     return [
         (kind, f"{number:,}", *(f"{value:,.1f}" for value in percentiles(outcome.by_kind[kind]).values()))
@@ -187,9 +187,9 @@ def kind_rows(outcome: Outcome) -> list[tuple[str, ...]]:
     ]
 
 
-def report(title: str, subtitle: str, outcome: Outcome, per_request: float, tries: Sequence[Tried] = ()) -> str:
+def report(title: str, subtitle: str, outcome: LoadOutcome, per_request: float, tries: Sequence[Tried] = ()) -> str:
     """The report as a page."""
-    page = Page(title, subtitle)
+    page = ReportPage(title, subtitle)
     latency = percentiles(outcome.latencies) if outcome.good else {}
     rate = outcome.good / outcome.seconds if outcome.seconds else 0.0
     page.tiles(
@@ -220,13 +220,13 @@ def report(title: str, subtitle: str, outcome: Outcome, per_request: float, trie
     return page.html()
 
 
-def _add_limit(page: Page, tries: Sequence[Tried]) -> None:
+def _add_limit(page: ReportPage, tries: Sequence[Tried]) -> None:
     page.heading("The limit", f"The service kept up with {limit_of(tries):,.0f} requests a second.")
     rows = [_tried_row(one) for one in sorted(tries, key=lambda one: one.rate)]
     page.table(("rate", "answered/s", "p99 ms", "failed", "kept up"), rows)
 
 
-def _add_time(page: Page, outcome: Outcome) -> None:
+def _add_time(page: ReportPage, outcome: LoadOutcome) -> None:
     """What became of each second's requests, and how long they took."""
     seconds = outcome.timeline
     points = [f"{number} s" for number in range(len(seconds))]

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from impact_plugin.errors import ImpactPluginError
-from impact_plugin.traffic.lines import DestinationLine, EndLine, Header
+from impact_plugin.recording.lines import DestinationLine, EndLine, Header
 from impact_transformers import AnyEvent, DecodedEvent, UndecodableEventError, decode_event
 from impact_transformers.events import UNREADABLE
 
@@ -28,7 +28,7 @@ class ReadingError(ImpactPluginError):
     """A file cannot be read; the message names it and says why."""
 
 
-class Subject(msgspec.Struct, frozen=True, gc=False):
+class TrafficEvent(msgspec.Struct, frozen=True, gc=False):
     """One event as it stands in the file, with what the file says of it.
 
     ``request`` numbers events that came together; ``to`` are ids of destinations, and ``config`` is the configuration
@@ -44,7 +44,7 @@ class Subject(msgspec.Struct, frozen=True, gc=False):
     event: AnyEvent | None = None
 
 
-class Told(msgspec.Struct, frozen=True):
+class RecordedDestination(msgspec.Struct, frozen=True):
     """What a recording says of a destination."""
 
     id: str
@@ -119,13 +119,13 @@ class Traffic:
         """How many bytes have been read."""
         return self._before + (0 if self._open is None or self._open.closed else self._open.tell())
 
-    def __iter__(self) -> Iterator[Subject | Told]:
+    def __iter__(self) -> Iterator[TrafficEvent | RecordedDestination]:
         for file, size in zip(self._files, self._sizes, strict=True):
             with _opened(file) as self._open, _unpacked(self._open) as stream:
                 yield from self._subjects(file, stream)
             self._before += size
 
-    def _subjects(self, file: Path, stream: BinaryIO) -> Iterator[Subject | Told]:
+    def _subjects(self, file: Path, stream: BinaryIO) -> Iterator[TrafficEvent | RecordedDestination]:
         recorded = False
         for number, line in enumerate(self._lines(file, stream), 1):
             if number == 1 and _is_document(line):
@@ -153,14 +153,14 @@ class Traffic:
                 return
             yield line
 
-    def _recorded(self, file: Path, number: int, line: bytes) -> Iterator[Subject | Told]:
+    def _recorded(self, file: Path, number: int, line: bytes) -> Iterator[TrafficEvent | RecordedDestination]:
         if not line.startswith(b'{"line":"event"'):
             try:
                 told = _others.decode(line)
             except UNREADABLE as error:
                 raise ReadingError(f"{file}: line {number} is not of a recording: {error}") from error
             if isinstance(told, DestinationLine):
-                yield Told(told.id, told.config)
+                yield RecordedDestination(told.id, told.config)
             return
         if not self.whole:
             try:
@@ -168,29 +168,29 @@ class Traffic:
             except UNREADABLE:
                 pass
             else:
-                yield Subject(_NOT_KEPT, one.at, one.via, one.request, one.to, None, one.event)
+                yield TrafficEvent(_NOT_KEPT, one.at, one.via, one.request, one.to, None, one.event)
                 return
         try:
             whole = _raw.decode(line)
         except UNREADABLE as error:
             raise ReadingError(f"{file}: line {number} is not of a recording: {error}") from error
-        yield Subject(whole.event, whole.at, whole.via, whole.request, whole.to)
+        yield TrafficEvent(whole.event, whole.at, whole.via, whole.request, whole.to)
 
 
-def _subjects_of(raw: msgspec.Raw) -> Iterator[Subject]:
+def _subjects_of(raw: msgspec.Raw) -> Iterator[TrafficEvent]:
     """Most lines are events, and are taken for such first: nothing that wraps events has a type of its own."""
     try:
         event = _events.decode(raw)
     except UNREADABLE:
         yield from unwrap(raw)
     else:
-        yield Subject(raw, event=event)
+        yield TrafficEvent(raw, event=event)
 
 
 _NOT_KEPT: Final = msgspec.Raw(b"")
 
 
-def decoded(subject: Subject) -> AnyEvent | None:
+def decoded(subject: TrafficEvent) -> AnyEvent | None:
     """The event; None where nobody can read it."""
     if subject.event is not None:
         return subject.event
@@ -200,7 +200,7 @@ def decoded(subject: Subject) -> AnyEvent | None:
         return None
 
 
-def unwrap(raw: msgspec.Raw) -> Iterator[Subject]:
+def unwrap(raw: msgspec.Raw) -> Iterator[TrafficEvent]:
     """The event itself, or those of a body or a row that holds several."""
     try:
         batch = _batches.decode(raw)
@@ -211,7 +211,7 @@ def unwrap(raw: msgspec.Raw) -> Iterator[Subject]:
         yield _of_routed(item, batch.destinations)
 
 
-def _unwrap_one(raw: msgspec.Raw) -> Iterator[Subject]:
+def _unwrap_one(raw: msgspec.Raw) -> Iterator[TrafficEvent]:
     try:
         yield _of_routed(_routed.decode(raw), {})
     except UNREADABLE:
@@ -227,14 +227,14 @@ def _unwrap_one(raw: msgspec.Raw) -> Iterator[Subject]:
         inner = payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)
         yield from unwrap(msgspec.Raw(inner))
     elif wrapped.batch is not None:
-        yield from map(Subject, wrapped.batch)
+        yield from map(TrafficEvent, wrapped.batch)
     else:
-        yield Subject(raw)
+        yield TrafficEvent(raw)
 
 
-def _of_routed(item: _Routed, destinations: dict[str, dict[str, Any]]) -> Subject:
+def _of_routed(item: _Routed, destinations: dict[str, dict[str, Any]]) -> TrafficEvent:
     destination = item.destination or destinations.get(str(item.metadata.get("destinationId")), {})
-    return Subject(item.message, config=destination.get("Config"))
+    return TrafficEvent(item.message, config=destination.get("Config"))
 
 
 def _is_document(line: bytes) -> bool:
@@ -259,7 +259,7 @@ def _rest(file: Path, stream: BinaryIO) -> bytes:
     return rest
 
 
-def _document(file: Path, text: bytes) -> Iterator[Subject]:
+def _document(file: Path, text: bytes) -> Iterator[TrafficEvent]:
     """A JSON array of events, or one object over several lines; else lines after all."""
     try:
         found = msgspec.json.decode(text, type=list[msgspec.Raw])

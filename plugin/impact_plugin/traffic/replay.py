@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
-from impact_plugin.destinations import KnownDestination
-from impact_plugin.sessions import Digests
-from impact_plugin.settings import StateSettings
-from impact_plugin.store.base import Answer, Query
+from impact_plugin.config.destinations import KnownDestination
+from impact_plugin.config.settings import StateSettings
+from impact_plugin.sessions.sessions import Digests
+from impact_plugin.store.base import SessionAnswer, SessionQuery
 from impact_plugin.store.engine import Capacities, Engine
 from impact_plugin.traffic.ageing import Ageing
-from impact_plugin.traffic.reading import Subject, decoded
+from impact_plugin.traffic.reading import TrafficEvent, decoded
 from impact_transformers import (
     NO_VISIT,
     AnyEvent,
@@ -47,7 +47,7 @@ MOST_KINDS: Final = 200
 """Kinds of changes that are told apart."""
 
 
-class Ended(msgspec.Struct, frozen=True, gc=False):
+class ReplayedEvent(msgspec.Struct, frozen=True, gc=False):
     """One event at one destination, and what became of it."""
 
     number: int
@@ -88,7 +88,7 @@ class Sums(msgspec.Struct):
         return sum(count for (_, outcome, _), count in self.outcomes.items() if outcome not in ("skip", "reject"))
 
 
-class Side:
+class ReplayRun:
     """One set of destinations with sessions of its own, fed request by request."""
 
     def __init__(self, destinations: "Chosen", *, ages: bool = True) -> None:
@@ -99,10 +99,10 @@ class Side:
         self.ageing = Ageing(self.engine, RETENTION_MS, on=ages)
         self.money: Counter[str] = Counter()
 
-    def feed(self, first: int, subjects: Sequence[Subject]) -> list[Ended]:
+    def feed(self, first: int, subjects: Sequence[TrafficEvent]) -> list[ReplayedEvent]:
         """Give the events of one request their outcomes, and count them; ``first`` is the number of the first."""
-        ended: list[Ended] = []
-        prepared: list[tuple[int, Subject, KnownDestination, AnyEvent | None, Draft, Question | None]] = []
+        ended: list[ReplayedEvent] = []
+        prepared: list[tuple[int, TrafficEvent, KnownDestination, AnyEvent | None, Draft, Question | None]] = []
         for number, subject in enumerate(subjects, first):
             for known in self._destinations.of(subject):
                 event, draft = _prepared(subject, known)
@@ -111,7 +111,7 @@ class Side:
         answers = iter(self._decide(queries)) if queries else iter(())
         for number, subject, known, event, draft, question in prepared:
             visit = NO_VISIT if question is None else self._visit(question, next(answers))
-            one = Ended(number, known.id, event, conclude(draft, visit), question, visit)
+            one = ReplayedEvent(number, known.id, event, conclude(draft, visit), question, visit)
             self._count(one, subject)
             ended.append(one)
         self.sums.received += len(subjects)
@@ -122,7 +122,7 @@ class Side:
         self.sums.money = {currency: f"{cents / 100:.2f}" for currency, cents in sorted(self.money.items())}
         return self.sums
 
-    def _decide(self, queries: Sequence[Query]) -> list[Answer]:
+    def _decide(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         answers = self.engine.write(queries)
         self.engine.read(queries, answers)
         self.engine.take_changes()
@@ -130,7 +130,7 @@ class Side:
             self.ageing.note(query.time)
         return answers
 
-    def _visit(self, question: Question, answer: Answer) -> Visit:
+    def _visit(self, question: Question, answer: SessionAnswer) -> Visit:
         if answer.decision is not None:
             self.sums.decisions["replayed" if answer.replayed else str(answer.decision)] += 1
         if question.order and not answer.replayed:
@@ -138,7 +138,7 @@ class Side:
             self.sums.orders["carried" if carried else "without" if answer.click_id is None else "stitched"] += 1
         return Visit(answer.decision, answer.click_id)
 
-    def _count(self, one: Ended, subject: Subject) -> None:
+    def _count(self, one: ReplayedEvent, subject: TrafficEvent) -> None:
         sums, outcome = self.sums, one.outcome
         call = type(one.event).__name__ if isinstance(one.event, Event) else "Other"
         if isinstance(outcome, Send):
@@ -156,7 +156,7 @@ class Side:
         if at is not None:
             sums.hours[at // HOUR_MS, path] += 1
 
-    def _keep_example(self, one: Ended, reason: str, detail: str) -> None:
+    def _keep_example(self, one: ReplayedEvent, reason: str, detail: str) -> None:
         kept = self.sums.examples.setdefault(str(reason), [])
         if len(kept) < EXAMPLES:
             kept.append(f"event {one.number}: {detail}")
@@ -182,7 +182,7 @@ class Chosen:
         known = self._told[id_] = self._compile(id_, config)
         return known
 
-    def of(self, subject: Subject) -> tuple[KnownDestination, ...]:
+    def of(self, subject: TrafficEvent) -> tuple[KnownDestination, ...]:
         """The destinations of an event."""
         if self._given:
             if subject.to and len(self._given) > 1:
@@ -238,7 +238,7 @@ class Comparison:
         self.compared = 0
         self.changed = 0
 
-    def compare(self, before: Sequence[Ended], after: Sequence[Ended]) -> None:
+    def compare(self, before: Sequence[ReplayedEvent], after: Sequence[ReplayedEvent]) -> None:
         """Put the outcomes of one request beside each other; events without a pair count as such."""
         paired = {one.number: one for one in after}
         for one in before:
@@ -247,7 +247,7 @@ class Comparison:
         for one in paired.values():
             self._note(None, one)
 
-    def _note(self, before: Ended | None, after: Ended | None) -> None:
+    def _note(self, before: ReplayedEvent | None, after: ReplayedEvent | None) -> None:
         self.compared += 1
         labels = tuple("nothing" if one is None else one.label for one in (before, after))
         parameters = _differing(before, after)
@@ -266,14 +266,14 @@ class Comparison:
             )
 
 
-def _differing(before: Ended | None, after: Ended | None) -> tuple[str, ...]:
+def _differing(before: ReplayedEvent | None, after: ReplayedEvent | None) -> tuple[str, ...]:
     one, other = _form(before), _form(after)
     if one is None or other is None or one == other:
         return ()
     return tuple(name for name in sorted({*one, *other}) if one.get(name) != other.get(name))
 
 
-def _time_of(one: Ended, subject: Subject) -> int | None:
+def _time_of(one: ReplayedEvent, subject: TrafficEvent) -> int | None:
     """When the event happened, in milliseconds; what asks the sessions nothing, as a reject, says it itself."""
     if subject.at is not None:
         return subject.at
@@ -282,17 +282,17 @@ def _time_of(one: Ended, subject: Subject) -> int | None:
     return counted_time(one.event)[0] if isinstance(one.event, Event) else None
 
 
-def _form(ended: Ended | None) -> dict[str, str] | None:
+def _form(ended: ReplayedEvent | None) -> dict[str, str] | None:
     return ended.outcome.request.form if ended is not None and isinstance(ended.outcome, Send) else None
 
 
-def _told(before: Ended | None, after: Ended | None, parameters: Sequence[str]) -> Iterable[str]:
+def _told(before: ReplayedEvent | None, after: ReplayedEvent | None, parameters: Sequence[str]) -> Iterable[str]:
     for name in parameters[:EXAMPLES]:
         values = [(_form(one) or {}).get(name, "nothing") for one in (before, after)]
         yield f"{name} {values[0]} -> {values[1]}"
 
 
-_NOBODY: Final = Ended(0, "", None, Reject(Reason.UNDECODABLE_EVENT, ""), None, NO_VISIT)
+_NOBODY: Final = ReplayedEvent(0, "", None, Reject(Reason.UNDECODABLE_EVENT, ""), None, NO_VISIT)
 
 
 def cents_of(form: Mapping[str, str]) -> int | None:
@@ -311,7 +311,7 @@ def cents_of(form: Mapping[str, str]) -> int | None:
         return None
 
 
-def _prepared(subject: Subject, known: KnownDestination) -> tuple[AnyEvent | None, Draft]:
+def _prepared(subject: TrafficEvent, known: KnownDestination) -> tuple[AnyEvent | None, Draft]:
     event = decoded(subject)
     if event is None:
         return None, Draft(Reject(Reason.UNDECODABLE_EVENT, "the event is no JSON object"))

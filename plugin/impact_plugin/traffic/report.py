@@ -92,7 +92,7 @@ class Series(msgspec.Struct, frozen=True):
         return [value for value in self.values if value is not None]
 
 
-class Page:
+class ReportPage:
     """One report, built from the top."""
 
     def __init__(self, title: str, subtitle: str) -> None:

@@ -12,21 +12,21 @@ from typing import Any, Final, Literal, TypeAlias
 import aiohttp
 import msgspec
 
-from impact_plugin.adapters import content_id
 from impact_plugin.errors import ImpactPluginError
-from impact_plugin.tasks import finish
-from impact_plugin.testing.rudder_events import QueuedEvent
-from impact_plugin.testing.rudder_rules import (
+from impact_plugin.ingest.adapters import content_id
+from impact_plugin.rudder.bodies import QueuedEvent
+from impact_plugin.rudder.rules import (
     JobResult,
-    Reply,
     RequestJob,
     RudderRefusal,
+    TransformerReply,
     check_processor_reply,
     check_proxy_v1_reply,
     check_router_reply,
     processor_outcome,
 )
-from impact_plugin.traffic.reading import ReadingError, Told, Traffic
+from impact_plugin.tasks import finish
+from impact_plugin.traffic.reading import ReadingError, RecordedDestination, Traffic
 from impact_plugin.traffic.sent import DETAIL, TAKEN, Sent
 from impact_plugin.traffic.shapes import SENDERS, Post, Shape, ingest_post, proxy_post, transform_post
 from impact_transformers import UndecodableEventError, decode_object
@@ -113,7 +113,7 @@ class _IngestReply(msgspec.Struct, frozen=True):
         return [("stored", stored), *found]
 
 
-Check: TypeAlias = Callable[[Sequence[RequestJob], int, Mapping[str, str], bytes], Reply]
+Check: TypeAlias = Callable[[Sequence[RequestJob], int, Mapping[str, str], bytes], TransformerReply]
 
 _ingest_replies: Final = msgspec.json.Decoder(_IngestReply)
 _refusals: Final = msgspec.json.Decoder(_Refusal)
@@ -146,7 +146,7 @@ def batches(
 
 def _numbered(traffic: Traffic, done: int, stopping: Callable[[], bool], *, pseudonyms: bool) -> Iterator[Recorded]:
     traffic.whole = True
-    subjects = (subject for subject in traffic if not isinstance(subject, Told))
+    subjects = (subject for subject in traffic if not isinstance(subject, RecordedDestination))
     for number, subject in enumerate(subjects, 1):
         if stopping():
             raise StoppedError("stopped while reading")

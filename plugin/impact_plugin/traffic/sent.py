@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from impact_plugin.state_files import write_whole
+from impact_plugin.files import write_whole
 from impact_plugin.traffic.reading import ReadingError
 from impact_plugin.traffic.replay import EXAMPLES
 from impact_transformers.events import UNREADABLE

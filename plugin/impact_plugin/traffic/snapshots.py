@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from impact_plugin.state_files import write_whole
+from impact_plugin.files import write_whole
 from impact_plugin.traffic.ageing import Clock
 from impact_plugin.traffic.reading import ReadingError
-from impact_plugin.traffic.replay import Change, Comparison, Side, Sums
+from impact_plugin.traffic.replay import Change, Comparison, ReplayRun, Sums
 from impact_transformers.events import UNREADABLE
 
 VERSION: Final = 3
@@ -44,7 +44,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def save(
-    target: Path, files: list[tuple[str, int, str]], events: int, sides: list[Side], comparison: Comparison | None
+    target: Path, files: list[tuple[str, int, str]], events: int, sides: list[ReplayRun], comparison: Comparison | None
 ) -> None:
     """Write the snapshot, whole or not at all."""
     snapshot = Snapshot(
@@ -62,7 +62,7 @@ def save(
         raise ReadingError(f"{target}: cannot be written: {error.strerror}") from error
 
 
-def load(source: Path, files: list[tuple[str, int, str]], sides: list[Side], comparison: Comparison | None) -> int:
+def load(source: Path, files: list[tuple[str, int, str]], sides: list[ReplayRun], comparison: Comparison | None) -> int:
     """Put the sides back to where they were; how many events were done. Raises :class:`ReadingError`."""
     try:
         snapshot = msgspec.msgpack.decode(source.read_bytes(), type=Snapshot)
@@ -78,7 +78,7 @@ def load(source: Path, files: list[tuple[str, int, str]], sides: list[Side], com
     return snapshot.events
 
 
-def _state_of(side: Side) -> SideState:
+def _state_of(side: ReplayRun) -> SideState:
     engine = side.engine
     sums = {field: getattr(side.sums, field) for field in Sums.__struct_fields__}
     plain = {name: list(value.items()) if name in _COUNTERS else value for name, value in sums.items()}
@@ -88,7 +88,7 @@ def _state_of(side: Side) -> SideState:
     return SideState(plain, dict(side.money), claims, answers, identities, side.ageing.journal, side.ageing.clicks)
 
 
-def _put_back(side: Side, state: SideState) -> None:
+def _put_back(side: ReplayRun, state: SideState) -> None:
     for name, value in state.sums.items():
         restored = Counter({_key(key): count for key, count in value}) if name in _COUNTERS else value
         setattr(side.sums, name, restored)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from impact_plugin.traffic.replay import HOUR_MS, Comparison, Sums
-from impact_plugin.traffic.report import TROUBLE, Bar, Page, Series, ranked
+from impact_plugin.traffic.report import TROUBLE, Bar, ReportPage, Series, ranked
 from impact_transformers import NOTICES, REASONS, Notice, Reason
 
 PATHS: Final = ("clicks", "pageload", "conversions")
@@ -76,7 +76,7 @@ def change_rows(comparison: Comparison) -> list[tuple[str, str, str, int, str]]:
 
 def report(files: str, sums: Sums, seconds: float, comparison: Comparison | None) -> str:
     """The report as a page."""
-    page = Page("Replay", f"{files}, {sums.received:,} events in {seconds:.1f} s. Nothing was sent.")
+    page = ReportPage("Replay", f"{files}, {sums.received:,} events in {seconds:.1f} s. Nothing was sent.")
     page.tiles(
         [
             ("events", f"{sums.received:,}"),
@@ -113,7 +113,7 @@ def _funnel_bars(sums: Sums) -> list[Bar]:
     ]
 
 
-def _add_changes(page: Page, comparison: Comparison) -> None:
+def _add_changes(page: ReportPage, comparison: Comparison) -> None:
     told = f"{comparison.changed:,} of {comparison.compared:,} events would become something else."
     page.heading("What the other configuration would change", told)
     if comparison.changes:
@@ -124,7 +124,7 @@ def _add_changes(page: Page, comparison: Comparison) -> None:
         page.table(("events", "now → then, parameters that differ, and an example"), rows)
 
 
-def _add_reasons(page: Page, sums: Sums) -> None:
+def _add_reasons(page: ReportPage, sums: Sums) -> None:
     found = reasons(sums)
     page.heading("Why not", "" if found else "Every event became a request.")
     if found:
@@ -134,7 +134,7 @@ def _add_reasons(page: Page, sums: Sums) -> None:
         page.table(("reason", "meaning, fix, and an example"), rows)
 
 
-def _add_time(page: Page, sums: Sums) -> None:
+def _add_time(page: ReportPage, sums: Sums) -> None:
     hours = sorted({hour for hour, _ in sums.hours})
     if len(hours) < 2:
         return
@@ -156,7 +156,7 @@ def _moment(hour: int) -> str:
     return datetime.fromtimestamp(hour * HOUR_MS / 1000, UTC).strftime("%Y-%m-%d %H:00")
 
 
-def _add_orders(page: Page, sums: Sums) -> None:
+def _add_orders(page: ReportPage, sums: Sums) -> None:
     page.heading(
         "Clicks",
         "Candidates by decision. New: a unique click; repeat: within the click window of another; "

@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from impact_plugin.delivery.breaker import CREDENTIALS_SECONDS, LONGEST_CLOSED, PATIENCE, Breaker
-from impact_plugin.delivery.gates import Gate, LimitChange, Permit, Wait
+from impact_plugin.delivery.limits.breaker import CREDENTIALS_SECONDS, LONGEST_CLOSED, PATIENCE, Breaker
+from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.policy import Cause
 
 

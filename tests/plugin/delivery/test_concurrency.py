@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from impact_plugin.delivery.concurrency import COLLAPSE_SECONDS, LONGEST_HOLD, Concurrency
-from impact_plugin.delivery.gates import LimitChange, Permit
+from impact_plugin.delivery.limits.concurrency import COLLAPSE_SECONDS, LONGEST_HOLD, Concurrency
+from impact_plugin.delivery.limits.gates import LimitChange, Permit
 
 RTT = 0.1
 

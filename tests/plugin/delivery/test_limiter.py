@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from impact_plugin.delivery.gates import Gate, LimitChange, Permit, Wait
-from impact_plugin.delivery.limiter import WORTH_KEEPING, Limiter, LimiterSettings, Slots
+from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
+from impact_plugin.delivery.limits.limiter import WORTH_KEEPING, Limiter, LimiterSettings, Slots
+from impact_plugin.delivery.limits.rate_limits import UNSAID, RateLimits
 from impact_plugin.delivery.policy import Cause
-from impact_plugin.delivery.rate_limits import UNSAID, RateLimits
 
 ENDS = (
     Cause.OK,

@@ -5,10 +5,10 @@ from random import Random
 
 import pytest
 
-from impact_plugin.delivery.gates import Gate, LimitChange, Permit, Wait
+from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
+from impact_plugin.delivery.limits.quota import LONGEST_CLOSED, Quota
+from impact_plugin.delivery.limits.rate_limits import EPOCH_FROM, UNSAID, RateLimits, read_rate_limits
 from impact_plugin.delivery.policy import Cause
-from impact_plugin.delivery.quota import LONGEST_CLOSED, Quota
-from impact_plugin.delivery.rate_limits import EPOCH_FROM, UNSAID, RateLimits, read_rate_limits
 
 
 class Account:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from impact_plugin.delivery.rate_limits import LONGEST_RESET, UNSAID, RateLimits, backoff, read_rate_limits
+from impact_plugin.delivery.limits.rate_limits import LONGEST_RESET, UNSAID, RateLimits, backoff, read_rate_limits
 
 NOW = 1_790_000_000.0
 

@@ -1,6 +1,6 @@
 """Retries: how many may be sent, by time, beside new requests and after success."""
 
-from impact_plugin.delivery.retry_budget import MOST, RetryBudget
+from impact_plugin.delivery.limits.retry_budget import MOST, RetryBudget
 
 
 def _spent(now: float = 0.0) -> RetryBudget:

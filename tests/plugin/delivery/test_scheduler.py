@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from impact_plugin.delivery.gates import EndpointName, Gate, LimiterStatistics, Permit, Wait
+from impact_plugin.delivery.limits.gates import EndpointName, Gate, LimiterStatistics, Permit, Wait
+from impact_plugin.delivery.limits.rate_limits import UNSAID
+from impact_plugin.delivery.limits.scheduler import (
+    AGED_SECONDS,
+    LANE_LENGTH,
+    LANE_SECONDS,
+    SHARE,
+    Scheduler,
+    SchedulerTurn,
+    Urgency,
+)
 from impact_plugin.delivery.policy import Cause
-from impact_plugin.delivery.rate_limits import UNSAID
-from impact_plugin.delivery.scheduler import AGED_SECONDS, LANE_LENGTH, LANE_SECONDS, SHARE, Scheduler, Turn, Urgency
 
 PATHS: dict[Urgency, EndpointName] = {
     Urgency.CONVERSION: "conversions",
@@ -27,7 +35,7 @@ class Desk:
         self.width, self.total = width, total
         self.limiters: dict[tuple[str, str], FixedLimiter] = {}
         self.granted: list[str] = []
-        self.under_way: dict[str, tuple[Turn, Permit]] = {}
+        self.under_way: dict[str, tuple[SchedulerTurn, Permit]] = {}
         self.unordered = 0
         self.now = 0.0
         self.scheduler = Scheduler(self._make, max_waiting=max_waiting, ordered=ordered, unordered=self._note_unordered)
@@ -38,7 +46,7 @@ class Desk:
     def _note_unordered(self) -> None:
         self.unordered += 1
 
-    def submit(self, name: str, urgency: Urgency = Urgency.CONVERSION, **more: Any) -> Turn:
+    def submit(self, name: str, urgency: Urgency = Urgency.CONVERSION, **more: Any) -> SchedulerTurn:
         """Let one wait; its account is the name's first letter unless told."""
         account = more.pop("account", name[0])
 
@@ -47,7 +55,7 @@ class Desk:
             self.under_way[name] = (turn, permit)
             return True
 
-        turn = Turn(account, PATHS[urgency], urgency, grant, **more)
+        turn = SchedulerTurn(account, PATHS[urgency], urgency, grant, **more)
         self.refusal = self.scheduler.submit(turn, self.now)
         return turn
 
@@ -328,7 +336,7 @@ def test_what_waits_is_bounded_and_no_account_takes_all_of_it() -> None:
 def test_leave_that_nobody_wants_goes_to_the_next() -> None:
     """Who has been waited for in vain does not keep a place at impact.com."""
     desk = Desk(width=1)
-    gone = Turn("a", "conversions", Urgency.CONVERSION, lambda _: False)
+    gone = SchedulerTurn("a", "conversions", Urgency.CONVERSION, lambda _: False)
     desk.scheduler.submit(gone, 0.0)
     desk.submit("a1")
     desk.pump()
@@ -367,7 +375,7 @@ def test_everybody_goes_once_and_in_their_visitors_order(
 ) -> None:
     """Whatever happens in whatever order: nobody is lost, nobody goes twice, and lanes keep their order."""
     desk = Desk(width=width, total=total)
-    turns: dict[str, Turn] = {}
+    turns: dict[str, SchedulerTurn] = {}
     lanes: dict[str, list[str]] = defaultdict(list)
     dropped: set[str] = set()
     for number, (step, which, urgency, lane) in enumerate(todo):

@@ -13,8 +13,8 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from impact_plugin.app import Service, run_service
-from impact_plugin.settings import load_settings
-from impact_plugin.sources import RoutingFile
+from impact_plugin.config.settings import load_settings
+from impact_plugin.config.sources import RoutingFile
 from impact_plugin.testing.fake_impact import FakeImpact
 
 KEY: Final = "a-key-of-the-shop-0123456789"

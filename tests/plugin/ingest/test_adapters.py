@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from impact_plugin.adapters import ADAPTERS, merged, switched_off
+from impact_plugin.ingest.adapters import ADAPTERS, merged, switched_off
 
 NAMES = ("Impact", "impact.com")
 

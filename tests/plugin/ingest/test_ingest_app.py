@@ -11,12 +11,12 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from impact_plugin import ingest_app
+from impact_plugin.config.sources import Source, make_routing
 from impact_plugin.errors import StateUnavailableError
-from impact_plugin.ingest_app import IngestApp
-from impact_plugin.intake import Item, ItemResult, Unusable
-from impact_plugin.ops import Readiness
-from impact_plugin.sources import Source, make_routing
+from impact_plugin.http import ingest as ingest_app
+from impact_plugin.http.ingest import IngestApp
+from impact_plugin.http.operator import Readiness
+from impact_plugin.ingest.intake import Item, ItemResult, Unusable
 from impact_plugin.spool.base import SpoolFullError
 from impact_plugin.telemetry import Telemetry
 

@@ -19,8 +19,8 @@ from ingest_shop import Shop
 from standardwebhooks import Webhook
 
 from impact_plugin.__main__ import app
-from impact_plugin.settings import SpoolSettings, read_file
-from impact_plugin.sources import Signature, Source, make_routing
+from impact_plugin.config.settings import SpoolSettings, read_file
+from impact_plugin.config.sources import Signature, Source, make_routing
 
 DOCS: Final = Path(__file__).parents[3] / "docs"
 RECIPES: Final = sorted((DOCS / "recipes").glob("*.md"))

@@ -12,8 +12,8 @@ import pytest
 from multidict import CIMultiDict
 from standardwebhooks import Webhook
 
-from impact_plugin.signatures import SignatureError, verify
-from impact_plugin.sources import Scheme, Signature
+from impact_plugin.config.sources import Scheme, Signature
+from impact_plugin.protocols.signatures import SignatureError, verify
 from impact_transformers import Secret
 
 NOW: Final = 1_790_000_000

@@ -10,11 +10,11 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from impact_plugin import intake
+from impact_plugin.config.sources import Routing, make_routing
 from impact_plugin.errors import StateUnavailableError
-from impact_plugin.intake import Intake, Item, ItemResult, Unusable
-from impact_plugin.sessions import Digests, open_sessions
-from impact_plugin.sources import Routing, make_routing
+from impact_plugin.http.ingest_service import intake
+from impact_plugin.ingest.intake import Intake, Item, ItemResult, Unusable
+from impact_plugin.sessions.sessions import Digests, open_sessions
 from impact_plugin.spool.base import NewEvent, NewRow, SpoolFullError
 from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.store.embedded import EmbeddedSettings, open_embedded

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ingest_shop import KEY, Shop
 
+from impact_plugin.config.sources import Adapter, Authentication, Source
 from impact_plugin.errors import EnvelopeError
-from impact_plugin.intake import Item, Unusable
+from impact_plugin.ingest.intake import Item, Unusable
 from impact_plugin.protocols.webhook import MOST_LINES, presented_keys, read_items
-from impact_plugin.sources import Adapter, Authentication, Source
 from impact_transformers import Secret
 
 ONE: Final = b'{"type":"page","messageId":"1"}'

@@ -19,8 +19,8 @@ import pytest
 
 import impact_plugin.store.embedded
 from impact_plugin.errors import StateError
-from impact_plugin.sessions import Digests, Sessions
-from impact_plugin.store.base import CALL_SIZE, Query, StoreUnavailableError
+from impact_plugin.sessions.sessions import Digests, Sessions
+from impact_plugin.store.base import CALL_SIZE, SessionQuery, StoreUnavailableError
 from impact_plugin.store.embedded import (
     EXPIRED_ROWS,
     FILE,
@@ -83,23 +83,23 @@ def digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=15).digest()
 
 
-def landing(message: str, minute: int = 0, visitor: str = "a", click_id: str = "CLICK-1") -> Query:
+def landing(message: str, minute: int = 0, visitor: str = "a", click_id: str = "CLICK-1") -> SessionQuery:
     """A click candidate that carries its id."""
-    return Query(
+    return SessionQuery(
         digest(message), NOON * 1000 + minute * MINUTE, digest(f"key {visitor} {click_id}"), 30 * MINUTE, click_id,
         anonymous=digest(visitor),
     )  # fmt: skip
 
 
-def order(message: str, minute: int = 5, visitor: str = "a") -> Query:
+def order(message: str, minute: int = 5, visitor: str = "a") -> SessionQuery:
     """An order that wants a click id."""
-    return Query(
+    return SessionQuery(
         digest(message), NOON * 1000 + minute * MINUTE, anonymous=digest(visitor), asks=True, order=True, keeps=True,
         referral=int(MEMORY * 1000),
     )  # fmt: skip
 
 
-async def ask(store: EmbeddedStore, *queries: Query) -> list[tuple[Decision | None, str | None]]:
+async def ask(store: EmbeddedStore, *queries: SessionQuery) -> list[tuple[Decision | None, str | None]]:
     """Decisions and click ids of one call."""
     return [(one.decision, one.click_id) for one in await store.decide(queries)]
 

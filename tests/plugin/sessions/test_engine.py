@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import impact_plugin.store.embedded
 import impact_plugin.store.engine
-from impact_plugin.store.base import NEWEST_CLICKS, NEWEST_USERS, NEWEST_WINDOWS, Answer, Query
+from impact_plugin.store.base import NEWEST_CLICKS, NEWEST_USERS, NEWEST_WINDOWS, SessionAnswer, SessionQuery
 from impact_plugin.store.engine import LONGEST, WINDOW_BYTES, Capacities, Engine, with_click
 from impact_transformers import Decision
 
@@ -29,28 +29,28 @@ def digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=15).digest()
 
 
-def event(message: str, time: int, **more: Any) -> Query:
+def event(message: str, time: int, **more: Any) -> SessionQuery:
     """An event's query; what asks is kept, unless it is said otherwise."""
-    return Query(digest(message), time, **{"referral": 30 * DAY, "keeps": more.get("asks", False), **more})
+    return SessionQuery(digest(message), time, **{"referral": 30 * DAY, "keeps": more.get("asks", False), **more})
 
 
-def candidate(message: str, time: int, window: int = 30 * MINUTE) -> Query:
+def candidate(message: str, time: int, window: int = 30 * MINUTE) -> SessionQuery:
     """A candidate of the one key."""
     return event(message, time, key=digest("key"), window=window)
 
 
-def carrier(message: str, minute: int, click_id: str = "C", **identities: Any) -> Query:
+def carrier(message: str, minute: int, click_id: str = "C", **identities: Any) -> SessionQuery:
     """An event with a click id."""
     return event(message, NOON + minute * MINUTE, click_id=click_id, **(identities or {"anonymous": digest("a")}))
 
 
-def order(message: str, minute: int, **identities: Any) -> Query:
+def order(message: str, minute: int, **identities: Any) -> SessionQuery:
     """An order without one."""
     chosen = identities or {"anonymous": digest("a")}
     return event(message, NOON + minute * MINUTE, asks=True, order=True, **chosen)
 
 
-def login(message: str, minute: int, user: bytes) -> Query:
+def login(message: str, minute: int, user: bytes) -> SessionQuery:
     """An identification on the one device."""
     when = NOON + minute * MINUTE
     return event(message, when, asks=True, joins=True, anonymous=digest("a"), user=user)
@@ -67,14 +67,14 @@ def make_engine() -> Engine:
     return Engine(Capacities(1000, 1000, 1000), RETENTION)
 
 
-def ask(engine: Engine, *queries: Query) -> list[Answer]:
+def ask(engine: Engine, *queries: SessionQuery) -> list[SessionAnswer]:
     """One call."""
     answers = engine.write(queries)
     engine.read(queries, answers)
     return answers
 
 
-def decisions(engine: Engine, *queries: Query) -> list[Decision | None]:
+def decisions(engine: Engine, *queries: SessionQuery) -> list[Decision | None]:
     """Of one call each."""
     return [ask(engine, query)[0].decision for query in queries]
 
@@ -91,9 +91,9 @@ def test_a_window_is_what_it_was_asked_to_be(time: int, window: int, owner: byte
     found = {}
     for name, moment in moments.items():
         engine = make_engine()
-        opener = Query(owner, time, digest("key"), window)
+        opener = SessionQuery(owner, time, digest("key"), window)
         opened = ask(engine, opener)[0]
-        found[name] = ask(engine, Query(digest(name), max(0, moment), digest("key"), 1))[0].decision
+        found[name] = ask(engine, SessionQuery(digest(name), max(0, moment), digest("key"), 1))[0].decision
         again = ask(engine, opener)[0]
 
         assert (NEW, False, time, time + window) == (opened.decision, opened.replayed, opened.start, opened.end)
@@ -293,7 +293,7 @@ def test_identifications_are_bounded(engine: Engine) -> None:
     ],
     ids=["late", "same moment", "after", "in time", "once", "two orders", "retries", "login", "after its login"],
 )  # fmt: skip
-def test_orders_that_missed_their_click_are_counted(engine: Engine, events: list[Query], late: int) -> None:
+def test_orders_that_missed_their_click_are_counted(engine: Engine, events: list[SessionQuery], late: int) -> None:
     """A click that arrives after its order is counted once, whichever way it comes; other clicks are not."""
     for query in events:
         ask(engine, query)

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from impact_plugin.store.base import NEWEST_CLICKS, Answer, Query, SessionStore
+from impact_plugin.store.base import NEWEST_CLICKS, SessionAnswer, SessionQuery, SessionStore
 from impact_plugin.store.embedded import EmbeddedSettings, open_embedded
 from impact_plugin.store.engine import Capacities
 from impact_plugin.store.redis import RedisSettings, open_redis
@@ -60,7 +60,7 @@ class Naive:
         self.given: dict[bytes, Given] = {}
         self.written: dict[bytes, bool] = {}
 
-    def decide(self, queries: Sequence[Query]) -> list[Given]:
+    def decide(self, queries: Sequence[SessionQuery]) -> list[Given]:
         """Write everything, then answer; a message that comes again changes nothing."""
         decided = {}
         for one in queries:
@@ -78,7 +78,7 @@ class Naive:
         self.written = {owner: kept for owner, kept in self.written.items() if kept}
         return len(known)
 
-    def _write(self, one: Query) -> Decision | None:
+    def _write(self, one: SessionQuery) -> Decision | None:
         decision = None if one.key is None else self._claim(one, one.key)
         if one.click_id is not None:
             joined = [user for _, user in self.users.get(one.anonymous or b"", []) if self._is(one, user, one.time)]
@@ -92,7 +92,7 @@ class Naive:
                     self._remember(one.user, time, click_id)
         return decision
 
-    def _claim(self, one: Query, key: bytes) -> Decision:
+    def _claim(self, one: SessionQuery, key: bytes) -> Decision:
         windows = self.windows.setdefault(key, [])
         if any(owner == one.owner for _, _, owner in windows):
             return Decision.NEW
@@ -103,7 +103,7 @@ class Naive:
         windows.append([one.time, one.time + one.window, one.owner])
         return Decision.NEW
 
-    def _is(self, one: Query, user: bytes, time: int) -> bool:
+    def _is(self, one: SessionQuery, user: bytes, time: int) -> bool:
         noted = self.users.get(one.anonymous or b"", [])
         others = [at for at, other in noted if other != user and at > time]
         return not others and any(at >= time for at, other in noted if other == user)
@@ -112,7 +112,7 @@ class Naive:
         clicks = self.clicks.setdefault(identity or b"", [])
         clicks[:] = sorted({*clicks, (time, click_id)})
 
-    def _choose(self, one: Query) -> str | None:
+    def _choose(self, one: SessionQuery) -> str | None:
         known = [
             click
             for identity in (one.anonymous, one.user)
@@ -166,7 +166,7 @@ class Machine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp(prefix="model-"))
         self.naive = Naive()
-        self.sent: list[Query] = []
+        self.sent: list[SessionQuery] = []
         self.now = NOON / 1000
         self.turn = 0
         self.stack = AsyncExitStack()
@@ -181,17 +181,17 @@ class Machine(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.stores = [await self.stack.enter_async_context(one) for one in type(self).open_stores(self)]
 
-    def _ask(self, queries: list[Query]) -> None:
+    def _ask(self, queries: list[SessionQuery]) -> None:
         """Ask one of the stores, in turn, and compare."""
         self.turn += 1
-        answers: list[Answer] = self.runner.run(self.stores[self.turn % len(self.stores)].decide(queries))
+        answers: list[SessionAnswer] = self.runner.run(self.stores[self.turn % len(self.stores)].decide(queries))
 
         assert self.naive.decide(queries) == [(one.decision, one.click_id) for one in answers]
 
     @rule(batch=st.lists(events(), min_size=1, max_size=6))
     def send(self, batch: list[dict[str, Any]]) -> None:
         """Events that were not here before."""
-        queries = [Query(digest(f"message {len(self.sent) + n}"), **event) for n, event in enumerate(batch)]
+        queries = [SessionQuery(digest(f"message {len(self.sent) + n}"), **event) for n, event in enumerate(batch)]
         self.sent += queries
         self._ask(queries)
 
@@ -217,7 +217,7 @@ class Machine(RuleBasedStateMachine):
     def retry_all_at_once(self, pieces: int) -> None:
         """The whole history split over calls at the same time: no chunk can upset another."""
 
-        async def ask_all() -> list[list[Answer]]:
+        async def ask_all() -> list[list[SessionAnswer]]:
             return await asyncio.gather(
                 *[self.stores[n % len(self.stores)].decide(self.sent[n::pieces]) for n in range(pieces)]
             )
@@ -244,7 +244,7 @@ class Machine(RuleBasedStateMachine):
     def mix(self, batch: list[dict[str, Any]], data: st.DataObject) -> None:
         """A batch split differently: old and new together."""
         old = data.draw(st.lists(st.sampled_from(self.sent), max_size=4))
-        new = [Query(digest(f"message {len(self.sent) + n}"), **event) for n, event in enumerate(batch)]
+        new = [SessionQuery(digest(f"message {len(self.sent) + n}"), **event) for n, event in enumerate(batch)]
         self.sent += new
         self._ask(data.draw(st.permutations([*old, *new])))
 

@@ -11,12 +11,12 @@ import aiohttp
 import msgspec
 import pytest
 
-import impact_plugin.sessions
+import impact_plugin.sessions.sessions
 from impact_plugin.app import Service
+from impact_plugin.config.secrets import SHORTEST, read_or_make_secret
 from impact_plugin.errors import StateError, StateUnavailableError
-from impact_plugin.secrets import SHORTEST, read_or_make_secret
-from impact_plugin.sessions import DIGEST_BYTES, Digests, Sessions, open_sessions
-from impact_plugin.store.base import CALL_SIZE, Answer, Query, StoreUnavailableError, Tally
+from impact_plugin.sessions.sessions import DIGEST_BYTES, Digests, Sessions, open_sessions
+from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, StoreTally, StoreUnavailableError
 from impact_plugin.store.embedded import EmbeddedStore
 from impact_plugin.store.engine import Capacities, Engine
 from impact_plugin.telemetry import (
@@ -60,13 +60,13 @@ class FakeStore:
         if self.trouble is not None and name != "decide_locally":
             raise self.trouble
 
-    async def decide(self, queries: Sequence[Query]) -> list[Answer]:
+    async def decide(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         """By what all processes know."""
         self._called("decide")
         self.sizes.append(len(queries))
         return self._answers(self._shared, queries)
 
-    async def decide_locally(self, queries: Sequence[Query]) -> list[Answer]:
+    async def decide_locally(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         """By what this process knows: nothing."""
         self._called("decide_locally")
         return self._answers(self._alone, queries)
@@ -87,13 +87,13 @@ class FakeStore:
         """Say whether it is up."""
         self._called("check")
 
-    async def tally(self) -> Tally:
+    async def tally(self) -> StoreTally:
         """Some numbers, which a store that is down does not have."""
         self._called("tally")
-        return Tally({"claims": 7}, {"claims": 10}, {"claims": 1}, late_clicks=2, unsaved=3)
+        return StoreTally({"claims": 7}, {"claims": 10}, {"claims": 1}, late_clicks=2, unsaved=3)
 
     @staticmethod
-    def _answers(engine: Engine, queries: Sequence[Query]) -> list[Answer]:
+    def _answers(engine: Engine, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         answers = engine.write(queries)
         engine.read(queries, answers)
         return answers
@@ -135,8 +135,8 @@ class Clock:
 def patience_fixture(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Lend the clock that the grace period goes by; the watch looks as often as it can."""
     clock = Clock()
-    monkeypatch.setattr(impact_plugin.sessions, "monotonic", clock)
-    monkeypatch.setattr(impact_plugin.sessions, "CHECK_SECONDS", 0)
+    monkeypatch.setattr(impact_plugin.sessions.sessions, "monotonic", clock)
+    monkeypatch.setattr(impact_plugin.sessions.sessions, "CHECK_SECONDS", 0)
     return clock
 
 
@@ -447,7 +447,7 @@ def test_identities_do_not_meet() -> None:
 
 def test_digests_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A million visitors do not fill the memory, and a digest is the same before and after."""
-    monkeypatch.setattr(impact_plugin.sessions, "CACHED_DIGESTS", 10)
+    monkeypatch.setattr(impact_plugin.sessions.sessions, "CACHED_DIGESTS", 10)
     digests = Digests(Secret("a secret of a test"))
     first = [digests.of_identity("user", PROGRAM, f"u{number}") for number in range(35)]
 
@@ -560,7 +560,7 @@ class Outage:
 @pytest.fixture(name="outage")
 def outage_fixture(patience: Clock, monkeypatch: pytest.MonkeyPatch) -> Outage:
     """Lend a switch for the state."""
-    monkeypatch.setattr(impact_plugin.sessions, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(impact_plugin.sessions.sessions, "CHECK_SECONDS", 0.01)
     return Outage(patience, monkeypatch)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import impact_plugin.store.table
-from impact_plugin.store.table import FREED_AT_ONCE, GENERATIONS, SHARD_SIZE, Table
+from impact_plugin.store.table import FREED_AT_ONCE, GENERATIONS, SHARD_SIZE, GenerationTable
 
 BOUNDED = settings(deadline=None, max_examples=300, derandomize=True, database=None)
 
@@ -71,7 +71,7 @@ steps = st.one_of(
 @BOUNDED
 def test_a_small_table_is_a_dict_in_the_order_of_writing(capacity: int, history: list[tuple[Any, ...]]) -> None:
     """With one shard everything is exact: values, size, the order of eviction, its count, and expiry."""
-    table, plain = Table(capacity), Plain(capacity)
+    table, plain = GenerationTable(capacity), Plain(capacity)
     for name, one, *value in history:
         if name == "advance":
             assert plain.advance(one) == table.advance(plain.generation)
@@ -84,7 +84,7 @@ def test_a_small_table_is_a_dict_in_the_order_of_writing(capacity: int, history:
 
 def test_the_entry_written_longest_ago_goes_first() -> None:
     """Writing again makes an entry young, reading or adding does not, and the generation makes no difference."""
-    table = Table(3)
+    table = GenerationTable(3)
     for number in (1, 2, 3):
         table.put(key(number), b"")
     table.advance(1)
@@ -100,7 +100,7 @@ def test_the_entry_written_longest_ago_goes_first() -> None:
 @pytest.mark.parametrize("capacity", [SHARD_SIZE, SHARD_SIZE + 1, 5 * SHARD_SIZE])
 def test_a_large_table_never_holds_more_than_its_capacity(capacity: int) -> None:
     """Nothing goes before it is full; then each newcomer costs one, and the newest are all there."""
-    table = Table(capacity)
+    table = GenerationTable(capacity)
     for number in range(capacity):
         table.put(key(number), b"v")
     before = table.evicted
@@ -117,7 +117,7 @@ def test_a_large_table_never_holds_more_than_its_capacity(capacity: int) -> None
 
 def test_a_shard_without_entries_makes_another_one_give_way() -> None:
     """Digests are spread evenly, but the bound does not rest on it."""
-    table = Table(2 * SHARD_SIZE)
+    table = GenerationTable(2 * SHARD_SIZE)
     even = [bytes([0]) + number.to_bytes(14) for number in range(2 * SHARD_SIZE)]
     odd = [bytes([1]) + number.to_bytes(14) for number in range(100)]
     for one in [*even, *odd]:
@@ -133,7 +133,7 @@ def test_a_shard_without_entries_makes_another_one_give_way() -> None:
 @pytest.mark.parametrize("born", [0, 7])
 def test_an_entry_lives_at_least_its_generations(born: int) -> None:
     """Written in one generation, it is there until as many others have begun and ended; then it is gone at once."""
-    table = Table(10)
+    table = GenerationTable(10)
     table.advance(born)
     table.put(key(1), b"v")
     alive = []
@@ -148,7 +148,7 @@ def test_an_entry_lives_at_least_its_generations(born: int) -> None:
 
 def test_writing_again_prolongs_and_adding_does_not() -> None:
     """An answer keeps the age it was given at; a claim that is seen lives on."""
-    table = Table(10)
+    table = GenerationTable(10)
     for name in (1, 2):
         table.put(key(name), b"v")
     table.advance(GENERATIONS)
@@ -161,7 +161,7 @@ def test_writing_again_prolongs_and_adding_does_not() -> None:
 
 def test_a_clock_that_goes_back_ends_nothing() -> None:
     """An earlier generation than the present one is ignored."""
-    table = Table(10)
+    table = GenerationTable(10)
     table.advance(5)
     table.put(key(1), b"v")
 
@@ -172,7 +172,7 @@ def test_a_clock_that_goes_back_ends_nothing() -> None:
 
 def test_a_long_sleep_ends_all_generations_at_once() -> None:
     """A process that was stopped for weeks finds its memory empty, not odd."""
-    table = Table(10)
+    table = GenerationTable(10)
     for generation in range(GENERATIONS + 1):
         table.advance(generation)
         table.put(key(generation), b"v")
@@ -192,7 +192,7 @@ def test_expired_entries_are_freed_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -
 
     clock = ticks()
     monkeypatch.setattr(impact_plugin.store.table, "perf_counter", lambda: next(clock))
-    table = Table(3 * FREED_AT_ONCE)
+    table = GenerationTable(3 * FREED_AT_ONCE)
     for number in range(3 * FREED_AT_ONCE):
         table.put(key(number), b"v")
     table.advance(GENERATIONS + 1)
@@ -210,7 +210,7 @@ def test_expired_entries_are_freed_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -
 
 def test_loading_keeps_the_generations_and_the_last_value() -> None:
     """What was written twice has its last value; what has run out by now is not there."""
-    table = Table(10)
+    table = GenerationTable(10)
     table.load(10, [(key(1), b"old"), (key(2), b"old")])
     table.load(12, [(key(1), b"new"), (key(3), b"v")])
     table.advance(10 + GENERATIONS + 1)
@@ -221,7 +221,7 @@ def test_loading_keeps_the_generations_and_the_last_value() -> None:
 
 def test_loading_more_than_there_is_room_for_keeps_the_newest() -> None:
     """A lowered capacity takes effect at the start."""
-    table = Table(2)
+    table = GenerationTable(2)
     table.load(1, [(key(number), b"v") for number in range(5)])
 
     assert [None, None, None, b"v", b"v"] == [table.get(key(number)) for number in range(5)]
@@ -229,7 +229,7 @@ def test_loading_more_than_there_is_room_for_keeps_the_newest() -> None:
 
 def test_removing_makes_room() -> None:
     """Forgetting is no eviction, and an empty value is a value."""
-    table = Table(1)
+    table = GenerationTable(1)
     table.put(key(1), b"")
 
     assert table.pop(key(1))

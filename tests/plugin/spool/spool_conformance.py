@@ -11,14 +11,14 @@ from impact_plugin.spool.base import (
     LANE_LENGTH,
     LANE_SECONDS,
     DeadLetter,
+    DeadLetterCause,
     DeadLetterFilter,
-    Death,
     Forgotten,
     NewEvent,
     NewRow,
-    Row,
     Spool,
     SpoolFullError,
+    SpoolRow,
 )
 
 NOON = 1_790_000_000.0
@@ -55,7 +55,7 @@ def event(
     *,
     urgent: bool = False,
     people: tuple[str, ...] = (),
-    death: Death | None = None,
+    death: DeadLetterCause | None = None,
     to: tuple[str, ...] = ("eu",),
     size: int = 0,
     source: str = "shop",
@@ -70,12 +70,12 @@ def event(
     return NewEvent(source, digest(name), int(NOON * 1000), rows)
 
 
-def names(rows: list[Row]) -> list[str]:
+def names(rows: list[SpoolRow]) -> list[str]:
     """What was given, by name."""
     return [row.payload.decode().strip() for row in rows]
 
 
-async def take(spool: Spool, *, urgent: bool = False, limit: int = 1000, to: str = "eu") -> list[Row]:
+async def take(spool: Spool, *, urgent: bool = False, limit: int = 1000, to: str = "eu") -> list[SpoolRow]:
     """Take all that is due."""
     return await spool.take(to, urgent=urgent, limit=limit)
 
@@ -116,7 +116,7 @@ class SpoolConformance:
         await spool.put([event("a", "ada", urgent=True, people=("ada",))])
         (row,) = await take(spool, urgent=True)
 
-        expected = Row(row.number, "shop", "eu", b"a", b"v", urgent=True, lane=digest("ada"), received=clock.ms)
+        expected = SpoolRow(row.number, "shop", "eu", b"a", b"v", urgent=True, lane=digest("ada"), received=clock.ms)
         assert expected == row
 
     async def test_destinations_and_kinds_are_apart(self, spool: Spool) -> None:
@@ -273,7 +273,7 @@ class SpoolConformance:
         await spool.put([event("a", order_id="o-1")])
         (row,) = await take(spool)
         clock.now += 5
-        spool.bury(row, Death("refused", "the field is wrong", b"POST /"))
+        spool.bury(row, DeadLetterCause("refused", "the field is wrong", b"POST /"))
         await spool.flush()
         (letter,) = await dead(spool)
 
@@ -284,7 +284,7 @@ class SpoolConformance:
 
     async def test_some_are_dead_from_the_start(self, spool: Spool) -> None:
         """They are seen like others, and never taken."""
-        await spool.put([event("a", death=Death("missing_order_id", "none"))])
+        await spool.put([event("a", death=DeadLetterCause("missing_order_id", "none"))])
 
         assert [] == await take(spool)
         assert ["missing_order_id"] == [one.reason for one in await dead(spool)]
@@ -307,7 +307,7 @@ class SpoolConformance:
     )
     async def test_dead_letters_are_found(self, spool: Spool, which: DeadLetterFilter, expected: list[str]) -> None:
         """By any of the filters, and by all that are given."""
-        x, y = Death("x", ""), Death("y", "")
+        x, y = DeadLetterCause("x", ""), DeadLetterCause("y", "")
         await spool.put([event("a", death=x, order_id="o-1"), event("b", death=y, source="jitsu")])
         await spool.put([event("c", death=x, to=("us",))])
 
@@ -315,7 +315,7 @@ class SpoolConformance:
 
     async def test_dead_letters_can_be_tried_again(self, spool: Spool) -> None:
         """At once, as if just received; those that are not meant stay."""
-        await spool.put([event("a", death=Death("x", "")), event("b", death=Death("y", ""))])
+        await spool.put([event("a", death=DeadLetterCause("x", "")), event("b", death=DeadLetterCause("y", ""))])
         count = await spool.retry(DeadLetterFilter(reason="x"))
 
         assert 1 == count
@@ -324,7 +324,7 @@ class SpoolConformance:
 
     async def test_dead_letters_can_be_thrown_away(self, spool: Spool) -> None:
         """And counted, page by page."""
-        await spool.put([event(f"e{number}", death=Death("x", "")) for number in range(1200)])
+        await spool.put([event(f"e{number}", death=DeadLetterCause("x", "")) for number in range(1200)])
 
         assert 1200 == await spool.purge(ALL)
         assert [] == await dead(spool)
@@ -333,7 +333,7 @@ class SpoolConformance:
     async def test_a_person_is_forgotten(self, spool: Spool) -> None:
         """Waiting or dead, taken or not; others stay, and what was taken settles into nothing."""
         await spool.put([event("a", people=("ada", "a-1")), event("b", people=("bob",)), event("c")])
-        await spool.put([event("d", people=("a-1",), death=Death("x", "")), event("e", people=("ada",))])
+        await spool.put([event("d", people=("a-1",), death=DeadLetterCause("x", "")), event("e", people=("ada",))])
         (row, *others) = await take(spool, limit=1)
         forgotten = await spool.forget([digest("ada"), digest("a-1")])
         held = spool.holds(row)
@@ -368,7 +368,7 @@ class SpoolConformance:
 
     async def test_the_tally_tells_what_is_held(self, spool: Spool) -> None:
         """By destination, in bytes, and since when."""
-        await spool.put([event("a", size=100, to=("eu", "us")), event("b", size=50, death=Death("x", ""))])
+        await spool.put([event("a", size=100, to=("eu", "us")), event("b", size=50, death=DeadLetterCause("x", ""))])
         tally = await spool.tally()
 
         assert ({"eu": 1, "us": 1}, 1, 2, int(NOON * 1000)) == (

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from spool_conformance import ALL, Clock, dead, digest, event, names
 from test_sqlite_spool import opener_of
 
-from impact_plugin.spool.base import LANE_SECONDS, Death, Row, Spool
+from impact_plugin.spool.base import LANE_SECONDS, DeadLetterCause, Spool, SpoolRow
 
 Step = tuple[Any, ...]
 
@@ -157,7 +157,7 @@ class Twins:
         self.spool = spool
         self.naive = naive
         self.clock = clock
-        self.held: list[tuple[Row, Kept]] = []
+        self.held: list[tuple[SpoolRow, Kept]] = []
 
     async def step(self, step: Step) -> None:
         """One step of a history."""
@@ -179,7 +179,7 @@ class Twins:
 
     async def _put(self, name: str, lane: str | None, *, urgent: bool, dies: bool) -> None:
         people = (lane,) if lane else ()
-        death = Death("born", "") if dies else None
+        death = DeadLetterCause("born", "") if dies else None
         new = event(name, lane, urgent=urgent, people=people, death=death, to=DESTINATIONS)
 
         assert [self.naive.put(name, lane, urgent=urgent, dies=dies)] == await self.spool.put([new])
@@ -210,7 +210,7 @@ class Twins:
             case "done":
                 self.spool.done(row)
             case _:
-                self.spool.bury(row, Death("refused", ""))
+                self.spool.bury(row, DeadLetterCause("refused", ""))
         if there and kind in ("done", "bury"):
             self.naive.end(kept, buried=kind == "bury")
 

@@ -18,7 +18,7 @@ from spool_conformance import ALL, Clock, Opener, SpoolConformance, dead, digest
 
 from impact_plugin.errors import StateError
 from impact_plugin.spool import sqlite
-from impact_plugin.spool.base import Death, SpoolFullError, SpoolTally
+from impact_plugin.spool.base import DeadLetterCause, SpoolFullError, SpoolTally
 from impact_plugin.spool.sqlite import SqliteSpool, SqliteSpoolSettings, open_sqlite_spool
 from impact_plugin.spool.sqlite_letters import open_letters
 from impact_plugin.spool.sqlite_schema import connect
@@ -115,7 +115,9 @@ async def test_bytes_that_are_no_text_hide_nothing(tmp_path: Path, opener: Any) 
 async def test_damaged_dead_letters_can_be_seen_and_thrown_away(tmp_path: Path, opener: Any, clock: Clock) -> None:
     """Whatever stands in their columns, by the service and by the commands, and letting go passes over them."""
     async with opener(dead_retention=3600.0) as spool:
-        await spool.put([event("a", death=Death("x", ""), people=("ada",)), event("b", death=Death("x", ""))])
+        await spool.put(
+            [event("a", death=DeadLetterCause("x", ""), people=("ada",)), event("b", death=DeadLetterCause("x", ""))]
+        )
         damage(
             tmp_path, "UPDATE dead SET died = 'text', attempts = x'00', detail = x'ff', payload = 7, people = 'text'"
         )
@@ -133,10 +135,10 @@ async def test_damaged_dead_letters_can_be_seen_and_thrown_away(tmp_path: Path, 
 async def test_text_that_cannot_be_stored_stops_nobody(opener: Any) -> None:
     """Half a surrogate pair in an order id or in impact.com's words."""
     async with opener() as spool:
-        odd = event("a", order_id="\ud800", death=Death("x", "\udfff"))
+        odd = event("a", order_id="\ud800", death=DeadLetterCause("x", "\udfff"))
         answers = await asyncio.gather(spool.put([odd]), spool.put([event("b")]), spool.put([event("c")]))
         (row, *_) = await take(spool)
-        spool.bury(row, Death("y", "\ud800 words"))
+        spool.bury(row, DeadLetterCause("y", "\ud800 words"))
         await spool.flush()
 
         assert [[True]] * 3 == answers
@@ -165,12 +167,12 @@ async def test_flushing_waits_for_the_commit_under_way(opener: Any, monkeypatch:
 async def test_retrying_does_not_follow_those_that_die_again(opener: Any) -> None:
     """It ends, whatever the service does with them meanwhile."""
     async with opener() as spool:
-        await spool.put([event(f"e{number}", death=Death("x", "")) for number in range(1500)])
+        await spool.put([event(f"e{number}", death=DeadLetterCause("x", "")) for number in range(1500)])
 
         async def bury_again() -> None:
             while True:
                 for row in await take(spool):
-                    spool.bury(row, Death("x", "again"))
+                    spool.bury(row, DeadLetterCause("x", "again"))
                 await asyncio.sleep(0)
 
         busy = asyncio.create_task(bury_again())
@@ -192,7 +194,9 @@ async def test_a_second_process_is_refused(opener: Any) -> None:
 async def test_commands_work_beside_the_service(tmp_path: Path, opener: Any, clock: Clock) -> None:
     """The service sees what they change: rows to take, and numbers."""
     async with opener() as spool:
-        await spool.put([event("a", death=Death("x", "")), event("b", death=Death("y", "")), event("c")])
+        await spool.put(
+            [event("a", death=DeadLetterCause("x", "")), event("b", death=DeadLetterCause("y", "")), event("c")]
+        )
         async with open_letters(tmp_path, clock) as letters:
             listed = [one.payload async for one in letters.letters(ALL)]
             retried = await letters.retry(ALL)
@@ -334,7 +338,9 @@ async def test_letting_go_keeps_pace(opener: Any) -> None:
     """Twenty thousand too many are gone within a few ticks."""
     async with opener(max_seen=1000) as spool:
         for start in range(0, 20_000, 2000):
-            await spool.put([event(f"{number}", death=Death("x", "")) for number in range(start, start + 2000)])
+            await spool.put(
+                [event(f"{number}", death=DeadLetterCause("x", "")) for number in range(start, start + 2000)]
+            )
         tally = await tallied(spool, lambda tally: tally.seen <= 1000)
 
         assert (20_000, 1000) == (tally.dead, tally.seen)
@@ -393,7 +399,7 @@ async def test_settling_what_cannot_be_written_stops_nobody(opener: Any) -> None
         spool.later(bad, 2**70, failed=True)
         spool.done(good)
         odd: Any = object()
-        spool.bury(wrong, Death("x", "", odd))
+        spool.bury(wrong, DeadLetterCause("x", "", odd))
         answers = await asyncio.gather(spool.put([event("c")]), spool.purge(ALL))
 
         assert [[True], 2] == answers

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from impact_plugin.store.base import CALL_SIZE, NEWEST_CLICKS, NEWEST_WINDOWS, Answer, Query, SessionStore
+from impact_plugin.store.base import CALL_SIZE, NEWEST_CLICKS, NEWEST_WINDOWS, SessionAnswer, SessionQuery, SessionStore
 from impact_transformers import Decision
 
 NOON: Final = 1_789_000_000_000
@@ -27,30 +27,30 @@ def digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=15).digest()
 
 
-def click(message: str, minute: float, key: str = "k", **more: Any) -> Query:
+def click(message: str, minute: float, key: str = "k", **more: Any) -> SessionQuery:
     """A click candidate at a minute after noon."""
     return query(message, minute, key=digest(f"key {key}"), window=WINDOW, **more)
 
 
-def ask(message: str, minute: float, **more: Any) -> Query:
+def ask(message: str, minute: float, **more: Any) -> SessionQuery:
     """An event that wants a click id."""
     return query(message, minute, asks=True, keeps=True, referral=30 * DAY, **more)
 
 
-def query(message: str, minute: float, **more: Any) -> Query:
+def query(message: str, minute: float, **more: Any) -> SessionQuery:
     """A query; ``anonymous`` and ``user`` are given as text."""
     for name in ("anonymous", "user"):
         if name in more:
             more[name] = digest(f"{name} {more[name]}")
-    return Query(owner=digest(f"message {message}"), time=NOON + int(minute * MINUTE), **more)
+    return SessionQuery(owner=digest(f"message {message}"), time=NOON + int(minute * MINUTE), **more)
 
 
-async def decisions(store: SessionStore, *queries: Query) -> list[Decision | None]:
+async def decisions(store: SessionStore, *queries: SessionQuery) -> list[Decision | None]:
     """The decisions, of one call each."""
     return [(await store.decide([one]))[0].decision for one in queries]
 
 
-async def click_id(store: SessionStore, one: Query) -> str | None:
+async def click_id(store: SessionStore, one: SessionQuery) -> str | None:
     """The click id that an event gets."""
     return (await store.decide([one]))[0].click_id
 
@@ -69,7 +69,7 @@ class StoreConformance:
         await store.decide([click("m1", 0)])
         (repeat,) = await store.decide([click("m2", 20)])
 
-        assert Answer(REPEAT, None, replayed=False, start=NOON, end=NOON + 50 * MINUTE) == repeat
+        assert SessionAnswer(REPEAT, None, replayed=False, start=NOON, end=NOON + 50 * MINUTE) == repeat
 
     async def test_a_retry_gets_its_own_answer(self, store: SessionStore) -> None:
         """The message that opened the window is a click again, however long the window has grown."""
@@ -211,7 +211,7 @@ class StoreConformance:
         await store.decide([query("p1", 0, click_id="OLD", anonymous="a")])
         (carried,) = await store.decide([query("o1", 5, click_id="OWN", anonymous="a", order=True)])
 
-        assert Answer() == carried
+        assert SessionAnswer() == carried
         assert "OWN" == await click_id(store, ask("o2", 6, anonymous="a"))
 
     async def test_a_visitor_is_not_a_user_of_the_same_name(self, store: SessionStore) -> None:

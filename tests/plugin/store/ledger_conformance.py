@@ -15,8 +15,8 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
+from impact_plugin.orders.ledger import BEGUN, Ledger, LedgerTally, OrderOutcome, Standing
 from impact_plugin.store.base import StoreUnavailableError
-from impact_plugin.store.ledger import BEGUN, Ledger, LedgerTally, Outcome, Standing
 
 NOON: Final = 1_789_000_000.0
 HOUR: Final = 3600.0
@@ -60,7 +60,7 @@ def order(name: object) -> bytes:
 ONE: Final = order("one")
 
 
-async def attempt(ledger: Ledger, identity: bytes, outcome: Outcome) -> Standing:
+async def attempt(ledger: Ledger, identity: bytes, outcome: OrderOutcome) -> Standing:
     """One attempt from begin to end, if there may be one."""
     standing = await ledger.begin(identity)
     if standing in BEGUN:
@@ -80,7 +80,7 @@ class LedgerConformance:
     async def test_what_was_delivered_is_never_sent_again(self, open_it: Opener, clock: Clock) -> None:
         """Not at once, not after a restart, not after weeks, not when the clock has gone back by years."""
         async with open_it() as ledger:
-            found = [await attempt(ledger, ONE, Outcome.DELIVERED), await ledger.begin(ONE)]
+            found = [await attempt(ledger, ONE, OrderOutcome.DELIVERED), await ledger.begin(ONE)]
         for moment in (0, 30 * DAY, -2000 * DAY):
             clock.seconds = NOON + moment
             async with open_it() as ledger:
@@ -103,16 +103,16 @@ class LedgerConformance:
 
     async def test_what_came_to_nothing_is_clear_again(self, ledger: Ledger) -> None:
         """However often."""
-        found = [await attempt(ledger, ONE, Outcome.NOTHING) for _ in range(3)]
+        found = [await attempt(ledger, ONE, OrderOutcome.NOTHING) for _ in range(3)]
 
         assert [CLEAR] * 3 == found
 
     async def test_nothing_takes_back_no_earlier_attempt(self, ledger: Ledger, clock: Clock) -> None:
         """The order of unknown outcome stays one since its first attempt, to the millisecond."""
-        found = [await attempt(ledger, ONE, Outcome.UNKNOWN)]
+        found = [await attempt(ledger, ONE, OrderOutcome.UNKNOWN)]
         for seconds in (HOUR, WINDOW - 0.001):
             clock.seconds = NOON + seconds
-            found.append(await attempt(ledger, ONE, Outcome.NOTHING))
+            found.append(await attempt(ledger, ONE, OrderOutcome.NOTHING))
         clock.seconds = NOON + WINDOW
         found.append(await ledger.begin(ONE))
 
@@ -123,18 +123,18 @@ class LedgerConformance:
         found = []
         for seconds in (0, WINDOW / 2, WINDOW):
             clock.seconds = NOON + seconds
-            found.append(await attempt(ledger, ONE, Outcome.UNKNOWN))
+            found.append(await attempt(ledger, ONE, OrderOutcome.UNKNOWN))
 
         assert [CLEAR, AMBIGUOUS, EXPIRED] == found
 
     async def test_a_delivery_ends_all(self, ledger: Ledger, clock: Clock) -> None:
         """After unknown outcomes, and also one that is told when the order has expired."""
-        await attempt(ledger, ONE, Outcome.UNKNOWN)
-        second = await attempt(ledger, ONE, Outcome.DELIVERED)
-        await attempt(ledger, order("two"), Outcome.UNKNOWN)
+        await attempt(ledger, ONE, OrderOutcome.UNKNOWN)
+        second = await attempt(ledger, ONE, OrderOutcome.DELIVERED)
+        await attempt(ledger, order("two"), OrderOutcome.UNKNOWN)
         clock.seconds += WINDOW
         expired = await ledger.begin(order("two"))
-        await ledger.settle(order("two"), Outcome.DELIVERED)
+        await ledger.settle(order("two"), OrderOutcome.DELIVERED)
 
         assert (AMBIGUOUS, EXPIRED) == (second, expired)
         assert [DELIVERED, DELIVERED] == [await ledger.begin(ONE), await ledger.begin(order("two"))]
@@ -144,17 +144,17 @@ class LedgerConformance:
         found = [await ledger.begin(ONE), await ledger.begin(ONE)]
         clock.seconds += LEASE
         found += [await ledger.begin(ONE), await ledger.begin(ONE)]
-        await ledger.settle(ONE, Outcome.NOTHING)
-        await ledger.settle(ONE, Outcome.NOTHING)
+        await ledger.settle(ONE, OrderOutcome.NOTHING)
+        await ledger.settle(ONE, OrderOutcome.NOTHING)
 
         assert [CLEAR, BUSY, AMBIGUOUS, BUSY] == found
         assert AMBIGUOUS is await ledger.begin(ONE)
 
     async def test_sending_again_on_purpose(self, ledger: Ledger) -> None:
         """``again`` begins what was delivered, one attempt at a time; it stays delivered whatever comes of it."""
-        await attempt(ledger, ONE, Outcome.DELIVERED)
+        await attempt(ledger, ONE, OrderOutcome.DELIVERED)
         found = []
-        for outcome in Outcome:
+        for outcome in OrderOutcome:
             found += [await ledger.begin(ONE, again=True), await ledger.begin(ONE, again=True), await ledger.begin(ONE)]
             await ledger.settle(ONE, outcome)
             found.append(await ledger.begin(ONE))
@@ -164,23 +164,23 @@ class LedgerConformance:
     async def test_sending_again_is_for_what_was_delivered(self, ledger: Ledger, clock: Clock) -> None:
         """An order of unknown outcome stands as it does without."""
         first = await ledger.begin(ONE, again=True)
-        await ledger.settle(ONE, Outcome.UNKNOWN)
+        await ledger.settle(ONE, OrderOutcome.UNKNOWN)
         second = await ledger.begin(ONE, again=True)
-        await ledger.settle(ONE, Outcome.UNKNOWN)
+        await ledger.settle(ONE, OrderOutcome.UNKNOWN)
         clock.seconds += WINDOW
 
         assert [CLEAR, AMBIGUOUS, EXPIRED] == [first, second, await ledger.begin(ONE, again=True)]
 
     async def test_a_clock_that_goes_back_makes_nothing_clear(self, ledger: Ledger, clock: Clock) -> None:
         """Neither what was delivered, nor what is of unknown outcome, nor what is in flight; nor when it is right."""
-        for name, outcome in (("delivered", Outcome.DELIVERED), ("unknown", Outcome.UNKNOWN)):
+        for name, outcome in (("delivered", OrderOutcome.DELIVERED), ("unknown", OrderOutcome.UNKNOWN)):
             await attempt(ledger, order(name), outcome)
         await ledger.begin(order("begun"))
         found = []
         for moment in (NOON - 1, NOON - 400 * DAY, NOON):
             clock.seconds = moment
             found.append([await ledger.begin(order(name)) for name in ("delivered", "unknown", "begun")])
-            await ledger.settle(order("unknown"), Outcome.NOTHING)
+            await ledger.settle(order("unknown"), OrderOutcome.NOTHING)
 
         assert [DELIVERED, AMBIGUOUS, BUSY] == found[0]
         assert [DELIVERED, AMBIGUOUS, AMBIGUOUS] == found[1]
@@ -189,18 +189,22 @@ class LedgerConformance:
 
     async def test_outcomes_of_what_was_not_begun(self, ledger: Ledger) -> None:
         """A former process began them, or they have been forgotten: what may have been written is never clear."""
-        for outcome in Outcome:
+        for outcome in OrderOutcome:
             await ledger.settle(order(outcome), outcome)
-        found = {outcome: await ledger.begin(order(outcome)) for outcome in Outcome}
+        found = {outcome: await ledger.begin(order(outcome)) for outcome in OrderOutcome}
 
-        assert {Outcome.DELIVERED: DELIVERED, Outcome.NOTHING: CLEAR, Outcome.UNKNOWN: AMBIGUOUS} == found
+        assert {
+            OrderOutcome.DELIVERED: DELIVERED,
+            OrderOutcome.NOTHING: CLEAR,
+            OrderOutcome.UNKNOWN: AMBIGUOUS,
+        } == found
 
     async def test_a_settle_comes_before_the_next_begin(self, ledger: Ledger) -> None:
         """Although nobody waits for it."""
         found = []
         for _ in range(5):
             found.append(await ledger.begin(ONE))
-            await ledger.settle(ONE, Outcome.NOTHING)
+            await ledger.settle(ONE, OrderOutcome.NOTHING)
 
         assert [CLEAR] * 5 == found
 
@@ -208,7 +212,7 @@ class LedgerConformance:
         """Five hundred begins of as many orders: each is begun, and after their outcomes each stands as it should."""
         names = [order(number) for number in range(500)]
         first = await asyncio.gather(*map(ledger.begin, names))
-        outcomes = [list(Outcome)[number % 3] for number in range(500)]
+        outcomes = [list(OrderOutcome)[number % 3] for number in range(500)]
         await asyncio.gather(*map(ledger.settle, names, outcomes))
         second = await asyncio.gather(*map(ledger.begin, names))
 
@@ -230,7 +234,7 @@ class LedgerConformance:
         task.cancel()
         (result,) = await asyncio.gather(task, return_exceptions=True)
         if not isinstance(result, BaseException):
-            await ledger.settle(ONE, Outcome.NOTHING)
+            await ledger.settle(ONE, OrderOutcome.NOTHING)
         await ledger.flush()
         await ledger.flush()
 
@@ -277,7 +281,7 @@ class LedgerConformance:
 
     async def test_more_than_one_turn_waits_for_no_tick(self, open_it: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
         """What did not fit goes at once."""
-        monkeypatch.setattr("impact_plugin.store.ledger_queue.TICK_SECONDS", 60)
+        monkeypatch.setattr("impact_plugin.orders.ledger_queue.TICK_SECONDS", 60)
         async with open_it() as ledger:
             monkeypatch.setattr(ledger, "_turn_size", 10)
             found = await asyncio.wait_for(asyncio.gather(*[ledger.begin(order(name)) for name in range(95)]), 5)
@@ -322,16 +326,16 @@ class LedgerConformance:
 
         with monkeypatch.context() as patch:
             patch.setattr(ledger, "_perform", fail)
-            for number, outcome in enumerate((Outcome.DELIVERED, Outcome.NOTHING, Outcome.UNKNOWN)):
+            for number, outcome in enumerate((OrderOutcome.DELIVERED, OrderOutcome.NOTHING, OrderOutcome.UNKNOWN)):
                 await ledger.settle(order(number), outcome)
                 with pytest.raises(StoreUnavailableError, match="gone"):
                     await ledger.flush()
             # A second outcome is of an attempt that nobody remembers; only after the first it makes a difference.
-            await ledger.settle(order(4), Outcome.NOTHING)
-            await ledger.settle(order(4), Outcome.UNKNOWN)
+            await ledger.settle(order(4), OrderOutcome.NOTHING)
+            await ledger.settle(order(4), OrderOutcome.UNKNOWN)
             with pytest.raises(StoreUnavailableError, match="gone"):
                 await ledger.flush()
-        await ledger.settle(order(3), Outcome.NOTHING)
+        await ledger.settle(order(3), OrderOutcome.NOTHING)
         found = [await ledger.begin(order(number)) for number in range(5)]
 
         assert [DELIVERED, CLEAR, AMBIGUOUS, CLEAR, AMBIGUOUS] == found
@@ -342,7 +346,7 @@ class LedgerConformance:
         async with open_it() as ledger:
             await asyncio.gather(*map(ledger.begin, names))
             for name in names:
-                await ledger.settle(name, Outcome.DELIVERED)
+                await ledger.settle(name, OrderOutcome.DELIVERED)
         with pytest.raises(StoreUnavailableError, match="closed"):
             await ledger.begin(ONE)
         clock.seconds += LEASE
@@ -354,7 +358,7 @@ class LedgerConformance:
     async def test_orders_are_forgotten_after_their_time(self, open_it: Opener, clock: Clock) -> None:
         """Not before."""
         async with open_it(retention=0.5) as ledger:
-            await attempt(ledger, ONE, Outcome.DELIVERED)
+            await attempt(ledger, ONE, OrderOutcome.DELIVERED)
             before = await ledger.begin(ONE)
             clock.seconds += 0.6
             await asyncio.sleep(0.6)
@@ -365,7 +369,7 @@ class LedgerConformance:
         """What is held, and what is not settled."""
         before = await ledger.tally()
         await ledger.begin(ONE)
-        await attempt(ledger, order("two"), Outcome.DELIVERED)
+        await attempt(ledger, order("two"), OrderOutcome.DELIVERED)
         await ledger.check()
         after = await ledger.tally()
 
@@ -378,14 +382,14 @@ class Step(msgspec.Struct, frozen=True):
     what: str
     name: int = 0
     again: bool = False
-    outcome: Outcome = Outcome.NOTHING
+    outcome: OrderOutcome = OrderOutcome.NOTHING
     seconds: float = 0
 
 
 steps = st.lists(
     st.one_of(
         st.builds(Step, st.just("begin"), st.integers(0, 2), st.sampled_from((False, False, False, True))),
-        st.builds(Step, st.just("settle"), st.integers(0, 2), outcome=st.sampled_from(Outcome)),
+        st.builds(Step, st.just("settle"), st.integers(0, 2), outcome=st.sampled_from(OrderOutcome)),
         st.builds(Step, st.just("pass"), seconds=st.sampled_from((1.0, LEASE, HOUR, WINDOW, -HOUR, -2 * DAY))),
         st.just(Step("crash")),
     ),
@@ -398,7 +402,7 @@ steps = st.lists(
 class _Attempt(msgspec.Struct):
     begun: int
     life: int
-    outcome: Outcome | None = None
+    outcome: OrderOutcome | None = None
 
 
 class Reference:
@@ -417,12 +421,12 @@ class Reference:
     def begin(self, step: Step, now: int) -> Standing:
         """How an order stands."""
         attempts = self._attempts.setdefault(step.name, [])
-        delivered = any(one.outcome is Outcome.DELIVERED for one in attempts)
+        delivered = any(one.outcome is OrderOutcome.DELIVERED for one in attempts)
         if delivered and not step.again:
             return DELIVERED
         if attempts and self._in_flight(attempts[-1], now):
             return BUSY
-        unknown = [one.begun for one in attempts if one.outcome in {None, Outcome.UNKNOWN}]
+        unknown = [one.begun for one in attempts if one.outcome in {None, OrderOutcome.UNKNOWN}]
         if unknown and not delivered and now - min(unknown) >= WINDOW * 1000:
             return EXPIRED
         attempts.append(_Attempt(now, self._life))
@@ -433,7 +437,7 @@ class Reference:
         attempts = self._attempts.setdefault(step.name, [])
         if attempts and attempts[-1].outcome is None and attempts[-1].life == self._life:
             attempts[-1].outcome = step.outcome
-        elif step.outcome is Outcome.DELIVERED or all(one.outcome is Outcome.NOTHING for one in attempts):
+        elif step.outcome is OrderOutcome.DELIVERED or all(one.outcome is OrderOutcome.NOTHING for one in attempts):
             attempts.append(_Attempt(now, self._life, step.outcome))
 
     def _in_flight(self, one: _Attempt, now: int) -> bool:

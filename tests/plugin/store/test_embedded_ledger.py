@@ -34,8 +34,7 @@ from ledger_conformance import (
 )
 
 from impact_plugin.errors import StateError
-from impact_plugin.store.base import StoreUnavailableError
-from impact_plugin.store.embedded_ledger import (
+from impact_plugin.orders.embedded_ledger import (
     EXPIRED_ROWS,
     FILE,
     LOCK,
@@ -44,7 +43,8 @@ from impact_plugin.store.embedded_ledger import (
     EmbeddedLedgerSettings,
     open_embedded_ledger,
 )
-from impact_plugin.store.ledger import Ledger, LedgerTally, Outcome
+from impact_plugin.orders.ledger import Ledger, LedgerTally, OrderOutcome
+from impact_plugin.store.base import StoreUnavailableError
 
 __all__ = ["clock_fixture"]
 
@@ -116,7 +116,7 @@ async def test_a_folder_is_of_one_process(open_it: Opener, tmp_path: Path) -> No
 async def test_the_file_is_ours_alone_and_holds_digests(open_it: Opener, tmp_path: Path) -> None:
     """Nobody else may read it; an owner's name, a time and the digest are all that is in it."""
     async with open_it() as ledger:
-        await attempt(ledger, ONE, Outcome.UNKNOWN)
+        await attempt(ledger, ONE, OrderOutcome.UNKNOWN)
     connection = sqlite3.connect(tmp_path / FILE)
     rows = connection.execute("SELECT * FROM orders").fetchall()
     connection.close()
@@ -137,12 +137,16 @@ async def test_durability_decides_how_a_commit_is_written(
 async def test_at_capacity_the_oldest_delivered_go_first(open_it: Opener, clock: Clock) -> None:
     """What is of unknown outcome stays longer; each that went is counted once."""
     async with open_it(capacity=4) as ledger:
-        for name, outcome in (("u", Outcome.UNKNOWN), ("d1", Outcome.DELIVERED), ("d2", Outcome.DELIVERED)):
+        for name, outcome in (
+            ("u", OrderOutcome.UNKNOWN),
+            ("d1", OrderOutcome.DELIVERED),
+            ("d2", OrderOutcome.DELIVERED),
+        ):
             await attempt(ledger, order(name), outcome)
             await ledger.flush()
             clock.seconds += 1
         for name in ("d3", "d4"):
-            await attempt(ledger, order(name), Outcome.DELIVERED)
+            await attempt(ledger, order(name), OrderOutcome.DELIVERED)
             await ledger.flush()
             clock.seconds += 1
         tallies = [await ledger.tally(), await ledger.tally()]
@@ -157,7 +161,7 @@ async def test_at_capacity_without_delivered_ones(open_it: Opener, clock: Clock)
     """Then the oldest of unknown outcome go, and what was begun last is still known."""
     async with open_it(capacity=3) as ledger:
         for number in range(5):
-            await attempt(ledger, order(number), Outcome.UNKNOWN)
+            await attempt(ledger, order(number), OrderOutcome.UNKNOWN)
             await ledger.flush()
             clock.seconds += 1
 
@@ -171,10 +175,10 @@ async def test_what_has_run_out_leaves_the_file(open_it: Opener, clock: Clock, t
     async with open_it() as ledger:
         await asyncio.gather(*map(ledger.begin, names))
         for name in names[::2]:
-            await ledger.settle(name, Outcome.DELIVERED)
+            await ledger.settle(name, OrderOutcome.DELIVERED)
         await ledger.flush()
         clock.seconds += RETENTION + 1
-        await attempt(ledger, ONE, Outcome.DELIVERED)
+        await attempt(ledger, ONE, OrderOutcome.DELIVERED)
         await ledger.flush()
         sizes = [(await ledger.tally()).size]
         await ledger._tend()
@@ -204,11 +208,11 @@ async def test_a_lower_capacity_is_reached_bit_by_bit(open_it: Opener) -> None:
 async def test_what_was_written_while_the_clock_was_wrong_does_not_run_out_early(open_it: Opener, clock: Clock) -> None:
     """An order delivered while the clock was a hundred days late is remembered when the clock is right."""
     async with open_it() as ledger:
-        await attempt(ledger, order("before"), Outcome.DELIVERED)
+        await attempt(ledger, order("before"), OrderOutcome.DELIVERED)
         clock.seconds -= 100 * DAY
-        await attempt(ledger, ONE, Outcome.DELIVERED)
+        await attempt(ledger, ONE, OrderOutcome.DELIVERED)
     async with open_it() as ledger:
-        await attempt(ledger, order("two"), Outcome.DELIVERED)
+        await attempt(ledger, order("two"), OrderOutcome.DELIVERED)
         await ledger.flush()
         clock.seconds += 100 * DAY
         await ledger._tend()
@@ -227,7 +231,7 @@ async def test_a_full_disk_permits_nothing_until_there_is_room(open_it: Opener) 
             await asyncio.gather(*[ledger.begin(order(number)) for number in range(500)])
         with pytest.raises(StoreUnavailableError, match="full"):
             await ledger.check()
-        await ledger.settle(ONE, Outcome.DELIVERED)
+        await ledger.settle(ONE, OrderOutcome.DELIVERED)
         run("PRAGMA max_page_count = 1000000")
         await ledger.check()
         found = await asyncio.gather(*[ledger.begin(order(number)) for number in range(500)])
@@ -243,7 +247,7 @@ async def test_a_disk_that_takes_no_commit_is_told_in_time(open_it: Opener, tmp_
         other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         found = await asyncio.gather(*[ledger.begin(order(number)) for number in range(3)], return_exceptions=True)
-        await ledger.settle(ONE, Outcome.DELIVERED)
+        await ledger.settle(ONE, OrderOutcome.DELIVERED)
         with pytest.raises(StoreUnavailableError, match=r"locked|took no order within 0\.3 s"):
             await ledger.check()
         other.execute("ROLLBACK")
@@ -309,7 +313,7 @@ async def test_a_place_that_cannot_be_written_stops_the_start(open_it: Opener, t
 async def test_a_read_only_file_permits_nothing(open_it: Opener) -> None:
     """A disk that the system has made read-only because of errors; also then the answer of a delivery is lost."""
     async with open_it() as ledger:
-        await attempt(ledger, ONE, Outcome.DELIVERED)
+        await attempt(ledger, ONE, OrderOutcome.DELIVERED)
         await ledger.flush()
         ledger._connection.execute("PRAGMA query_only = ON")
         with pytest.raises(StoreUnavailableError, match="readonly"):

@@ -11,9 +11,9 @@ import pytest
 from conformance import MINUTE, NEW, NOON, WINDOW, ask, click, click_id, decisions, digest, query
 from redis.asyncio import Redis
 
+from impact_plugin.config.settings import make_settings
 from impact_plugin.errors import StateError
-from impact_plugin.settings import make_settings
-from impact_plugin.store.base import CALL_SIZE, Answer, Query, StoreUnavailableError
+from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, StoreUnavailableError
 from impact_plugin.store.engine import Capacities, Engine
 from impact_plugin.store.redis import RedisSettings, RedisStore, open_redis
 from impact_plugin.store.registry import open_store
@@ -44,10 +44,10 @@ async def store_fixture(client: Redis, redis_url: str) -> AsyncIterator[RedisSto
         yield store
 
 
-def any_query(chance: random.Random) -> Query:
+def any_query(chance: random.Random) -> SessionQuery:
     """A query that meets others: few keys, visitors, users, ids and times."""
     asks, candidate = chance.random() < 0.4, chance.random() < 0.5
-    return Query(
+    return SessionQuery(
         owner=digest(f"message {chance.randrange(400)}"),
         time=NOON + chance.randrange(80) * MINUTE * chance.choice((1, 1, 1, 5, 100)),
         key=digest(f"key {chance.randrange(4)}") if candidate else None,
@@ -69,9 +69,9 @@ async def test_the_script_has_the_rules_of_the_engine(store: RedisStore, seed: i
     """Batches of any kind and size, with retries: each answer is the engine's, to the last field; so is the count."""
     chance = random.Random(seed)  # noqa: S311 - a test repeats what it does
     engine = Engine(ROOM, RETENTION_HOURS * 3_600_000)
-    known: dict[bytes, Query] = {}
-    expected: list[Answer] = []
-    actual: list[Answer] = []
+    known: dict[bytes, SessionQuery] = {}
+    expected: list[SessionAnswer] = []
+    actual: list[SessionAnswer] = []
     for size in (1, 2, 5, 20, 1, 300, 3, 40, 1, 5):
         drawn = [any_query(chance) for _ in range(size)]
         # A message has one content, however often it comes, and comes once in a batch.

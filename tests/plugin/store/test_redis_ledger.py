@@ -35,8 +35,8 @@ from ledger_conformance import (
 from redis.asyncio import Redis
 
 from impact_plugin.errors import StateError
+from impact_plugin.orders.ledger import Begin, Entry, Ledger, Operation, OrderOutcome, Settle, Terms, play
 from impact_plugin.store.base import StoreUnavailableError
-from impact_plugin.store.ledger import Begin, Entry, Ledger, Operation, Outcome, Settle, Terms, play
 from impact_plugin.store.redis_ledger import TURN_SIZE, RedisLedger, RedisLedgerSettings, open_redis_ledger
 from impact_plugin.store.redis_server import PREFIX
 from impact_transformers import Secret
@@ -101,7 +101,7 @@ def any_operations(chance: random.Random, size: int) -> list[Operation]:
     for _ in range(size):
         identity, name = order(chance.randrange(4)), chance.choice((b"a", b"b", b"c"))
         begins = chance.random() < 0.5
-        outcome = chance.choice(list(Outcome))
+        outcome = chance.choice(list(OrderOutcome))
         found.append(Begin(identity, name, chance.random() < 0.3) if begins else Settle(identity, name, outcome))
     return found
 
@@ -144,8 +144,8 @@ async def test_of_two_processes_one_sends(open_it: Opener, clock: Clock) -> None
 async def test_the_outcome_of_one_process_is_known_to_the_other(open_it: Opener) -> None:
     """Delivered by one is delivered for all, and nothing came of what came to nothing."""
     async with open_it() as one, open_it() as two:
-        await attempt(one, ONE, Outcome.DELIVERED)
-        await attempt(one, order("two"), Outcome.NOTHING)
+        await attempt(one, ONE, OrderOutcome.DELIVERED)
+        await attempt(one, order("two"), OrderOutcome.NOTHING)
         await one.flush()
 
         assert [DELIVERED, CLEAR] == [await two.begin(ONE), await two.begin(order("two"))]
@@ -154,20 +154,20 @@ async def test_the_outcome_of_one_process_is_known_to_the_other(open_it: Opener)
 async def test_a_process_that_comes_late_takes_nothing_back(open_it: Opener, clock: Clock) -> None:
     """Its lease ran out, the other sends again: its own attempt counts as written, whatever it says but delivered."""
     async with open_it() as one, open_it() as two:
-        for outcome in Outcome:
+        for outcome in OrderOutcome:
             await one.begin(order(outcome))
         clock.seconds += LEASE
-        for outcome in Outcome:
+        for outcome in OrderOutcome:
             await two.begin(order(outcome))
             await one.settle(order(outcome), outcome)
         await one.flush()
-        busy = [await two.begin(order(outcome)) for outcome in Outcome]
-        for outcome in Outcome:
-            await two.settle(order(outcome), Outcome.NOTHING)
+        busy = [await two.begin(order(outcome)) for outcome in OrderOutcome]
+        for outcome in OrderOutcome:
+            await two.settle(order(outcome), OrderOutcome.NOTHING)
         await two.flush()
 
         assert [DELIVERED, BUSY, BUSY] == busy
-        assert [DELIVERED, AMBIGUOUS, AMBIGUOUS] == [await one.begin(order(outcome)) for outcome in Outcome]
+        assert [DELIVERED, AMBIGUOUS, AMBIGUOUS] == [await one.begin(order(outcome)) for outcome in OrderOutcome]
 
 
 async def test_what_waits_goes_in_one_round_trip(client: Redis, open_it: Opener) -> None:
@@ -177,7 +177,7 @@ async def test_what_waits_goes_in_one_round_trip(client: Redis, open_it: Opener)
         before = await calls_of_scripts(client)
         await asyncio.gather(*map(ledger.begin, names))
         middle = await calls_of_scripts(client)
-        await asyncio.gather(*[ledger.settle(name, Outcome.DELIVERED) for name in names])
+        await asyncio.gather(*[ledger.settle(name, OrderOutcome.DELIVERED) for name in names])
         await ledger.flush()
         after = await calls_of_scripts(client)
 
@@ -188,9 +188,9 @@ async def test_every_key_expires_and_is_a_digest(client: Redis, open_it: Opener)
     """Keys are the prefix, a letter and a digest, and live for the retention."""
     async with open_it() as ledger:
         await ledger.begin(order("begun"))
-        await attempt(ledger, order("delivered"), Outcome.DELIVERED)
-        await attempt(ledger, order("unknown"), Outcome.UNKNOWN)
-        await attempt(ledger, order("nothing"), Outcome.NOTHING)
+        await attempt(ledger, order("delivered"), OrderOutcome.DELIVERED)
+        await attempt(ledger, order("unknown"), OrderOutcome.UNKNOWN)
+        await attempt(ledger, order("nothing"), OrderOutcome.NOTHING)
         await ledger.flush()
         keys = [key for key in await client.keys("*") if not key.endswith(b"check")]
         lives = [await client.pttl(key) for key in keys]
@@ -209,7 +209,7 @@ async def test_a_repeated_command_is_answered_as_before(open_it: Opener, monkeyp
             return await execute(*words)
 
         monkeypatch.setattr(ledger._client, "execute_command", twice)
-        outcomes = (Outcome.NOTHING, Outcome.UNKNOWN, Outcome.NOTHING, Outcome.DELIVERED)
+        outcomes = (OrderOutcome.NOTHING, OrderOutcome.UNKNOWN, OrderOutcome.NOTHING, OrderOutcome.DELIVERED)
         found = [await attempt(ledger, ONE, outcome) for outcome in outcomes]
         found += [await ledger.begin(ONE), await ledger.begin(ONE, again=True)]
 
@@ -221,7 +221,7 @@ async def test_a_lost_script_is_sent_again(client: Redis, open_it: Opener) -> No
     async with open_it() as ledger:
         await client.script_flush()
 
-        assert CLEAR is await attempt(ledger, ONE, Outcome.DELIVERED)
+        assert CLEAR is await attempt(ledger, ONE, OrderOutcome.DELIVERED)
         assert DELIVERED is await ledger.begin(ONE)
 
 
@@ -234,7 +234,7 @@ async def test_a_killed_server_permits_nothing(make_redis: Callable[..., Any], c
         for call in (ledger.begin(order("two")), ledger.check(), ledger.flush(), ledger.tally()):
             with pytest.raises(StoreUnavailableError, match=r"unix://.* (cannot be used|took no order within 1 s)"):
                 await asyncio.wait_for(call, 5)
-            await ledger.settle(ONE, Outcome.DELIVERED)
+            await ledger.settle(ONE, OrderOutcome.DELIVERED)
         server.start()
         await ledger.check()
 
@@ -265,7 +265,7 @@ async def test_a_full_server_permits_nothing(make_redis: Callable[..., Any], clo
             with pytest.raises(StoreUnavailableError, match="OutOfMemoryError"):
                 await call
         await client.config_set("maxmemory", 0)
-        await ledger.settle(ONE, Outcome.DELIVERED)
+        await ledger.settle(ONE, OrderOutcome.DELIVERED)
         await ledger.check()
 
         assert [DELIVERED, CLEAR] == [await ledger.begin(ONE), await ledger.begin(order("two"))]

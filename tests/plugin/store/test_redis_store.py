@@ -8,8 +8,8 @@ import pytest
 from conformance import MINUTE, NEW, NOON, REPEAT, StoreConformance, ask, click, click_id, decisions, digest, query
 from redis.asyncio import Redis
 
+from impact_plugin.config.settings import make_settings
 from impact_plugin.errors import StateError
-from impact_plugin.settings import make_settings
 from impact_plugin.store.base import CALL_SIZE, SessionStore, StoreUnavailableError
 from impact_plugin.store.engine import Capacities
 from impact_plugin.store.redis import PREFIX, RedisSettings, RedisStore, open_redis

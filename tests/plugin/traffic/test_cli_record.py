@@ -11,7 +11,7 @@ import pytest
 from impact_plugin.__main__ import app
 from impact_plugin.app import Service
 from impact_plugin.cli.inputs import InputError
-from impact_plugin.traffic.reading import Subject, Traffic
+from impact_plugin.traffic.reading import Traffic, TrafficEvent
 
 
 async def run(*words: str) -> int:
@@ -39,7 +39,7 @@ async def test_a_service_is_recorded(
 
     assert await recording == 0
     assert file.stat().st_mode & 0o777 == 0o600
-    assert any(isinstance(one, Subject) for one in Traffic([file]))
+    assert any(isinstance(one, TrafficEvent) for one in Traffic([file]))
     assert f"impact-plugin replay {file}" in capsys.readouterr().out
 
 

@@ -18,8 +18,8 @@ from impact_plugin.app import Service
 from impact_plugin.cli.inputs import InputError
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.traffic import loading
-from impact_plugin.traffic.client import Answer, request_bytes
-from impact_plugin.traffic.driver import Driver, Histogram, Outcome, Second, Step
+from impact_plugin.traffic.client import HttpAnswer, request_bytes
+from impact_plugin.traffic.driver import Driver, Histogram, LoadOutcome, LoadStep, Second
 from impact_plugin.traffic.shapes import Shape, marked, shape_all, shifted
 
 DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
@@ -38,7 +38,7 @@ async def driver_fixture(server: Server) -> AsyncIterator[Driver]:
 
 async def test_requests_come_when_the_schedule_says(server: Server, driver: Driver) -> None:
     """So many as its steps mean, and all of them answered."""
-    outcome = await driver.run([Step(100, 100, JUST), Step(100, 300, JUST)])
+    outcome = await driver.run([LoadStep(100, 100, JUST), LoadStep(100, 300, JUST)])
 
     assert outcome.intended == sum(server.paths.values())
     assert 140 <= outcome.intended <= 155
@@ -56,7 +56,7 @@ async def test_a_service_that_stalls_shows_in_the_latencies(server: Server, driv
         return web.Response(body=b"ok")
 
     server.reply = stall
-    outcome = await driver.run([Step(200, 200, JUST)])
+    outcome = await driver.run([LoadStep(200, 200, JUST)])
 
     # With twenty connections a closed loop would have seen twenty slow requests of some thousand.
     assert outcome.latencies.percentile(50) > 0.02
@@ -80,7 +80,7 @@ async def test_trouble_is_counted_by_its_kind(server: Server, driver: Driver) ->
         return web.Response(body=b"ok")
 
     server.reply = reply
-    outcome = await driver.run([Step(40, 40, JUST)])
+    outcome = await driver.run([LoadStep(40, 40, JUST)])
     never.set()
 
     assert sum(outcome.kinds.values()) == outcome.intended
@@ -105,7 +105,7 @@ async def test_nobody_there_is_told(server: Server) -> None:
     """A closed port is refused connections, counted, and the run ends."""
     await server.stop()
     driver = Driver("127.0.0.1", server.port, repeat(HELLO), connections=4, timeout=1.0)
-    outcome = await driver.run([Step(50, 50, 0.2)])
+    outcome = await driver.run([LoadStep(50, 50, 0.2)])
 
     assert set(outcome.kinds) == {"refused"}
     assert outcome.good == 0
@@ -128,7 +128,7 @@ async def silent_fixture(server: Server) -> AsyncIterator[Server]:
 async def test_too_few_connections_are_told(silent: Server) -> None:
     """Requests that find none in time are counted as such, not forgotten."""
     driver = Driver("127.0.0.1", silent.port, repeat(HELLO), connections=2, timeout=0.3)
-    outcome = await driver.run([Step(100, 100, 0.2)])
+    outcome = await driver.run([LoadStep(100, 100, 0.2)])
     await driver.aclose()
 
     assert outcome.kinds["no connection in time"] + outcome.kinds["timeout"] == outcome.intended
@@ -217,10 +217,10 @@ def test_times_move_to_the_present_together() -> None:
 
 def test_an_answer_without_its_version_is_no_success() -> None:
     """rudder-server would panic, whatever the status."""
-    assert loading.judge_transformer(Answer(200, "", b"http/1.1 200 ok\r\napiversion: 2")) == "200"
-    assert loading.judge_transformer(Answer(200, "", b"http/1.1 200 ok")) == "no apiVersion"
-    assert loading.judge_transformer(Answer(503)) == "503"
-    assert loading.judge_transformer(Answer(0, "reset")) == "reset"
+    assert loading.judge_transformer(HttpAnswer(200, "", b"http/1.1 200 ok\r\napiversion: 2")) == "200"
+    assert loading.judge_transformer(HttpAnswer(200, "", b"http/1.1 200 ok")) == "no apiVersion"
+    assert loading.judge_transformer(HttpAnswer(503)) == "503"
+    assert loading.judge_transformer(HttpAnswer(0, "reset")) == "reset"
 
 
 async def test_the_limit_is_found(server: Server) -> None:
@@ -276,7 +276,7 @@ async def test_a_running_service_is_driven(
 
 def test_the_report_of_a_run_shows_its_seconds_and_what_failed() -> None:
     """Rates and latencies by the second; what was not answered well has the colour of trouble."""
-    outcome = Outcome(seconds=2.0, intended=5)
+    outcome = LoadOutcome(seconds=2.0, intended=5)
     outcome.by_kind = {"200": Histogram(), "503": Histogram()}
     for kind, taken in (("200", 0.01), ("200", 0.02), ("200", 0.03), ("503", 0.5), ("503", 0.7)):
         outcome.by_kind[kind].add(taken)
@@ -293,7 +293,7 @@ def test_the_report_of_a_run_shows_its_seconds_and_what_failed() -> None:
 
 def test_the_report_of_a_run_without_a_good_answer_tells_no_latency() -> None:
     """A latency of 0 would be the best there is."""
-    outcome = Outcome(seconds=2.0, intended=5, timeline=[Second(3, 0, 3), Second(2, 0, 2)])
+    outcome = LoadOutcome(seconds=2.0, intended=5, timeline=[Second(3, 0, 3), Second(2, 0, 2)])
     outcome.by_kind = {"refused": Histogram()}
     for _ in range(5):
         outcome.by_kind["refused"].add(0.001)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impact_plugin.traffic.pseudonyms import LONGEST_ID, Pseudonyms, shortened
+from impact_plugin.recording.pseudonyms import LONGEST_ID, Pseudonyms, shortened
 
 PSEUDONYMS = Pseudonyms(b"the key of the tests")
 EVENT = {

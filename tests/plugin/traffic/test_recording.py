@@ -14,12 +14,12 @@ import pytest
 
 from impact_plugin.app import Service, run_service
 from impact_plugin.cli.replay import replay as replay_command
-from impact_plugin.settings import load_settings
-from impact_plugin.sources import RoutingFile
+from impact_plugin.config.settings import load_settings
+from impact_plugin.config.sources import RoutingFile
+from impact_plugin.recording import recorder as recorder_module
 from impact_plugin.testing.fake_impact import FakeImpact
-from impact_plugin.traffic import recorder as recorder_module
-from impact_plugin.traffic.reading import ReadingError, Subject, Told, Traffic
-from impact_plugin.traffic.replay import Chosen, Compile, Ended, Side
+from impact_plugin.traffic.reading import ReadingError, RecordedDestination, Traffic, TrafficEvent
+from impact_plugin.traffic.replay import Chosen, Compile, ReplayedEvent, ReplayRun
 
 Start = Callable[..., Awaitable[Service]]
 Item = Callable[..., dict[str, Any]]
@@ -46,18 +46,18 @@ async def recorded(
     file.write_bytes(b"".join(pieces))
 
 
-def replayed(file: Path) -> list[Ended]:
+def replayed(file: Path) -> list[ReplayedEvent]:
     """The events of a recording through sessions of their own."""
     from impact_plugin.cli.replay import _compile  # noqa: PLC0415 - what the command does
 
     chosen = Chosen(Compile(_compile))
-    side, groups = Side(chosen), {}
+    side, groups = ReplayRun(chosen), {}
     for one in Traffic([file]):
-        if isinstance(one, Told):
+        if isinstance(one, RecordedDestination):
             chosen.tell(one.id, one.config)
         else:
             groups.setdefault(one.request, []).append(one)
-    ended: list[Ended] = []
+    ended: list[ReplayedEvent] = []
     for subjects in groups.values():
         ended += side.feed(len(ended) + 1, subjects)
     return ended
@@ -204,7 +204,7 @@ eventTypes = {{ "Signed Up" = {{ code = "SIGNUP", kind = "lead" }} }}
 
         await recorded(http, service, file, drive)
     ended = replayed(file)
-    ways = {one.via for one in Traffic([file]) if isinstance(one, Subject)}
+    ways = {one.via for one in Traffic([file]) if isinstance(one, TrafficEvent)}
 
     assert ways == {"shop"}
     assert [one.label for one in ended] == [
@@ -231,7 +231,7 @@ async def test_a_recording_does_not_get_larger_than_it_may(
     http: aiohttp.ClientSession, start: Start, item: Item, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends early, and says why."""
-    monkeypatch.setattr("impact_plugin.recordings.MIB", 1000)
+    monkeypatch.setattr("impact_plugin.http.recording.MIB", 1000)
     service = await start()
     async with http.get(f"{service.operator_url}/record?seconds=60&mb=1") as response:
         await response.content.readany()

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import impact_plugin.cli.replay as command
 from impact_plugin.__main__ import app
 from impact_plugin.cli.inputs import InputError
-from impact_plugin.traffic.reading import ReadingError, Subject, Traffic
-from impact_plugin.traffic.replay import Chosen, Compile, Side, cents_of
+from impact_plugin.traffic.reading import ReadingError, Traffic, TrafficEvent
+from impact_plugin.traffic.replay import Chosen, Compile, ReplayRun, cents_of
 
 DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
 SENT, SKIPPED, REJECTED = 3784, 12, 26
@@ -280,11 +280,11 @@ def days(number: int, *, after: int = 0) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def replayed(events: list[dict[str, Any]]) -> Side:
+def replayed(events: list[dict[str, Any]]) -> ReplayRun:
     """The side after these events."""
-    side = Side(Chosen(Compile(command._compile)))
+    side = ReplayRun(Chosen(Compile(command._compile)))
     for number, event in enumerate(events, 1):
-        side.feed(number, [Subject(msgspec.Raw(msgspec.json.encode(event)))])
+        side.feed(number, [TrafficEvent(msgspec.Raw(msgspec.json.encode(event)))])
     return side
 
 
@@ -376,7 +376,7 @@ def test_an_interruption_makes_nothing_live_longer(tmp_path: Path, monkeypatch: 
     events = days(9)
     path = tmp_path / "days.ndjson"
     path.write_bytes(b"\n".join(map(msgspec.json.encode, events)))
-    sides: list[Side] = []
+    sides: list[ReplayRun] = []
     feed = command._Run._feed
 
     def stop_on_the_way(self: Any, first: int, subjects: Any, order_id: Any) -> None:
@@ -420,7 +420,7 @@ def test_a_cut_off_file_ends_where_it_ends(tmp_path: Path, write: Write) -> None
     """As a recording does that was ended by a kill: what can be read is replayed."""
     packed = DAY.read_bytes()
     file = write("cut.gz", packed[: len(packed) // 2])
-    found = [one for one in Traffic([file]) if isinstance(one, Subject)]
+    found = [one for one in Traffic([file]) if isinstance(one, TrafficEvent)]
 
     assert 500 < len(found) < 3822
 
@@ -430,12 +430,12 @@ def test_garbage_is_rejected_and_never_a_fault(lines: list[bytes]) -> None:
     """Whatever stands in a file, each thing in it has an outcome, or the file is refused in a sentence."""
     import tempfile  # noqa: PLC0415 - hypothesis and fixtures of a function do not go together
 
-    side = Side(Chosen(Compile(command._compile)))
+    side = ReplayRun(Chosen(Compile(command._compile)))
     with tempfile.NamedTemporaryFile(suffix=".ndjson") as file:
         file.write(b"\n".join(lines))
         file.flush()
         try:
-            subjects = [one for one in Traffic([Path(file.name)]) if isinstance(one, Subject)]
+            subjects = [one for one in Traffic([Path(file.name)]) if isinstance(one, TrafficEvent)]
         except ReadingError:
             return
     ended = side.feed(1, subjects)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impact_plugin.traffic.report import MOST_POINTS, MOST_ROWS, Bar, Page, Series, _ticks, ranked
+from impact_plugin.traffic.report import MOST_POINTS, MOST_ROWS, Bar, ReportPage, Series, _ticks, ranked
 
 
-def page() -> Page:
+def page() -> ReportPage:
     """An empty one."""
-    return Page("Title", "subtitle")
+    return ReportPage("Title", "subtitle")
 
 
 def test_bars_are_in_proportion_however_long_their_numbers() -> None:

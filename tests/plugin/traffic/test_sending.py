@@ -21,9 +21,9 @@ from impact_plugin.__main__ import app
 from impact_plugin.app import Service
 from impact_plugin.cli.inputs import InputError
 from impact_plugin.cli.send_again import DEFAULT_BATCH, To
+from impact_plugin.recording.lines import EventLine, Header
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.traffic import sending
-from impact_plugin.traffic.lines import EventLine, Header
 from impact_plugin.traffic.reading import ReadingError, Traffic
 from impact_plugin.traffic.sending import Sending, SendingError, batches, send_all
 from impact_plugin.traffic.sent import Sent, load_sent, save_sent

@@ -1,0 +1,1 @@
+"""What operators write: settings, sources, destinations, and how mistakes in them are told."""

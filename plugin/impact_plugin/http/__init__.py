@@ -1,0 +1,1 @@
+"""The service's ports: what a request is, who answers it, and with what."""

@@ -1,0 +1,1 @@
+"""The description of every endpoint, made from the same data as the routes."""

@@ -1,0 +1,1 @@
+"""Events from senders: taken in, kept, delivered, and deleted on request."""

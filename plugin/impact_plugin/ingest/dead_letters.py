@@ -1,0 +1,19 @@
+"""What any reason of a dead letter means, and what to do about it."""
+
+from impact_plugin.delivery.policy import CAUSES
+from impact_plugin.spool.reasons import DEAD_LETTER_REASONS, DeadLetterFacts
+from impact_transformers import REASONS
+
+
+def facts_of(reason: str) -> DeadLetterFacts:
+    """What any reason of a dead letter means and what to do about it."""
+    for burial, facts in DEAD_LETTER_REASONS.items():
+        if burial == reason:
+            return facts
+    for known, told in REASONS.items():
+        if known == reason:
+            return DeadLetterFacts(told.meaning, told.fix)
+    for cause, meaning in CAUSES.items():
+        if cause == reason:
+            return DeadLetterFacts(meaning, "Correct what impact.com's answer names, then retry.")
+    return DeadLetterFacts("A reason of another version.", "See that version's documentation.")

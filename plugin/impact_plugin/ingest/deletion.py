@@ -1,0 +1,84 @@
+"""Deletion of a person: whatever is kept of them, wherever it is kept, and a word about what was done.
+
+The ledger of conversions needs none: it holds keyed digests of orders, and nothing of whoever made them.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from impact_plugin.errors import StateUnavailableError
+from impact_plugin.sessions.sessions import Sessions
+from impact_plugin.spool.base import Forgotten, Spool
+from impact_plugin.spool.sqlite_letters import Letters
+from impact_plugin.store.base import StoreUnavailableError
+from impact_plugin.telemetry import PersonForgotten, Telemetry
+from impact_transformers import conceal_emails
+from impact_transformers.clicks import SEPARATOR
+
+NO_PROGRAM: Final = ""
+"""Stored events that never reached a program are found by digests of none."""
+
+MOST_IDS: Final = 1000
+NOTHING: Final = Forgotten(0, 0)
+
+
+class Program(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An account and a campaign of it: what clicks are remembered for."""
+
+    account: str
+    campaign: str
+
+    @property
+    def name(self) -> str:
+        """As the sessions write it."""
+        return self.account + SEPARATOR + self.campaign
+
+
+class ForgetRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom to forget: the body of the operator port's ``POST /forget``.
+
+    ``programs`` are those beside the configured destinations', such as a router's.
+    """
+
+    users: tuple[str, ...] = ()
+    anonymous: tuple[str, ...] = ()
+    programs: tuple[Program, ...] = ()
+
+
+class ForgetReport(msgspec.Struct, frozen=True):
+    """What was deleted: remembered identities, events that waited, and dead letters; at how many programs."""
+
+    identities: int
+    waiting: int
+    dead_letters: int
+    programs: int = 0
+    ledger: str = "holds digests of orders only, nothing of a person"
+
+
+class Forgetting:
+    """Deletes persons; ``programs`` are account and campaign of every destination, as the sessions write them."""
+
+    def __init__(self, sessions: Sessions, spool: Spool | Letters | None, telemetry: Telemetry) -> None:
+        self._sessions = sessions
+        self._spool = spool
+        self._telemetry = telemetry
+
+    async def forget(self, users: Sequence[str], anonymous: Sequence[str], programs: Collection[str]) -> ForgetReport:
+        """Forget these ids, and the anonymous ones that were joined to the users; again and again is harmless.
+
+        Raises :class:`StateUnavailableError` when something could not be reached: then it is to be asked again.
+        """
+        given = [id_ for id_ in (*users, *anonymous) if id_]
+        # An address is stored concealed by the ingest port, and as it came by the router's.
+        ids = list(dict.fromkeys([*given, *map(conceal_emails, given)]))
+        identities = await self._sessions.identities([*programs, NO_PROGRAM], ids)
+        # The sessions last: only they know who was joined, and whoever has to ask again needs that again.
+        try:
+            removed = NOTHING if self._spool is None else await self._spool.forget(identities)
+        except StoreUnavailableError as error:
+            raise StateUnavailableError(str(error)) from error
+        known = await self._sessions.forget(identities)
+        self._telemetry.emit(PersonForgotten(known, removed.waiting, removed.dead))
+        return ForgetReport(known, removed.waiting, removed.dead, len(programs))

@@ -1,0 +1,393 @@
+"""From the spool to impact.com: every row that is due becomes a request of the present configuration, and has an end.
+
+Each destination has a feed of its own, so that one that is held up never holds up another. A feed keeps at most
+``WINDOW`` rows in memory, conversions and the others half each, so that orders never wait behind a backlog of page
+loads, and page loads never for ever behind orders. A visitor's rows go one after the other; while one waits to be tried
+again, those behind it wait in the spool.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Final, Literal
+from urllib.parse import urlencode
+
+import msgspec
+
+from impact_plugin.config.destinations import KnownDestination
+from impact_plugin.config.sources import Routing
+from impact_plugin.delivery.endpoints import Endpoints
+from impact_plugin.delivery.identity import order_identity, visitor_lane
+from impact_plugin.delivery.pipeline import Deliveries, Parcel
+from impact_plugin.delivery.policy import Cause, Verdict
+from impact_plugin.errors import StateUnavailableError
+from impact_plugin.sessions.sessions import Sessions
+from impact_plugin.spool.base import MAX_DETAIL, DeadLetterCause, Spool, SpoolRow
+from impact_plugin.spool.reasons import DeadLetterReason
+from impact_plugin.store.base import StoreUnavailableError
+from impact_plugin.tasks import beside, finish
+from impact_plugin.telemetry import RequestFault, RowEnded, SpoolFailed, SpoolMeasured, SpoolRestored, Telemetry
+from impact_transformers import (
+    NO_VISIT,
+    Conversion,
+    Outcome,
+    Reason,
+    Reject,
+    Send,
+    Skip,
+    UndecodableEventError,
+    Visit,
+    conclude,
+    decode_event,
+    decode_object,
+    prepare,
+)
+from impact_transformers.normalize import redact_emails
+
+WINDOW: Final = 128
+"""Rows of a destination in memory; twice what its account may have under way."""
+
+PATIENCE_SECONDS: Final = 30.0
+"""How long a row may wait for leave to be sent before it goes back to the spool."""
+
+PAUSE_SECONDS: Final = 2.0
+"""After a gate was closed, so long until rows ask again; with jitter."""
+
+LOOK_SECONDS: Final = 1.0
+"""A feed looks into the spool so often, also when nobody wakes it: commands change it, and time passes."""
+
+LONGEST_BACK_OFF: Final = 300.0
+MAX_FAULTS: Final = 5
+"""So often a defect of ours may meet a row before it is a dead letter."""
+
+HELD: Final = frozenset({Cause.WAITING, Cause.BUSY, Cause.STOPPING, Cause.STATE_UNAVAILABLE})
+"""Not sent, and no fault of the row's: it goes back untried, and its kind pauses."""
+
+UNTRIED: Final = frozenset({Cause.QUOTA, Cause.CREDENTIALS, Cause.OVERLOAD, Cause.ORDER_UNDER_WAY})
+"""Sent or not, nothing speaks against the row: such a try does not count."""
+
+_visits: Final = msgspec.msgpack.Decoder(Visit)
+
+
+def back_off(attempt: int, random: Random) -> float:
+    """Seconds until the next try after so many failed ones: doubled each time, any part of it, 300 at most."""
+    return random.uniform(0.1, min(LONGEST_BACK_OFF, 2.0 ** min(attempt, 10)))
+
+
+class DrainedRow(msgspec.Struct, frozen=True):
+    """How a try of a row ended: by impact.com's verdict, or with an outcome that is not sent; and what was sent."""
+
+    by: Verdict | Outcome
+    request: bytes = b""
+
+
+class Drain:
+    """Delivers what the spool holds; made by :func:`open_drain`."""
+
+    def __init__(
+        self,
+        routing: Callable[[], Routing],
+        spool: Spool,
+        deliveries: Deliveries,
+        sessions: Sessions,
+        endpoints: Endpoints,
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._routing = routing
+        self.spool = spool
+        self._deliveries = deliveries
+        self._sessions = sessions
+        self._endpoints = endpoints
+        self.telemetry = telemetry
+        self.clock = clock
+        self._patience = patience
+        self.random = Random()  # noqa: S311 - jitter, not a secret
+        self._feeds: dict[str, _Feed] = {}
+        self.stopping = False
+        self._down = ""
+
+    def trouble(self) -> str:
+        """What is wrong with the spool, for whoever looks; "" for nothing."""
+        return f"senders of events are told to come again: {self._down}" if self._down else ""
+
+    def wake(self) -> None:
+        """Something was stored, or the configuration has changed."""
+        for feed in self._feeds.values():
+            feed.wanted.set()
+
+    async def run(self) -> None:
+        """Keep a feed for each destination, and measure, until cancelled."""
+        while True:
+            for name in self._routing().destinations:
+                if name not in self._feeds:
+                    self._feeds[name] = _Feed(self, name)
+            await self._measure()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def stop(self, seconds: float) -> None:
+        """Take nothing more; let what is under way end within ``seconds``; write down what is known."""
+        self.stopping = True
+        feeds = list(self._feeds.values())
+        await asyncio.gather(*(feed.stop(seconds) for feed in feeds))
+        try:
+            await self.spool.flush()
+        except StoreUnavailableError as error:
+            self._failed(error)
+
+    def report(self, error: StoreUnavailableError) -> None:
+        """The spool could not be read or written; told once."""
+        self._failed(error)
+
+    def known(self, name: str) -> KnownDestination | None:
+        """The destination as it is configured now; None when it is configured no more."""
+        return self._routing().destinations.get(name)
+
+    async def deliver(self, row: SpoolRow, known: KnownDestination) -> "DrainedRow":
+        """Send the row, and say how it ended."""
+        outcome = await self._transform(row, known)
+        if not isinstance(outcome, Send):
+            return DrainedRow(outcome)
+        parcel = self._parcel(outcome, row)
+        # Its person may be forgotten while it waits for leave to be sent.
+        verdict = await self._deliveries.deliver(parcel, seconds=self._patience, gone=lambda: not self.spool.holds(row))
+        return DrainedRow(verdict, f"POST {parcel.url}\n\n".encode() + parcel.body)
+
+    async def _transform(self, row: SpoolRow, known: KnownDestination) -> Outcome:
+        """What the row is to become now, with the visit that was decided when it came."""
+        if known.destination is None:
+            return Reject(Reason.CONFIGURATION, known.problem or "")
+        message = decode_object(row.payload) if known.reads_message else None
+        draft = prepare(decode_event(row.payload), known.destination, message)
+        if row.visit:
+            return conclude(draft, _visits.decode(row.visit))
+        # It had no question when it came, or no usable configuration: who has one now gets the answer that it owns.
+        question = draft.question
+        visit = NO_VISIT if question is None else (await self._sessions.visits([question]))[0]
+        return conclude(draft, visit)
+
+    def _parcel(self, outcome: Send, row: SpoolRow) -> Parcel:
+        request, config = outcome.request, outcome.config
+        endpoint = self._endpoints.of(request, config)
+        conversion = isinstance(request, Conversion)
+        return Parcel(
+            config.account_sid,
+            "conversions" if conversion else "pageload",
+            endpoint.url,
+            {name: value.reveal() for name, value in endpoint.headers.items()},
+            urlencode(request.form).encode(),
+            visitor_lane(request.form),
+            order_identity(config.account_sid, request.form) if conversion else None,
+            row.attempt,
+            again=config.duplicate_orders == "send",
+        )
+
+    async def _measure(self) -> None:
+        try:
+            if self._down:
+                await self.spool.check()
+                self._down = ""
+                self.telemetry.emit(SpoolRestored())
+            self.telemetry.emit(await self._measured())
+        except StoreUnavailableError as error:
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - the border of the watch: a defect in one look must not end it
+            self.telemetry.emit(RequestFault("spool", type(error).__name__, error))
+
+    async def _measured(self) -> SpoolMeasured:
+        tally = await self.spool.tally()
+        # Every destination is told of, or one that is drained would keep its last number.
+        waiting = dict.fromkeys(self._feeds, 0) | dict(tally.waiting)
+        age = 0.0 if tally.oldest is None else max(0.0, self.clock() - tally.oldest / 1000)
+        capacity = tally.capacity_rows, tally.capacity_bytes
+        return SpoolMeasured(
+            waiting, tally.dead, tally.bytes, *capacity, age, tally.expired, tally.unordered, tally.evicted
+        )
+
+    def _failed(self, error: StoreUnavailableError) -> None:
+        if not self._down:
+            self._down = str(error)
+            self.telemetry.emit(SpoolFailed(str(error)))
+
+
+class _Feed:
+    """One destination's rows in memory."""
+
+    def __init__(self, drain: Drain, name: str) -> None:
+        self._drain = drain
+        self._name = name
+        self._lanes: dict[bytes, deque[SpoolRow]] = {}
+        self._held = {True: 0, False: 0}
+        self._paused = {True: 0.0, False: 0.0}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.wanted = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self, seconds: float) -> None:
+        """Take nothing more, and wait for what is under way; what is late stays in the spool."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await finish(self._tasks, seconds)
+
+    async def _run(self) -> None:
+        """Take what is due whenever there is room, until cancelled."""
+        while True:
+            self.wanted.clear()
+            taken = 0
+            try:
+                for urgent in (True, False):
+                    taken += await self._take(urgent=urgent)
+            except StoreUnavailableError as error:
+                self._drain.report(error)
+            except Exception as error:  # noqa: BLE001 - the border of a look: a defect must not end the feed
+                self._drain.telemetry.emit(RequestFault("spool", type(error).__name__, error))
+            if not taken:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Until somebody wakes it, or a moment has passed."""
+        loop = asyncio.get_running_loop()
+        alarm = loop.call_later(LOOK_SECONDS, self.wanted.set)
+        try:
+            await self.wanted.wait()
+        finally:
+            alarm.cancel()
+
+    async def _take(self, *, urgent: bool) -> int:
+        """Take rows of one kind, as many as there is room for; returns how many."""
+        room = WINDOW // 2 - self._held[urgent]
+        now = asyncio.get_running_loop().time()
+        # A few at a time would cost a look for each.
+        if room < WINDOW // 8 or now < self._paused[urgent] or self._drain.known(self._name) is None:
+            return 0
+        rows = await self._drain.spool.take(self._name, urgent=urgent, limit=room)
+        for row in rows:
+            self._admit(row)
+        return len(rows)
+
+    def _admit(self, row: SpoolRow) -> None:
+        """Start the row, or let it wait behind those of its visitor."""
+        self._held[row.urgent] += 1
+        if row.lane is None:
+            self._start(row)
+        elif (lane := self._lanes.get(row.lane)) is not None:
+            lane.append(row)
+        else:
+            self._lanes[row.lane] = deque()
+            self._start(row)
+
+    def _start(self, row: SpoolRow) -> None:
+        task = asyncio.create_task(self._work(row))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, row: SpoolRow) -> None:
+        """One row to its end, or back into the spool."""
+        blocked = True
+        try:
+            blocked = await self._try(row)
+        except asyncio.CancelledError:
+            self._drain.spool.release([row])
+            raise
+        finally:
+            self._held[row.urgent] -= 1
+            self._next(row, blocked=blocked)
+            self.wanted.set()
+
+    async def _try(self, row: SpoolRow) -> bool:
+        """Deliver it and settle it; True when those behind it must wait."""
+        drain = self._drain
+        known = drain.known(self._name)
+        if drain.stopping or known is None:
+            return self._put_back(row)
+        try:
+            ended = await drain.deliver(row, known)
+        except StateUnavailableError:
+            return self._put_back(row)
+        except UndecodableEventError as error:
+            self._bury(row, str(Reason.UNDECODABLE_EVENT), redact_emails(str(error)))
+            return False
+        except Exception as error:  # noqa: BLE001 - the border of one row: a defect of ours is this row's error only
+            drain.telemetry.emit(RequestFault("drain", type(error).__name__, error))
+            return self._fault(row, type(error).__name__)
+        return self._settle(row, ended)
+
+    def _settle(self, row: SpoolRow, ended: DrainedRow) -> bool:
+        match ended.by:
+            case Verdict():
+                return self._settle_verdict(row, ended.by, ended.request)
+            case Skip():
+                self._told("skipped", str(ended.by.reason))
+                self._drain.spool.done(row)
+            case Reject():
+                self._bury(row, str(ended.by.reason), redact_emails(ended.by.detail))
+            case Send():
+                pass
+        return False
+
+    def _settle_verdict(self, row: SpoolRow, verdict: Verdict, request: bytes) -> bool:
+        cause = verdict.cause
+        if verdict.result == "delivered":
+            self._told("delivered", cause)
+            self._drain.spool.done(row)
+            return False
+        if verdict.result == "rejected" or cause is Cause.AMBIGUOUS_EXPIRED:
+            self._bury(row, str(cause), verdict.text, request)
+            return False
+        if cause in HELD:
+            return self._put_back(row)
+        self._told("later", cause)
+        failed = cause not in UNTRIED
+        seconds = back_off(row.attempt + 1 if failed else 1, self._drain.random)
+        self._drain.spool.later(row, int((self._drain.clock() + seconds) * 1000), failed=failed)
+        return True
+
+    def _fault(self, row: SpoolRow, detail: str) -> bool:
+        if row.attempt + 1 >= MAX_FAULTS:
+            self._bury(row, str(DeadLetterReason.FAULT), detail)
+            return False
+        self._told("later", Cause.FAULT)
+        seconds = back_off(row.attempt + 1, self._drain.random)
+        self._drain.spool.later(row, int((self._drain.clock() + seconds) * 1000), failed=True)
+        return True
+
+    def _bury(self, row: SpoolRow, reason: str, detail: str, request: bytes = b"") -> None:
+        self._told("dead", reason)
+        self._drain.spool.bury(row, DeadLetterCause(reason, detail[:MAX_DETAIL], request))
+
+    def _put_back(self, row: SpoolRow) -> bool:
+        """Untried; its kind pauses, because the next would hear the same."""
+        pause = PAUSE_SECONDS * self._drain.random.uniform(0.5, 1.0)
+        self._paused[row.urgent] = asyncio.get_running_loop().time() + pause
+        self._drain.spool.release([row])
+        return True
+
+    def _next(self, row: SpoolRow, *, blocked: bool) -> None:
+        """Let the visitor's next row go, or all of them back into the spool."""
+        if row.lane is None:
+            return
+        lane = self._lanes[row.lane]
+        if lane and not blocked:
+            self._start(lane.popleft())
+            return
+        del self._lanes[row.lane]
+        for waiting in lane:
+            self._held[waiting.urgent] -= 1
+        if lane:
+            self._drain.spool.release(lane)
+
+    def _told(self, result: Literal["delivered", "skipped", "later", "dead"], reason: str) -> None:
+        self._drain.telemetry.emit(RowEnded(result, str(reason)))
+
+
+@asynccontextmanager
+async def open_drain(drain: Drain, grace: float) -> AsyncIterator[Drain]:
+    """Deliver until the block ends; then what is under way may finish within ``grace`` seconds."""
+    try:
+        async with beside(drain.run()):
+            yield drain
+    finally:
+        await drain.stop(grace)

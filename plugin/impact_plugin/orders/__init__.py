@@ -1,0 +1,1 @@
+"""The conversions that were sent, so that none is sent twice."""

@@ -1,0 +1,1 @@
+"""Processes: supervisor, workers, sockets and memory."""

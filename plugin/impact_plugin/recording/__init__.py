@@ -1,0 +1,1 @@
+"""Traffic as it came in, written down without persons."""

@@ -1,0 +1,1 @@
+"""The shapes and rules of rudder-server's requests."""

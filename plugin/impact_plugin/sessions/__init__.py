@@ -1,0 +1,1 @@
+"""Unique clicks and the visitor's click id."""

@@ -1,0 +1,1 @@
+"""From a decoded event to its outcome, with sessions in between."""
