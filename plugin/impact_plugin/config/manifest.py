@@ -72,4 +72,4 @@ def load_manifest() -> Manifest:
     packaged = files("impact_plugin").joinpath("manifest.json")
     if packaged.is_file():
         return parse_manifest(packaged.read_bytes())
-    return parse_manifest((Path(__file__).parents[2] / "manifest.json").read_bytes())
+    return parse_manifest((Path(__file__).parents[3] / "manifest.json").read_bytes())
