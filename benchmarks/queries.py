@@ -59,14 +59,6 @@ def orders(
     ]
 
 
-def landings(batch: int, size: int = CALL_SIZE) -> list[SessionQuery]:
-    """Candidates whose URL carries a click id, as most of a shop's do: a claim and a click of the visitor in one."""
-    return [
-        SessionQuery(one.owner, one.time, one.key, one.window, click.click_id, click.anonymous)
-        for one, click in zip(claims(batch, size=size), clicks(batch, size=size), strict=True)
-    ]
-
-
 def random_click_id(seed: str) -> str:
     """As long as the longest that are common."""
     return random.Random(seed).randbytes(CLICK_ID_CHARACTERS // 2).hex()

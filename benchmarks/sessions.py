@@ -5,7 +5,6 @@ python -m benchmarks.sessions [--quick] [--json] [--only PART ...] [--profile]
 
 import argparse
 import asyncio
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -23,14 +22,7 @@ STALL_GOAL_MS: Final = 10
 START_GOAL_SECONDS: Final = 5
 START_CLAIMS: Final = 2_000_000
 OVERHEAD_GOAL: Final = 1.5
-TRIPS_GOAL: Final = 1
-TRIP_GOAL_MS: Final = 2
-TRIP_GOAL_KEYS: Final = 100
 MOST_CLICKS: Final = 8
-NO_SERVER: Final = (
-    "no redis-server or valkey-server here (tools/install_servers.py installs one): Redis was not measured"
-)
-NO_CLIENT: Final = "the extra 'redis' is not installed: Redis was not measured"
 
 
 class Scale(msgspec.Struct, frozen=True):
@@ -43,7 +35,6 @@ class Scale(msgspec.Struct, frozen=True):
     identities: int = 200_000
     rounds: int = 20
     events: int | None = None
-    calls: int = 500
 
 
 FULL: Final = Scale()
@@ -55,7 +46,6 @@ QUICK: Final = Scale(
     identities=50_000,
     rounds=4,
     events=3200,
-    calls=100,
 )
 
 
@@ -188,38 +178,12 @@ def measure_transform(scale: Scale) -> Part:
     return Part("The transformation with sessions", heads, rows, note, lines, found)
 
 
-def measure_redis(scale: Scale) -> Part:
-    """A server on the loopback interface."""
-    heads = ("queries", "keys", "script calls", "p50 ms", "p99 ms", "keys/s, 8 streams")
-    title = "Redis"
-    if importlib.util.find_spec("redis") is None:
-        return Part(title, heads, [], NO_CLIENT, [], [])
-    from benchmarks import shared  # noqa: PLC0415 - an extra: most do without it
-
-    path = shared.program()
-    if path is None:
-        return Part(title, heads, [], NO_SERVER, [], [])
-    found = asyncio.run(shared.measure_trips(path, scale.calls))
-    rows = [
-        (one.kind, str(one.keys), *_numbers(one.round_trips, one.p50_ms, one.p99_ms), f"{one.keys_per_second:,.0f}")
-        for one in found
-    ]
-    lines = [Line(f"round trips, {one.keys} {one.kind}", one.round_trips, TRIPS_GOAL) for one in found]
-    lines += [
-        Line(f"p50 ms, {one.keys} {one.kind}", one.p50_ms, TRIP_GOAL_MS) for one in found if one.keys == TRIP_GOAL_KEYS
-    ]
-    return Part(
-        title, heads, rows, "A script call is a round trip. The server and the client share this machine.", lines, found
-    )
-
-
 PARTS: Final[dict[str, Callable[[Scale], Part]]] = {
     "claims": measure_sizes,
     "stalls": measure_pulses,
     "start": measure_starts,
     "clicks": measure_memory,
     "transform": measure_transform,
-    "redis": measure_redis,
 }
 
 

@@ -19,8 +19,7 @@ from benchmarks.traffic import KINDS, Answer, Day, answerer, make_bodies, make_d
 
 from impact_plugin.config.settings import StateSettings
 from impact_plugin.sessions.sessions import Digests, open_sessions
-from impact_plugin.store.embedded import Durability
-from impact_plugin.store.registry import open_store
+from impact_plugin.store.embedded import Durability, open_store
 from impact_plugin.transformation.batch import TransformContext
 from impact_transformers import Secret
 

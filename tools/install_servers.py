@@ -11,7 +11,6 @@ import sys
 from typing import Final
 
 PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
-    "redis-server": ("redis-server", "valkey-server"),
     "systemd": ("systemd-analyze",),
 }
 """By package: the programs of which one must be there."""

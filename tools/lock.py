@@ -10,7 +10,7 @@ LOCKS = {
     "requirements/runtime.lock": ["pyproject.toml"],
     "requirements/dev.lock": ["pyproject.toml", "--group", "dev"],
     # The image holds the versions that were tested.
-    "requirements/image.lock": ["pyproject.toml", "--extra", "redis", "-c", "requirements/dev.lock"],
+    "requirements/image.lock": ["pyproject.toml", "-c", "requirements/dev.lock"],
     "requirements/build.lock": ["--group", "build", "-c", "requirements/dev.lock"],
 }
 

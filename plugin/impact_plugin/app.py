@@ -26,6 +26,7 @@ from impact_plugin.http.openapi.document import document_json
 from impact_plugin.http.operator import Operations, Readiness
 from impact_plugin.http.recording import Recordings, open_recordings
 from impact_plugin.http.router import RouterApp
+from impact_plugin.orders.embedded_ledger import open_ledger
 from impact_plugin.process.listening import bind_all, listen
 from impact_plugin.process.memory import MemoryWatch
 from impact_plugin.process.worker import Worker
@@ -33,11 +34,10 @@ from impact_plugin.protocols.rudder_proxy import Proxy
 from impact_plugin.protocols.rudder_regulation import Forget
 from impact_plugin.recording.recorder import Recorder
 from impact_plugin.sessions.sessions import Digests, Sessions, open_sessions
-from impact_plugin.store.registry import EMBEDDED, open_ledger, open_store
+from impact_plugin.store.embedded import open_store
 from impact_plugin.tasks import beside
 from impact_plugin.telemetry import ServiceStarted, ServiceStopping, StateLoaded, Telemetry
 from impact_plugin.transformation.batch import TransformContext
-from impact_transformers import Secret
 from impact_transformers.configuration import VARIABLE_PREFIX
 
 
@@ -71,7 +71,7 @@ async def run_service(
     _make_folder(state_dir)
     telemetry = Telemetry()
     async with AsyncExitStack() as stack:
-        digests = Digests(_read_secret(settings.state))
+        digests = Digests(settings.state.secret or read_or_make_secret(state_dir))
         sessions = await _open_sessions(settings.state, digests, telemetry, clock, stack)
         deliveries = await _open_deliveries(settings, digests, telemetry, clock, stack)
         readiness = Readiness(state_dir, sessions.health)
@@ -106,13 +106,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"state.dir: {folder} cannot be made: {error.strerror}") from error
-
-
-def _read_secret(settings: StateSettings) -> Secret:
-    """What keys the digests; raises :class:`SettingsError` where a shared one must be set."""
-    if not settings.secret and settings.url.reveal() != EMBEDDED:
-        raise SettingsError("state.secret: is required with a server, the same for all processes that share it")
-    return settings.secret or read_or_make_secret(Path(settings.dir))
 
 
 async def _open_sessions(

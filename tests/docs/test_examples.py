@@ -27,8 +27,8 @@ PAGES: Final = [ROOT / "README.md", *GUIDES, DOCS / "dead-letters.md", DOCS / "o
 FENCE: Final = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 SECONDS: Final = 120.0
 PORTS: Final = {"9090": "PORT", "9091": "OPERATOR_PORT", "9092": "INGEST_PORT"}
-ELSEWHERE: Final = ("systemctl", "impact-plugin record", "--host 0.0.0.0", "--workers 4", "--until 14d")
-"""What a console block may be about: an engine, an hour of recording, a network, a Redis server, two weeks."""
+ELSEWHERE: Final = ("systemctl", "impact-plugin record", "--host 0.0.0.0", "--until 14d")
+"""What a console block may be about: an engine, an hour of recording, a network, two weeks."""
 
 DATA: Final = ("json", "toml", "python")
 """Blocks of the README that have tests of their own below."""

@@ -333,35 +333,10 @@ async def test_a_first_start_that_cannot_succeed_ends(serve: Serve, launch: Call
     assert re.search(r"cannot listen on 127.0.0.1:\d+", port[1])
 
 
-def test_several_workers_must_share_their_state(launch: Callable[..., Any], sources: Path) -> None:
-    """And the spool of senders' events belongs to one process; both are said at the start."""
-    embedded = started_in_vain(launch, SERVER__WORKERS="2")
-    spool = started_in_vain(
-        launch, "--workers", "2", "--config", str(sources), STATE__URL="redis://127.0.0.1:9", STATE__SECRET="s" * 32
-    )
+def test_several_workers_are_refused(launch: Callable[..., Any]) -> None:
+    """One process owns the state; a line at the start says so."""
+    variable, option = started_in_vain(launch, SERVER__WORKERS="2"), started_in_vain(launch, "--workers", "2")
 
-    assert (embedded[0], spool[0]) == (2, 2)
-    assert "Redis" in embedded[1]
-    assert "with sources" in spool[1]
-
-
-async def test_several_workers_share_a_port(serve: Serve, redis_url: str) -> None:
-    """Each has an operator's port of its own; while one is killed or replaced the other goes on."""
-    site = await serve(SERVER__WORKERS="2", started=2, STATE__URL=redis_url, STATE__SECRET="s" * 32)
-    urls = sorted(line["operator_url"] for line in site.told("service_started"))
-    async with aiohttp.ClientSession() as http:
-        for url in urls:
-            async with http.get(f"{url}/ready") as response:
-                assert response.status == 200
-        await site.kill_worker()
-        site.process.send(signal.SIGHUP)
-        await site.until_told("worker_replaced", 2)
-        async with http.get(f"{site.url}/ready") as response:
-            assert response.status == 200
-    names = [json.loads(line)["event"] for line in site.process.log.splitlines()]
-    first_leaves = names.index("service_stopping")
-
-    assert [urls[0], urls[1]] == [f"http://127.0.0.1:{site.operator_port + number}" for number in (0, 1)]
-    assert {line["worker"] for line in site.told("worker_replaced")} == {0, 1}
-    # With shared state the new one serves before the old one leaves: two at the start, one after the kill, and it.
-    assert names[:first_leaves].count("service_started") == 4
+    assert [2, 2] == [code for code, _ in (variable, option)]
+    assert "server.workers: must be 0 (no supervisor) or 1: one process owns the state" in variable[1]
+    assert variable[1] == option[1]

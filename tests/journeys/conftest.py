@@ -1,9 +1,7 @@
-"""Running services for journeys: one for each backend, shared, and settings for a test's own."""
+"""A running service for journeys, shared, and settings for a test's own."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from itertools import count
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import pytest_asyncio
@@ -27,31 +25,20 @@ def _quiet_log() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.fixture(scope="module", name="new_store", params=["embedded", "redis"])
-def new_store_fixture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewStore:
+@pytest.fixture(scope="module", name="new_store")
+def new_store_fixture(tmp_path_factory: pytest.TempPathFactory) -> NewStore:
     """Lend a maker of settings for a service whose store is empty; the same settings again are the same store."""
-    numbers = count(1)
 
     def make() -> Settings:
-        number = next(numbers)
-        state = _state(request, tmp_path_factory.mktemp("state"), number)
         return make_settings(
             {
                 "server": {"port": 0, "operator_port": 0, "shutdown_grace_seconds": 1.0},
                 "impact": {"tracking_url": NOWHERE, "api_url": NOWHERE},
-                "state": state,
+                "state": {"dir": str(tmp_path_factory.mktemp("state"))},
             }
         )
 
     return make
-
-
-def _state(request: pytest.FixtureRequest, folder: Path, number: int) -> dict[str, Any]:
-    if request.param == "embedded":
-        return {"dir": str(folder)}
-    # Under another secret a shared server holds nothing.
-    secret = f"{folder.parent}/{folder.name}/{number}"
-    return {"dir": str(folder), "url": request.getfixturevalue("redis_url"), "secret": secret}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", name="service")

@@ -20,7 +20,7 @@ from impact_transformers import Secret
 
 ILL: Final = 1
 UNUSABLE: Final = 2
-PACKAGES: Final = ("aiohttp", "msgspec", "structlog", "redis")
+PACKAGES: Final = ("aiohttp", "msgspec", "structlog")
 
 
 class _Summary(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ from impact_plugin.spool.sqlite_letters import open_letters
 from impact_plugin.spool.sqlite_schema import FILE as SPOOL_FILE
 from impact_plugin.spool.sqlite_schema import LOCK as SPOOL_LOCK
 from impact_plugin.store.embedded import LOCK as SESSIONS_LOCK
-from impact_plugin.store.registry import EMBEDDED, open_store
+from impact_plugin.store.embedded import open_store
 from impact_plugin.telemetry import Telemetry, configure_logging
 from impact_transformers import Secret
 from impact_transformers.events import UNREADABLE
@@ -58,8 +58,8 @@ async def forget(
 ) -> int:
     """Delete what is kept of persons: remembered clicks, events that wait, dead letters.
 
-    Anonymous ids that were joined to a user go with them. A running service is asked to do it; without one the files,
-    or the Redis of the settings, are opened. Asking again is harmless.
+    Anonymous ids that were joined to a user go with them. A running service is asked to do it; without one the files
+    are opened. Asking again is harmless.
 
     Exit code 0: everything was looked at, also where nothing was known; 2: not everything could be reached.
 
@@ -179,8 +179,6 @@ def _secret(state: StateSettings) -> Secret:
     """What keys the digests; one that is made now would find nothing."""
     if state.secret:
         return state.secret
-    if state.url.reveal() != EMBEDDED:
-        raise StateError("state.secret: is required with a server, the same as the service's")
     folder = Path(state.dir)
     if not (folder / SECRET_FILE).exists():
         raise StateError(f"{folder}: there is no state here; is state.dir the folder of the service?")

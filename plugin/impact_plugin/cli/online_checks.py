@@ -25,8 +25,6 @@ import msgspec
 from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.config.settings import Settings
 from impact_plugin.delivery.endpoints import FORM_TYPE
-from impact_plugin.errors import ImpactPluginError
-from impact_plugin.store.registry import EMBEDDED, open_store
 from impact_transformers import Destination, DestinationConfig
 
 Verdict: TypeAlias = Literal["good", "warning", "bad"]
@@ -79,12 +77,9 @@ async def check_neighbours(settings: Settings) -> list[Check]:
 
 
 async def check_state(settings: Settings) -> list[Check]:
-    """The folder, its disk, and the session state's server."""
+    """The folder of the state, and its disk."""
     folder = Path(settings.state.dir)
-    checks = [_check_folder(folder), _check_disk(folder, settings.spool.min_free_mb)]
-    if settings.state.url.reveal() != EMBEDDED:
-        checks.append(await _check_store(settings))
-    return checks
+    return [_check_folder(folder), _check_disk(folder, settings.spool.min_free_mb)]
 
 
 def _client() -> aiohttp.ClientSession:
@@ -200,15 +195,6 @@ def _check_disk(folder: Path, floor_mb: int) -> Check:
     if free < floor_mb:
         return Check("disk", "bad", f"{free:,} MiB free, less than spool.min_free_mb ({floor_mb:,}): senders get 429")
     return Check("disk", "warning" if free < 4 * floor_mb else "good", f"{free:,} MiB free")
-
-
-async def _check_store(settings: Settings) -> Check:
-    try:
-        async with asyncio.timeout(SECONDS), open_store(settings.state, time) as store:
-            await store.check()
-    except (ImpactPluginError, OSError, TimeoutError) as error:
-        return Check("state server", "bad", str(error) or type(error).__name__)
-    return Check("state server", "good", "answers")
 
 
 def _said(error: BaseException) -> str:

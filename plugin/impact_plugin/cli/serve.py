@@ -13,10 +13,8 @@ import msgspec
 from impact_plugin.app import run_service
 from impact_plugin.config.settings import Settings, check_settings, load_settings
 from impact_plugin.config.sources import RoutingFile
-from impact_plugin.errors import SettingsError
 from impact_plugin.process.supervisor import supervise
 from impact_plugin.process.worker import Worker, assigned
-from impact_plugin.store.registry import EMBEDDED
 from impact_plugin.tasks import beside
 from impact_plugin.telemetry import Telemetry, configure_logging
 
@@ -42,12 +40,12 @@ async def serve(
     port
         Port for the router; default 9090.
     operator_port
-        Port for metrics and health; default 9091. With several workers each has its own, one after the other.
+        Port for metrics and health; default 9091.
     ingest_port
         Port for senders of events, opened when there are sources; default 9092.
     workers
-        Serve by so many workers under a supervisor, which keeps the ports open while a worker is replaced: at once
-        when it dies, and on SIGHUP by a process with code and settings of now. More than one need Redis for state.
+        1: serve by a worker under a supervisor, which keeps the ports open while the worker is replaced: at once when
+        it dies, and on SIGHUP by a process with code and settings of now. Default 0: one process without a supervisor.
     config
         TOML file with settings, sources and destinations; read again on SIGHUP, without a supervisor as far as the
         latter two go.
@@ -87,12 +85,8 @@ async def _follow(worker: Worker | None) -> None:
 
 async def _supervise(settings: Settings, config: Path | None) -> int:
     routing = RoutingFile(config, os.environ).current
-    if routing.sources and settings.server.workers > 1:
-        raise SettingsError("server.workers: must be 1 with sources: the spool belongs to one process")
     arguments = ["serve", *(["--config", str(config)] if config else [])]
-    shared = settings.state.url.reveal() != EMBEDDED
-    overlap = shared and not routing.sources
-    return await supervise(settings.server, arguments, Telemetry(), ingest=bool(routing.sources), overlap=overlap)
+    return await supervise(settings.server, arguments, Telemetry(), ingest=bool(routing.sources))
 
 
 def _with_options(settings: Settings, host: str | None, numbers: Mapping[str, int | None]) -> Settings:

@@ -14,9 +14,7 @@ ENVIRONMENT_PREFIX: Final = "IMPACT_PLUGIN__"
 ROUTING: Final = ("sources", "destinations")
 """Tables of the same file that are not settings of the process; see :mod:`impact_plugin.config.sources`."""
 
-SERVER_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 SHORTEST_SECRET: Final = 16
-MOST_WORKERS: Final = 64
 LEAST_MEMORY_MB: Final = 64
 """Less than a service needs that has done nothing yet would refuse everything."""
 
@@ -101,7 +99,6 @@ class StateSettings(Section, frozen=True):
     """Where the service keeps what must outlive it: sessions, and the clicks of visitors."""
 
     dir: str = "./var"
-    url: Secret = Secret("embedded:")
     secret: Secret = Secret("")
     durability: Literal["power", "process"] = "power"
     decision_retention_hours: float = 96.0
@@ -169,7 +166,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "server.max_body_mb": "Largest request body in MiB after inflation; a larger one is answered 503 and counted.",
     "server.shutdown_grace_seconds": "How long a stopping service lets requests finish.",
     "server.workers": (
-        "Workers under a supervisor that keeps the ports open; 0 for one process without; more than 1 need Redis."
+        "1 for a worker under a supervisor, which keeps the ports open while it is replaced; 0 for one process without."
     ),
     "server.max_memory_mb": "Resident MiB above which events are refused until it falls; 0 for no ceiling.",
     "impact.tracking_url": "Base of Page Loads, in transformed requests and in what the proxy may call.",
@@ -189,8 +186,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
         "How long an order whose outcome is unknown may be sent again: impact.com's own OrderId window."
     ),
     "state.dir": "Folder for state; made at start, mode 0700.",
-    "state.url": "Where sessions are kept: embedded: (in state.dir, one process), or redis://, rediss://, unix://.",
-    "state.secret": "Keys the digests that stand for identifiers; required with Redis, else state.dir/secret is made.",
+    "state.secret": "Keys the digests that stand for identifiers; empty: the key in state.dir/secret, which is made.",
     "state.durability": "What the embedded state survives: power loss, or (process) a killed process only, and faster.",
     "state.decision_retention_hours": "How long the same message gets the same decision and click id.",
     "state.click_memory_days": "How long clicks are remembered at most; see also a destination's referralWindowDays.",
@@ -218,6 +214,11 @@ DESCRIPTIONS: Final[dict[str, str]] = {
 }
 """One sentence for each setting; the reference page and ``--help`` are made from it."""
 
+REMOVED: Final[dict[str, str]] = {
+    "state.url": "is no longer a setting: the state is kept in the folder state.dir, by one process; remove it"
+}
+"""Settings of earlier versions, and what to do instead."""
+
 
 def load_settings(file: Path | None, environment: Mapping[str, str]) -> Settings:
     """Read and check the settings; raises :class:`SettingsError` naming what is wrong and where it came from."""
@@ -233,6 +234,10 @@ def load_settings(file: Path | None, environment: Mapping[str, str]) -> Settings
 
 def make_settings(tree: Mapping[str, Any]) -> Settings:
     """Settings from sections of plain values; raises :class:`SettingsError` for the first that cannot be used."""
+    for setting, instead in REMOVED.items():
+        section, _, key = setting.partition(".")
+        if isinstance(tree.get(section), Mapping) and key in tree[section]:
+            raise SettingsError(f"{setting}: {instead}")
     try:
         settings = msgspec.convert(tree, Settings, strict=False, dec_hook=secret_from_text)
     except msgspec.ValidationError as error:
@@ -255,6 +260,8 @@ def _place(tree: dict[str, Any], name: str, value: str) -> None:
     """Put one environment variable where it belongs; an unknown one is a mistake, not silence."""
     section, _, key = name[len(ENVIRONMENT_PREFIX) :].lower().partition("__")
     setting = f"{section}.{key}"
+    if setting in REMOVED:
+        raise SettingsError(f"{name}: {REMOVED[setting]}")
     if setting not in DESCRIPTIONS:
         raise SettingsError(f"{name}: there is no setting {setting}; see the README's table of settings")
     held = tree.setdefault(section, {})
@@ -272,9 +279,7 @@ def secret_from_text(kind: type, value: Any) -> Any:
 
 
 def _check_state(state: StateSettings) -> None:
-    url, secret = state.url.reveal(), state.secret.reveal()
-    if url != "embedded:" and not url.startswith(SERVER_SCHEMES):
-        raise SettingsError(f"state.url: must be embedded: or start with {', '.join(SERVER_SCHEMES)}")
+    secret = state.secret.reveal()
     if secret and len(secret) < SHORTEST_SECRET:
         raise SettingsError(f"state.secret: must have at least {SHORTEST_SECRET} characters; try openssl rand -hex 32")
     for name, (low, high) in STATE_LIMITS.items():
@@ -297,8 +302,7 @@ def _check_spool(spool: SpoolSettings) -> None:
             raise SettingsError(f"spool.{name}: must be between {low:,} and {high:,}")
 
 
-def _check_server(settings: Settings) -> None:
-    server = settings.server
+def _check_server(server: ServerSettings) -> None:
     for name in ("port", "operator_port", "ingest_port"):
         if not 0 <= getattr(server, name) <= 65535:
             raise SettingsError(f"server.{name}: must be between 0 (any free port) and 65535")
@@ -306,12 +310,13 @@ def _check_server(settings: Settings) -> None:
         raise SettingsError("server.max_body_mb: must be between 1 and 2048")
     if server.max_memory_mb and not LEAST_MEMORY_MB <= server.max_memory_mb <= 1_000_000:
         raise SettingsError(f"server.max_memory_mb: must be 0 (no ceiling) or at least {LEAST_MEMORY_MB}")
-    if not 0 <= server.workers <= MOST_WORKERS:
-        raise SettingsError(f"server.workers: must be between 0 (no supervisor) and {MOST_WORKERS}")
-    if server.workers > 1 and settings.state.url.reveal() == "embedded:":
+    if server.workers > 1:
         raise SettingsError(
-            "server.workers: several workers must share their state: set state.url to a Redis server, or workers to 1"
+            "server.workers: must be 0 (no supervisor) or 1: one process owns the state in state.dir; several workers "
+            "come with a later version"
         )
+    if server.workers < 0:
+        raise SettingsError("server.workers: must be 0 (no supervisor) or 1")
 
 
 def _check_record(record: RecordSettings) -> None:
@@ -340,7 +345,7 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError("rudder.upstream: must start with https:// or http://, or be empty")
     if not settings.rudder.destination_types:
         raise SettingsError("rudder.destination_types: must name at least one destination type")
-    _check_server(settings)
+    _check_server(settings.server)
     _check_delivery(settings.delivery)
     _check_spool(settings.spool)
     _check_record(settings.record)

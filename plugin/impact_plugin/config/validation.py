@@ -16,6 +16,7 @@ from impact_plugin.config.manifest import load_manifest
 from impact_plugin.config.settings import (
     DESCRIPTIONS,
     ENVIRONMENT_PREFIX,
+    REMOVED,
     ROUTING,
     Settings,
     load_settings,
@@ -134,6 +135,9 @@ def _tree_findings(tree: Mapping[str, Any]) -> Iterator[Finding]:
 def _section_findings(section: str, table: Mapping[str, Any]) -> Iterator[Finding]:
     known = [name.partition(".")[2] for name in DESCRIPTIONS if name.startswith(f"{section}.")]
     for key, value in table.items():
+        if (setting := f"{section}.{key}") in REMOVED:
+            yield Finding("error", setting, REMOVED[setting])
+            continue
         if key not in known:
             yield Finding("error", f"{section}.{key}", f"there is no such setting{meant(key, known)}")
             continue
@@ -160,6 +164,9 @@ def _variable_findings(variable: str, value: str) -> Iterator[Finding]:
     if section in ROUTING:
         return
     setting = f"{section}.{key}"
+    if setting in REMOVED:
+        yield Finding("error", variable, REMOVED[setting])
+        return
     if setting not in DESCRIPTIONS:
         close = meant(setting, DESCRIPTIONS).replace("did you mean ", f"did you mean {ENVIRONMENT_PREFIX}")
         yield Finding("error", variable, f"there is no such setting{_as_variable(close)}")
@@ -255,8 +262,6 @@ def _settings_warnings(settings: Settings) -> Iterator[Finding]:
     upstream = urlsplit(settings.rudder.upstream)
     if upstream.hostname in LOOPBACK and upstream.port == settings.server.port:
         yield Finding("warning", "rudder.upstream", "is this service's own address: requests would go round in circles")
-    if settings.state.url.reveal() != "embedded:" and settings.state.durability != "power":
-        yield Finding("warning", "state.durability", "is for embedded state; Redis has its own (appendfsync)")
     folder = Path(settings.state.dir)
     if str(folder).startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - warned of, not used
         yield Finding("warning", "state.dir", "is in a folder for temporary files: what is there may be cleaned away")

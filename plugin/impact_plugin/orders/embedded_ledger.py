@@ -15,17 +15,18 @@ from typing import Final
 
 import msgspec
 
+from impact_plugin.config.settings import DeliverySettings, StateSettings
 from impact_plugin.errors import StateError
 from impact_plugin.files import SYNCHRONOUS, Durability, hold_file, make_private
-from impact_plugin.orders.ledger import OWNER_BYTES, Entry, LedgerTally, Operation, Standing, Terms, play
+from impact_plugin.orders.ledger import OWNER_BYTES, Entry, Ledger, LedgerTally, Operation, Standing, Terms, play
 from impact_plugin.orders.ledger_queue import QueuedLedger
 from impact_plugin.store.base import StoreUnavailableError
 
 FILE: Final = "ledger.db"
 LOCK: Final = "ledger.lock"
 TAKEN: Final = (
-    "another process keeps its ledger of orders here; give this one a folder of its own (state.dir) for other traffic, "
-    "or let all of them share a server: state.url = redis://..."
+    "another process keeps its ledger of orders here; stop it, or give this one a folder of its own (state.dir) for "
+    "other traffic"
 )
 """Of two processes each would take the other's attempts for those of a dead one."""
 
@@ -51,6 +52,11 @@ TURN_SIZE: Final = 2000
 
 EXPIRED_ROWS: Final = 2000
 """Rows deleted at a time when they have run out or are too many, so that no commit waits for long."""
+
+HOUR_SECONDS: Final = 3600.0
+DAY_SECONDS: Final = 24 * HOUR_SECONDS
+SHORTEST_LEASE: Final = 120.0
+"""Seconds that an attempt to send an order counts as in flight, at least: routers name deadlines of up to a minute."""
 
 PROBE_BYTES: Final = 8192
 """More than a page, so that a probe needs room on the disk."""
@@ -88,6 +94,22 @@ async def open_embedded_ledger(
                 yield ledger
         finally:
             await asyncio.to_thread(connection.close)
+
+
+@asynccontextmanager
+async def open_ledger(
+    settings: StateSettings, delivery: DeliverySettings, now: Callable[[], float]
+) -> AsyncIterator[Ledger]:
+    """Open the ledger of orders of the settings; raises :class:`StateError` when it cannot be used.
+
+    ``now`` is the time in seconds since 1970.
+    """
+    retention, window = settings.order_memory_days * DAY_SECONDS, delivery.dedup_window_hours * HOUR_SECONDS
+    lease, timeout = max(SHORTEST_LEASE, 2 * delivery.timeout_seconds), settings.timeout_seconds
+    folder, durability = Path(settings.dir), settings.durability
+    chosen = EmbeddedLedgerSettings(folder, settings.max_orders, retention, window, lease, timeout, durability)
+    async with open_embedded_ledger(chosen, now) as ledger:
+        yield ledger
 
 
 def _unusable(path: Path, error: Exception) -> StateError:

@@ -1,9 +1,9 @@
 """The supervisor: it owns the listening sockets, and sees to it that a worker serves them.
 
 The sockets outlive every worker, so that a router meets neither a refused connection nor one that was lost in a queue:
-what comes while a worker is replaced waits. A worker that dies is replaced at once; a lone one by a spare process which
-has loaded its code already, because that takes longest. On SIGHUP all are replaced one after the other by processes
-that load code, settings and configuration anew; a new one that cannot start leaves the old one where it is.
+what comes while the worker is replaced waits. A worker that dies is replaced at once, by a spare process which has
+loaded its code already, because that takes longest. On SIGHUP it is replaced by a process that loads code, settings and
+configuration anew; one that cannot start leaves the old one where it is.
 """
 
 import asyncio
@@ -12,14 +12,12 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, ExitStack, suppress
+from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Final, Self
 
-import msgspec
-
 from impact_plugin.config.settings import ServerSettings
-from impact_plugin.process.listening import Sockets, bind, bind_all, url_of
+from impact_plugin.process.listening import Sockets, bind_all, url_of
 from impact_plugin.process.worker import GO, PREPARED, READY, Assignment, assign
 from impact_plugin.tasks import finish
 from impact_plugin.telemetry import (
@@ -108,17 +106,10 @@ class Child:
 
 
 class WorkerSlot:
-    """One of the workers, whichever process it is at the moment."""
+    """The worker of a number, whichever process it is at the moment."""
 
     def __init__(
-        self,
-        number: int,
-        sockets: Sockets,
-        command: Sequence[str],
-        grace: float,
-        telemetry: Telemetry,
-        *,
-        spare: bool = False,
+        self, number: int, sockets: Sockets, command: Sequence[str], grace: float, telemetry: Telemetry
     ) -> None:
         self.number = number
         self.sockets = sockets
@@ -132,8 +123,6 @@ class WorkerSlot:
         self._wanted = asyncio.Event()
         self._replaced = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._overlap = False
-        self._keeps_spare = spare
         self._spare: Child | None = None
         self._sparing: asyncio.Task[None] | None = None
 
@@ -157,9 +146,8 @@ class WorkerSlot:
         await self._drop_spare()
         await child.stop(self._patience)
 
-    async def replace(self, *, overlap: bool) -> None:
-        """Put a new process in the worker's place; with ``overlap`` it serves before the old one leaves."""
-        self._overlap = overlap
+    async def replace(self) -> None:
+        """Put a new process in the worker's place; it begins when the old one, which holds the state, has left."""
         self._replaced.clear()
         self._wanted.set()
         await self._replaced.wait()
@@ -184,8 +172,7 @@ class WorkerSlot:
         return await self._start()
 
     def _follow(self, child: Child) -> None:
-        if self._keeps_spare:
-            self._sparing = asyncio.create_task(self._make_spare(child))
+        self._sparing = asyncio.create_task(self._make_spare(child))
 
     async def _make_spare(self, child: Child) -> None:
         """Prepare the next process, when the first does not need the processor for its own start any more."""
@@ -213,10 +200,6 @@ class WorkerSlot:
         fresh = await Child.start(self._command, self.sockets, self._restarts)
         if not await self._comes(fresh, fresh.prepared, PREPARE_SECONDS):
             return await self._keep(old, fresh)
-        if self._overlap:
-            await fresh.go()
-            if not await self._comes(fresh, fresh.ready, READY_SECONDS):
-                return await self._keep(old, fresh)
         await old.stop(self._patience)
         await fresh.go()
         self._telemetry.emit(WorkerReplaced(self.number, old.process.pid, fresh.process.pid))
@@ -244,65 +227,40 @@ class WorkerSlot:
         self._telemetry.emit(WorkerEnded(self.number, child.process.pid, cause, monotonic() - child.started))
 
 
-async def supervise(
-    server: ServerSettings, arguments: Sequence[str], telemetry: Telemetry, *, ingest: bool, overlap: bool
-) -> int:
-    """Serve with ``server.workers`` workers until SIGTERM or SIGINT; the exit code.
+async def supervise(server: ServerSettings, arguments: Sequence[str], telemetry: Telemetry, *, ingest: bool) -> int:
+    """Serve with a worker until SIGTERM or SIGINT; the exit code.
 
-    ``arguments`` are those of the command that runs one worker; ``overlap``: two processes may share the state.
+    ``arguments`` are those of the command that runs the worker.
     """
     command = [sys.executable, "-m", "impact_plugin", *arguments]
-    async with AsyncExitStack() as stack:
-        sockets = bind_places(server, ingest=ingest, stack=stack)
-        places = [
-            WorkerSlot(number, each, command, server.shutdown_grace_seconds, telemetry, spare=server.workers == 1)
-            for number, each in enumerate(sockets)
-        ]
-        telemetry.emit(SupervisorStarted(url_of(sockets[0].router), len(places)))
-        running = [asyncio.create_task(place.run()) for place in places]
-        replacing = _on_signals(places, overlap=overlap)
+    with ExitStack() as stack:
+        sockets = bind_all(server, ingest=ingest)
+        for listening in (sockets.router, sockets.operator, sockets.ingest):
+            if listening is not None:
+                stack.enter_context(listening)
+        slot = WorkerSlot(0, sockets, command, server.shutdown_grace_seconds, telemetry)
+        telemetry.emit(SupervisorStarted(url_of(sockets.router), server.workers))
+        replacing = _on_signals(slot)
         try:
-            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for place in places:
-                place.stop()
-            await asyncio.gather(*running)
+            await slot.run()
         finally:
             await finish((replacing,), 0)
-    return max(place.exit_code or 0 for place in places)
+    return slot.exit_code or 0
 
 
-def bind_places(server: ServerSettings, *, ingest: bool, stack: ExitStack | AsyncExitStack) -> list[Sockets]:
-    """Sockets for all workers: the router's shared, one for the operator each, on ports that follow one another."""
-    first = bind_all(server, ingest=ingest)
-    found = [first]
-    for listening in (first.router, first.operator, first.ingest):
-        if listening is not None:
-            stack.enter_context(listening)
-    port = first.operator.getsockname()[1]
-    for number in range(1, server.workers):
-        operator = stack.enter_context(bind(server.operator_host, port + number if server.operator_port else 0))
-        found.append(msgspec.structs.replace(first, operator=operator))
-    return found
-
-
-def _on_signals(places: Sequence[WorkerSlot], *, overlap: bool) -> asyncio.Task[None]:
-    """Stop on SIGTERM and SIGINT; the task that replaces all workers on SIGHUP."""
+def _on_signals(slot: WorkerSlot) -> asyncio.Task[None]:
+    """Stop on SIGTERM and SIGINT; the task that replaces the worker on SIGHUP."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
 
     async def replace_when_asked() -> None:
         while await asked.wait():
             asked.clear()
-            for place in places:
-                await place.replace(overlap=overlap)
-
-    def stop() -> None:
-        for place in places:
-            place.stop()
+            await slot.replace()
 
     loop.add_signal_handler(signal.SIGHUP, asked.set)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, slot.stop)
     return loop.create_task(replace_when_asked())
 
 

@@ -16,17 +16,25 @@ from typing import Final
 
 import msgspec
 
+from impact_plugin.config.settings import StateSettings
 from impact_plugin.errors import StateError
 from impact_plugin.files import SYNCHRONOUS, Durability, hold_file, make_private
-from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, StoreTally, StoreUnavailableError
+from impact_plugin.store.base import (
+    CALL_SIZE,
+    SessionAnswer,
+    SessionQuery,
+    SessionStore,
+    StoreTally,
+    StoreUnavailableError,
+)
 from impact_plugin.store.engine import Capacities, Changes, Engine
 from impact_plugin.store.table import GENERATIONS
 
 FILE: Final = "sessions.db"
 LOCK: Final = "sessions.lock"
 TAKEN: Final = (
-    "another process keeps its session state here; give this one a folder of its own (state.dir) for other traffic, or "
-    "let all of them share a server: state.url = redis://..."
+    "another process keeps its session state here; stop it, or give this one a folder of its own (state.dir) for other "
+    "traffic"
 )
 """Two processes with memories of their own would each count every click."""
 
@@ -56,6 +64,9 @@ FREE_SECONDS: Final = 0.002
 EXPIRED_ROWS: Final = 500
 """Rows of the journal deleted at a time when a generation runs out, so that no commit waits for long."""
 
+HOUR_SECONDS: Final = 3600.0
+DAY_SECONDS: Final = 24 * HOUR_SECONDS
+
 SWEEPS: Final = 256
 """In how many parts the identities are searched for expired ones: by the first byte of the digest."""
 
@@ -69,6 +80,18 @@ class EmbeddedSettings(msgspec.Struct, frozen=True):
     referral: float
     timeout: float
     durability: Durability = "power"
+
+
+@asynccontextmanager
+async def open_store(settings: StateSettings, now: Callable[[], float]) -> AsyncIterator[SessionStore]:
+    """Open the session state of the settings; raises :class:`StateError` when it cannot be used."""
+    capacities = Capacities(settings.max_claims, settings.max_identities, settings.max_answers)
+    retention, referral = settings.decision_retention_hours * HOUR_SECONDS, settings.click_memory_days * DAY_SECONDS
+    chosen = EmbeddedSettings(
+        Path(settings.dir), capacities, retention, referral, settings.timeout_seconds, settings.durability
+    )
+    async with open_embedded(chosen, now) as store:
+        yield store
 
 
 class _Row(msgspec.Struct, frozen=True):

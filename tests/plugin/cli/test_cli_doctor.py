@@ -81,30 +81,6 @@ async def test_what_is_wrong_is_told_with_what_to_do(
     assert "warning: state folder:" in printed
 
 
-async def test_a_state_server_that_is_down_is_told(
-    tmp_path: Path, impact: FakeImpact, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """By its cause, as at the service's start."""
-    file = tmp_path / "impact.toml"
-    text = config(impact.url, tmp_path / "var", "http://127.0.0.1:9")
-    file.write_text(text.replace("[state]", '[state]\nurl = "redis://127.0.0.1:9"'), encoding="utf-8")
-
-    assert await run(file) == 1
-    assert "bad: state server:" in capsys.readouterr().out
-
-
-async def test_a_state_server_that_answers_is_good(
-    tmp_path: Path, impact: FakeImpact, redis_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A real one."""
-    file = tmp_path / "impact.toml"
-    text = config(impact.url, tmp_path / "var", "http://127.0.0.1:9")
-    file.write_text(text.replace("[state]", f'[state]\nurl = "{redis_url}"'), encoding="utf-8")
-    await run(file)
-
-    assert "good: state server: answers" in capsys.readouterr().out
-
-
 async def test_a_configuration_that_cannot_be_used_is_told_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

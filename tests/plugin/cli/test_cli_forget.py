@@ -20,7 +20,7 @@ from impact_plugin.config.secrets import read_or_make_secret
 from impact_plugin.config.settings import make_settings
 from impact_plugin.errors import StateError
 from impact_plugin.sessions.sessions import Digests, Sessions
-from impact_plugin.store.registry import open_store
+from impact_plugin.store.embedded import open_store
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Question, Secret
 
@@ -134,25 +134,6 @@ def test_programs_that_are_not_known(
     assert told in said.err
     assert "--account SID --campaign ID" in said.err
     assert capsys.readouterr().out.startswith("click memory: 2 identities deleted")
-
-
-def test_a_redis_is_opened(capsys: pytest.CaptureFixture[str], write: Write, tmp_path: Path, redis_url: str) -> None:
-    """Where the settings name one; the folder's own secret is not the one."""
-    state = f'url = "{redis_url}"\nsecret = "{SECRET}"'
-    remember(tmp_path / "var", url=redis_url, secret=SECRET)
-    code = run("--user", "jane", "--config", str(write(state=state)))
-
-    assert 0 == code
-    assert capsys.readouterr().out.startswith("click memory: 2 identities deleted")
-
-
-def test_a_redis_that_does_not_answer(write: Write) -> None:
-    """Is named, without a password."""
-    file = write(state=f'url = "redis://u:the-password@127.0.0.1:1"\nsecret = "{SECRET}"')
-    with pytest.raises(StateError, match=r"redis://127.0.0.1:1 cannot be used") as raised:
-        run("--user", "jane", "--config", str(file))
-
-    assert "the-password" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

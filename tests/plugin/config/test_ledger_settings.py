@@ -1,6 +1,5 @@
 """The settings of the ledger of orders, each flipped."""
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -9,11 +8,8 @@ from typing import Any
 import pytest
 
 from impact_plugin.config.settings import make_settings
-from impact_plugin.errors import StateError
-from impact_plugin.orders.embedded_ledger import EmbeddedLedger
+from impact_plugin.orders.embedded_ledger import open_ledger
 from impact_plugin.orders.ledger import Ledger, OrderOutcome, Standing
-from impact_plugin.store.redis_ledger import RedisLedger
-from impact_plugin.store.registry import open_ledger
 
 NOON = 1_789_000_000.0
 HOUR = 3600.0
@@ -65,17 +61,3 @@ async def test_the_capacity_bounds_what_is_kept(open_at: Open, capacity: int, ex
             await ledger.flush()
 
         assert expected is await ledger.begin(ONE)
-
-
-async def test_the_address_chooses_the_backend(open_at: Open, redis_url: str) -> None:
-    """A file in the folder of the state, or the server that has the sessions."""
-    async with open_at(NOON) as embedded, open_at(NOON, url=redis_url) as shared:
-        assert (EmbeddedLedger, RedisLedger) == (type(embedded), type(shared))
-
-
-async def test_without_the_extra_the_error_tells_how_to_get_it(open_at: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most need no client of Redis, so it is not installed with the service."""
-    monkeypatch.setitem(sys.modules, "impact_plugin.store.redis_ledger", None)
-    with pytest.raises(StateError, match=r"pip install 'impact-plugin\[redis\]'"):
-        async with open_at(NOON, url="redis://127.0.0.1:9/0"):
-            pass

@@ -11,6 +11,7 @@ from impact_plugin.config.settings import DESCRIPTIONS, Settings, load_settings
 from impact_plugin.errors import SettingsError
 from impact_transformers import Secret
 
+TESTS = Path(__file__).parents[2]
 Load = Callable[..., Settings]
 
 FLIPPED: dict[str, tuple[str, Any]] = {
@@ -37,7 +38,6 @@ FLIPPED: dict[str, tuple[str, Any]] = {
     "delivery.ordering": ("none", "none"),
     "delivery.dedup_window_hours": ("6", 6.0),
     "state.dir": ("/srv/state", "/srv/state"),
-    "state.url": ("redis://127.0.0.1:6379/1", Secret("redis://127.0.0.1:6379/1")),
     "state.secret": ("0123456789abcdef", Secret("0123456789abcdef")),
     "state.durability": ("process", "process"),
     "state.decision_retention_hours": ("48", 48.0),
@@ -67,23 +67,23 @@ FLIPPED: dict[str, tuple[str, Any]] = {
 """By setting: what an operator writes in the environment, and what the service then reads."""
 
 BEHAVIOUR: dict[str, str] = {
-    "server.host": "test_router_app.py::test_listens_where_the_settings_say",
-    "server.port": "test_router_app.py::test_listens_where_the_settings_say",
-    "server.operator_host": "test_router_app.py::test_listens_where_the_settings_say",
-    "server.operator_port": "test_router_app.py::test_listens_where_the_settings_say",
+    "server.host": "test_router_port.py::test_listens_where_the_settings_say",
+    "server.port": "test_router_port.py::test_listens_where_the_settings_say",
+    "server.operator_host": "test_router_port.py::test_listens_where_the_settings_say",
+    "server.operator_port": "test_router_port.py::test_listens_where_the_settings_say",
     "server.ingest_host": "test_spool_settings.py::test_the_senders_port_is_where_the_settings_say",
     "server.ingest_port": "test_spool_settings.py::test_the_senders_port_is_where_the_settings_say",
-    "server.max_body_mb": "test_router_app.py::test_a_body_over_the_limit_is_asked_for_again",
-    "server.shutdown_grace_seconds": "test_ops.py::test_a_stopping_service_waits_for_the_grace_period_only",
-    "server.workers": "../e2e/test_supervisor.py::test_a_worker_that_dies_is_replaced_by_the_one_prepared",
-    "record.dir": "traffic/test_recording.py::test_a_setting_records_from_the_start_on",
-    "record.minutes": "traffic/test_recording.py::test_a_setting_records_from_the_start_on",
-    "record.max_mb": "traffic/test_recording.py::test_a_recording_does_not_get_larger_than_it_may",
+    "server.max_body_mb": "test_router_port.py::test_a_body_over_the_limit_is_asked_for_again",
+    "server.shutdown_grace_seconds": "test_operator.py::test_a_stopping_service_waits_for_the_grace_period_only",
+    "server.workers": "test_supervisor.py::test_a_worker_that_dies_is_replaced_by_the_one_prepared",
+    "record.dir": "test_recording.py::test_a_setting_records_from_the_start_on",
+    "record.minutes": "test_recording.py::test_a_setting_records_from_the_start_on",
+    "record.max_mb": "test_recording.py::test_a_recording_does_not_get_larger_than_it_may",
     "server.max_memory_mb": "test_memory.py::test_the_processor_is_asked_to_come_again",
-    "impact.tracking_url": "test_wire.py::test_addresses_come_from_the_settings",
-    "impact.api_url": "test_wire.py::test_addresses_come_from_the_settings",
+    "impact.tracking_url": "test_endpoints.py::test_addresses_come_from_the_settings",
+    "impact.api_url": "test_endpoints.py::test_addresses_come_from_the_settings",
     "rudder.upstream": "test_gateway.py::test_a_request_that_is_not_ours_reaches_the_upstream_as_it_was",
-    "rudder.destination_types": "test_router_app.py::test_other_destination_types_can_be_ours",
+    "rudder.destination_types": "test_router_port.py::test_other_destination_types_can_be_ours",
     "rudder.router_transform": "test_features.py::test_router_transform_can_be_switched_off",
     "rudder.delete_users": "test_features.py::test_deletions_are_asked_for_where_the_setting_says_so",
     "delivery.timeout_seconds": "test_proxy.py::test_without_a_deadline_the_setting_bounds_the_delivery",
@@ -92,8 +92,7 @@ BEHAVIOUR: dict[str, str] = {
     "delivery.max_waiting": "test_deliveries.py::test_too_many_that_wait_are_told_to_come_again",
     "delivery.ordering": "test_deliveries.py::test_a_visitors_requests_go_in_order_unless_told_otherwise",
     "delivery.dedup_window_hours": "test_ledger_settings.py::test_the_window_decides_how_long_an_order_is_sent_again",
-    "state.dir": "test_ops.py::test_the_state_folder_is_made_for_the_service_alone",
-    "state.url": "test_state.py::test_another_place_for_the_state",
+    "state.dir": "test_operator.py::test_the_state_folder_is_made_for_the_service_alone",
     "state.secret": "test_state.py::test_another_secret_finds_nothing",
     "state.durability": "test_state.py::test_durability_decides_how_a_commit_is_written",
     "state.decision_retention_hours": "test_state.py::test_decisions_expire_after_their_retention",
@@ -148,9 +147,9 @@ def test_every_setting_is_described_and_has_a_test_that_flips_it() -> None:
 def test_the_tests_that_flip_settings_exist(place: str) -> None:
     """The table above points at tests that are there."""
     file, _, name = place.partition("::")
-    source = Path(__file__).parent.joinpath(file).read_text(encoding="utf-8")
+    [found] = TESTS.rglob(file)
 
-    assert f"def {name}(" in source
+    assert f"def {name}(" in found.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sorted(FLIPPED))
@@ -220,6 +219,22 @@ def test_an_unknown_variable_is_refused_by_name(load: Load, variables: dict[str,
     assert "README" in str(refused.value)
 
 
+def test_the_setting_that_chose_a_server_for_the_state_is_refused(tmp_path: Path, load: Load) -> None:
+    """A file or a variable of an earlier version: the error names it and says what to do, without its value."""
+    file = tmp_path / "settings.toml"
+    file.write_text('[state]\nurl = "redis://user:password@127.0.0.1:6379"\n', encoding="utf-8")
+
+    with pytest.raises(SettingsError) as of_file:
+        load(file)
+    with pytest.raises(SettingsError) as of_variable:
+        load(STATE__URL="embedded:")
+
+    assert str(of_file.value) == (
+        "state.url: is no longer a setting: the state is kept in the folder state.dir, by one process; remove it"
+    )
+    assert str(of_variable.value) == f"IMPACT_PLUGIN__STATE__URL: {str(of_file.value).partition(': ')[2]}"
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -281,7 +296,7 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
         ({"RECORD__MAX_MB": "0"}, "record.max_mb"),
         ({"SERVER__WORKERS": "-1"}, "server.workers"),
         ({"SERVER__WORKERS": "65"}, "server.workers"),
-        ({"SERVER__WORKERS": "2"}, "Redis"),
+        ({"SERVER__WORKERS": "2"}, "server.workers: must be 0 (no supervisor) or 1: one process owns the state"),
         ({"DELIVERY__TIMEOUT_SECONDS": "0"}, "timeout_seconds"),
         ({"DELIVERY__CONNECTIONS": "0"}, "connections"),
         ({"DELIVERY__DEDUP_WINDOW_HOURS": "-1"}, "delivery.dedup_window_hours"),

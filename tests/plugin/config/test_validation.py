@@ -12,6 +12,7 @@ from impact_plugin.cli.inputs import InputError
 from impact_plugin.config.validation import validate_destinations, validate_service
 from impact_plugin.testing.fake_impact import FakeImpact
 
+NO_LONGER = "is no longer a setting: the state is kept in the folder state.dir, by one process; remove it"
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"
 GOOD = """
 [sources.shop]
@@ -67,6 +68,8 @@ def test_every_mistake_is_told_and_not_the_first_only(write: Write) -> None:
 [server]
 prot = 1
 max_body_mb = 0
+[state]
+url = "redis://127.0.0.1:6379"
 [sttae]
 dir = "x"
 [log]
@@ -89,6 +92,7 @@ rpeatedClicks = "drop"
         [
             "error: server.prot: there is no such setting; did you mean port?",
             "error: server.max_body_mb: must be between 1 and 2048",
+            f"error: state.url: {NO_LONGER}",
             "error: sttae: there is no such section; did you mean state?",
             "error: log.level: Invalid enum value 'loud'",
             "error: sources.shop.keys[0]: must have 16 to 256 characters; openssl rand -hex 32 makes one",
@@ -105,6 +109,11 @@ rpeatedClicks = "drop"
     [
         ("IMPACT_PLUGIN__SERVER__PROT", "1", "there is no such setting; did you mean IMPACT_PLUGIN__SERVER__PORT?"),
         ("IMPACT_PLUGIN__NOTHING", "1", "there is no such setting"),
+        (
+            "IMPACT_PLUGIN__STATE__URL",
+            "embedded:",
+            NO_LONGER,
+        ),
         ("IMPACT_PLUGIN__SERVER__PORT", "99999", "must be between 0 (any free port) and 65535"),
         ("IMPACT_PLUGIN__SERVER__PORT", "many", "Expected `int`, got `str`"),
     ],
@@ -121,7 +130,6 @@ def test_settings_that_contradict_each_other_are_told(write: Write) -> None:
     assert found(file) == [
         "error: delivery.dedup_window_hours: must be between 0 and 24, state.order_memory_days",
     ]
-    assert found(write("[server]\nworkers = 2\n[state]\nurl = 'redis://127.0.0.1:1'\n")) == []
 
 
 @pytest.mark.parametrize(
@@ -163,10 +171,6 @@ def test_settings_that_contradict_each_other_are_told(write: Write) -> None:
         (
             '[state]\ndir = "/tmp/state"',
             "state.dir: is in a folder for temporary files: what is there may be cleaned away",
-        ),
-        (
-            '[state]\nurl = "redis://127.0.0.1:1"\ndurability = "process"',
-            "state.durability: is for embedded state; Redis has its own (appendfsync)",
         ),
     ],
 )

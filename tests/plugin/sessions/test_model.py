@@ -1,8 +1,7 @@
 """Same message, same answer, always: stateful tests of each backend against a reference that a reader can check.
 
 The reference keeps plain lists and never packs, shards, expires or forgets what it answered. Batches of random events,
-retries of any of them in any order and split, restarts, time going by, visitors who are forgotten, and two replicas on
-one server.
+retries of any of them in any order and split, restarts, time going by, and visitors who are forgotten.
 """
 
 import asyncio
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -26,13 +24,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from redis import Redis
 
 from impact_plugin.store.base import NEWEST_CLICKS, SessionAnswer, SessionQuery, SessionStore
 from impact_plugin.store.embedded import EmbeddedSettings, open_embedded
 from impact_plugin.store.engine import Capacities
-from impact_plugin.store.redis import RedisSettings, open_redis
-from impact_transformers import Decision, Secret
+from impact_transformers import Decision
 
 MINUTE = 60_000
 NOON = 1_789_000_000_000
@@ -299,23 +295,3 @@ def test_the_embedded_store_never_changes_its_mind() -> None:
         open_stores = open_embedded_store
 
     run(Embedded, 60)
-
-
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_the_redis_store_never_changes_its_mind(redis_url: str, replicas: int) -> None:
-    """The same on a server, also when two replicas take turns."""
-    server = Redis.from_url(redis_url)
-
-    def open_replicas(machine: Machine) -> list[AbstractAsyncContextManager[SessionStore]]:
-        if not machine.sent:
-            server.flushall()
-        chosen = RedisSettings(Secret(redis_url), Capacities(1, 1, 1), RETENTION, MEMORY, 5)
-        return [open_redis(chosen) for _ in range(replicas)]
-
-    class Replicas(Machine):
-        open_stores = open_replicas
-
-    try:
-        run(Replicas, 40)
-    finally:
-        server.close()

@@ -11,7 +11,6 @@ import pytest
 
 import impact_plugin.app
 from impact_plugin.app import Service
-from impact_plugin.errors import SettingsError
 from impact_plugin.store.base import SessionQuery, StoreUnavailableError
 from impact_plugin.store.embedded import EmbeddedStore
 
@@ -100,12 +99,6 @@ async def test_a_landing_is_a_click_and_its_order_gets_the_id(start: Start, send
     assert await sample(http, service, 'impact_plugin_click_decisions_total{decision="repeat"}') == 1
     assert await sample(http, service, 'impact_plugin_orders_total{click_id="stitched"}') == 1
     assert await sample(http, service, 'impact_plugin_events_total{call="Page",outcome="clicks",reason=""}') == 1
-
-
-async def test_another_place_for_the_state(start: Start) -> None:
-    """A server is asked for where the URL says; without a secret the service does not start and names it."""
-    with pytest.raises(SettingsError, match=r"state\.secret: is required with a server"):
-        await start(state={"url": "redis://127.0.0.1:9/0"})
 
 
 async def test_another_secret_finds_nothing(start: Start, send: Any, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ async def test_of_another_process_nothing_is_in_flight(open_it: Opener) -> None:
 async def test_a_folder_is_of_one_process(open_it: Opener, tmp_path: Path) -> None:
     """The second is refused with the ways out; the first does not notice."""
     async with open_it() as ledger:
-        with pytest.raises(StateError, match=r"another process keeps its ledger of orders here.*state\.dir.*redis://"):
+        with pytest.raises(StateError, match=r"another process keeps its ledger of orders here.*stop it.*state\.dir"):
             async with open_it():
                 pass
 
