@@ -81,7 +81,7 @@ def _write(path: Path, content: str) -> None:
 def _check(path: Path, schema: dict[str, Any]) -> int:
     """Print what the control plane would say, a line a mistake; values are not shown, one may be the token."""
     try:
-        from jsonschema import Draft7Validator  # type: ignore[import-untyped] # noqa: PLC0415 - an extra
+        from jsonschema import Draft7Validator  # noqa: PLC0415 - an extra
     except ImportError:
         raise RegisterError("--check: needs the package jsonschema: pip install 'impact-plugin[register]'") from None
     mistakes = sorted(Draft7Validator(schema).iter_errors(read_config(path)), key=lambda mistake: mistake.json_path)
