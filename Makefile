@@ -1,26 +1,31 @@
-# make run: try it; make test: test it. Both set everything up in .venv; nothing else needs to be installed but Python.
+# make run: try it; make test: test it. Both install what they need into .venv; you need Python 3.11 and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What the service runs with, and everything that its developers need in addition.
+RUNTIME := $(VENV)/.runtime
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format types imports docs site screenshots package bench lock clean ci
+.PHONY: help install run serve test check format types imports docs site screenshots package bench lock clean ci
 
 help: ## Show what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml requirements/dev.lock
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "impact-plugin needs Python 3.11 or newer; set PYTHON=")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+$(RUNTIME): pyproject.toml requirements/runtime.lock requirements/build.lock
+	@$(PYTHON) tools/install.py $(VENV) requirements/runtime.lock requirements/build.lock
+	@touch $(RUNTIME)
+
+$(READY): $(RUNTIME) requirements/dev.lock
+	@$(PYTHON) tools/install.py $(VENV) requirements/dev.lock
 	@touch $(READY)
 
-run: $(READY) ## Send a recorded day of a shop through the service to a stand-in for impact.com, then keep serving.
+install: $(RUNTIME) ## Install the service and its command line into .venv.
+
+run: $(RUNTIME) ## Send a recorded day of a shop through the service to a stand-in for impact.com, then keep serving.
 	@$(BIN)/python tools/run_day.py
 
-serve: $(READY) ## Serve RudderStack on 127.0.0.1:9090.
+serve: $(RUNTIME) ## Serve RudderStack on 127.0.0.1:9090.
 	@$(BIN)/impact-plugin serve
 
 test: $(READY) ## Run all tests; installs the servers it needs first where there are none.

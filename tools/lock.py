@@ -7,10 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 LOCKS = {
-    "requirements/runtime.lock": ["pyproject.toml"],
     "requirements/dev.lock": ["pyproject.toml", "--group", "dev"],
-    # The image holds the versions that were tested.
-    "requirements/image.lock": ["pyproject.toml", "-c", "requirements/dev.lock"],
+    # What is run and shipped has the versions that were tested.
+    "requirements/runtime.lock": ["pyproject.toml", "-c", "requirements/dev.lock"],
     "requirements/build.lock": ["--group", "build", "-c", "requirements/dev.lock"],
 }
 
