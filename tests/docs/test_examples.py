@@ -194,11 +194,3 @@ def test_the_data_of_the_readme_is_good() -> None:
 
     assert {"signed up", "product viewed"} <= set(destination.routes)
     assert {"FakeImpact", "StrictRudder"} <= set(names)
-
-
-def test_every_page_is_on_the_site() -> None:
-    """A page that nobody finds helps nobody."""
-    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
-
-    assert [] == sorted(page for page in pages if page not in navigation)
