@@ -1,11 +1,13 @@
-"""``make screenshots``: the reports of the documentation, made anew and photographed in light and dark.
+"""``make screenshots``: what ``make run`` prints, drawn anew, and the reports, photographed in light and dark.
 
 The replays are those of the tutorial and the how-to; the load is a short one on this machine, with a stand-in for
-impact.com. Loopback only. Fails when a page is wider than a phone, or when texts of a chart are cut off or overlap.
+impact.com. Everything stays on this machine. Fails when a page is wider than a phone, or when texts of a chart are
+cut off or overlap.
 """
 
 import asyncio
 import contextlib
+import signal
 import socket
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from run_day import processes, wait_for
 ROOT: Final = Path(__file__).parents[1]
 PICTURES: Final = ROOT / "docs" / "images"
 DAY: Final = ROOT / "tools" / "day.ndjson.gz"
+RUN_DAY: Final = ROOT / "tools" / "run_day.py"
 COMMAND: Final = (sys.executable, "-m", "impact_plugin")
 SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
 WIDTH: Final = 860
@@ -80,6 +83,7 @@ def main() -> int:
 async def _photograph(folder: Path) -> None:
     # The browser comes first: without one nothing else needs to be made.
     async with browser() as tab:
+        await _draw_run(PICTURES / "make-run.svg")
         async for name, file in _reports(folder):
             for scheme in SCHEMES:
                 await _check(tab, file, scheme)
@@ -88,6 +92,21 @@ async def _photograph(folder: Path) -> None:
                 height = await tab.evaluate(ABOVE_REASONS) if name == "replay-changes" else None
                 picture.write_bytes(await tab.picture(height))
                 print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size:,} bytes")
+
+
+async def _draw_run(picture: Path) -> None:
+    """Let ``make run`` draw what it prints, up to where it keeps serving, and stop it there."""
+    command = [sys.executable, str(RUN_DAY), "--svg", str(picture)]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    printed = process.stdout or asyncio.StreamReader()
+    while (line := await printed.readline()) and b"Ctrl-C" not in line:
+        pass
+    # Held back by the process until it waits for it, which is when the picture is drawn.
+    process.send_signal(signal.SIGINT)
+    await printed.read()
+    if code := await process.wait():
+        raise SystemExit(f"run_day.py ended with {code}; see the messages above")
+    print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size:,} bytes")
 
 
 async def _check(tab: Tab, file: Path, scheme: Scheme) -> None:

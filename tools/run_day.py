@@ -1,7 +1,7 @@
 """``make run``: a recorded day of a shop, through the real protocol, to a stand-in for impact.com.
 
-Starts the stand-in and the service as processes, sends the day as rudder-server would, tells what became of every
-event, and keeps serving so that the README's curl lines can be tried. Loopback only.
+Starts the stand-in and the service as processes, sends the day as rudder-server would, prints what became of every
+event, and keeps serving so that you can try the README's lines. Everything stays on this machine.
 """
 
 import argparse
@@ -22,9 +22,11 @@ from statistics import quantiles
 from typing import Any, Final
 
 import aiohttp
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.terminal_theme import MONOKAI
 
 from impact_plugin.testing import JobResult, StrictRudder
 from make_day import DESTINATION_CONFIG, read_day
@@ -35,41 +37,47 @@ SUB_JOB: Final = 400
 
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_SECONDS: Final = 20.0
+WIDTH: Final = 92
+"""Of the picture, in characters."""
+
+STYLES: Final = {"sent": "green", "filtered": "yellow", "rejected": "red"}
+"""By outcome, in the order in which they are shown."""
 
 
 def main() -> int:
     """Run the day; returns the exit code."""
     options = _options()
-    console = Console()
+    console = Console(record=options.svg is not None, width=WIDTH if options.svg else None)
     taken = [port for port in (options.port, options.operator_port, options.impact_port) if _is_taken(port)]
     if taken:
-        console.print(f"[red]port {taken[0]} is in use:[/] stop what listens there, or choose others, see --help")
+        console.print(f"[red]port {taken[0]} is in use:[/] stop what listens there, or choose other ports, see --help")
         return 2
     for number in STOPS:
-        signal.signal(number, _leave)
+        signal.signal(number, _stop)
     with (
         tempfile.TemporaryDirectory() as state,
         processes(options.port, options.operator_port, options.impact_port, state),
     ):
         asyncio.run(_run(options, console))
-        return 0 if options.once else _code(_keep_serving(options, console))
+        return 0 if options.once else _exit_code(_keep_serving(options, console))
 
 
-def _leave(number: int, _frame: object) -> None:
-    """End by way of the blocks that stop what was started, once: nothing is left on the ports."""
+def _stop(number: int, _frame: object) -> None:
+    """Leave through the blocks that stop the processes, once, so that the ports are free afterwards."""
     for other in STOPS:
         signal.signal(other, signal.SIG_IGN)
-    sys.exit(_code(number))
+    sys.exit(_exit_code(number))
 
 
-def _code(number: int) -> int:
-    """Ctrl-C is how it is meant to end."""
+def _exit_code(number: int) -> int:
+    """Ctrl-C is the intended end."""
     return 0 if number == signal.SIGINT else 128 + number
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--once", action="store_true", help="stop after the day instead of serving on")
+    parser.add_argument("--svg", type=Path, help="also draw what is printed as a picture into this file")
     parser.add_argument("--port", type=int, default=9090, help="the service's port for the router")
     parser.add_argument("--operator-port", type=int, default=9091, help="the service's port for metrics")
     parser.add_argument("--impact-port", type=int, default=9099, help="the stand-in's port")
@@ -117,9 +125,15 @@ async def _run(options: argparse.Namespace, console: Console) -> None:
     async with StrictRudder(url, destination_config=DESTINATION_CONFIG) as router:
         await router.wait_for_features()
         results, delivered, latencies = await _send(router, day, console)
-    _tell(day, results, delivered, latencies, console)
-    await _tell_sessions(options.operator_port, console)
-    await _tell_arrivals(options.impact_port, console)
+    console.print(_events_table(day, results))
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("router", _router_facts(day, results, delivered))
+    facts.add_row("latency", _latency_facts(latencies))
+    for name, text in (*await _session_facts(options.operator_port), await _arrivals(options.impact_port)):
+        facts.add_row(name, text)
+    console.print(facts)
+    if options.once and options.svg:
+        _draw(console, options.svg)
 
 
 async def wait_for(url: str) -> None:
@@ -155,39 +169,44 @@ async def _send(
     return results, delivered, latencies
 
 
-def _tell(
-    day: Sequence[dict[str, Any]],
-    results: Sequence[JobResult],
-    delivered: Sequence[JobResult],
-    latencies: Sequence[float],
-    console: Console,
-) -> None:
+def _events_table(day: Sequence[dict[str, Any]], results: Sequence[JobResult]) -> Table:
     counts = Counter(_row(event, result) for event, result in zip(day, results, strict=True))
-    table = Table("call", "outcome", "reason", "events", title="What became of the events")
+    table = Table("call", "outcome", "as, or why not", "events", title="What became of the events", box=SIMPLE)
     table.columns[3].justify = "right"
-    for (call, outcome, reason), number in sorted(counts.items()):
-        table.add_row(call, outcome, reason, str(number))
+    for (call, outcome, reason), number in sorted(counts.items(), key=_place):
+        table.add_row(call, outcome, reason, f"{number:,}", style=STYLES[outcome])
     table.add_section()
-    table.add_row("all", "", "", str(counts.total()))
-    console.print(table)
-    states = Counter(one.state for one in delivered)
-    told = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-    console.print(f"router: {len(day)} events sent, {len(results)} answered; in the end {told}")
-    cuts = quantiles(latencies, n=100)
-    console.print(f"time for {SUB_JOB} events in four parallel requests: p50 {cuts[49]:.3f} s, p99 {cuts[98]:.3f} s")
+    table.add_row("all", "", "", f"{counts.total():,}")
+    return table
 
 
 def _row(event: dict[str, Any], result: JobResult) -> tuple[str, str, str]:
     kind = event.get("type")
     call = kind.lower() if isinstance(kind, str) else "(none)"
     if result.request is not None:
-        return call, str(result.request.get("endpointPath")), ""
+        return call, "sent", str(result.request.get("endpointPath"))
     reason = result.error.rpartition("(")[2].partition(")")[0]
     return call, "filtered" if result.status == 298 else "rejected", reason
 
 
-async def _tell_sessions(port: int, console: Console) -> None:
-    """Tell what the session state made of the day, from the service's own metrics."""
+def _place(entry: tuple[tuple[str, str, str], int]) -> tuple[str, int, str]:
+    (call, outcome, reason), _ = entry
+    return call, list(STYLES).index(outcome), reason
+
+
+def _router_facts(day: Sequence[dict[str, Any]], results: Sequence[JobResult], delivered: Sequence[JobResult]) -> str:
+    states = Counter(one.state for one in delivered)
+    listed = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
+    return f"{len(day):,} events sent, {len(results):,} answered; jobs: {listed}"
+
+
+def _latency_facts(latencies: Sequence[float]) -> str:
+    cuts = quantiles(latencies, n=100)
+    return f"{SUB_JOB} events in four parallel requests: p50 {cuts[49]:.3f} s, p99 {cuts[98]:.3f} s"
+
+
+async def _session_facts(port: int) -> list[tuple[str, str]]:
+    """What the session state made of the day, from the service's own metrics."""
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as response:
         metrics = await response.text()
     found = {
@@ -196,35 +215,46 @@ async def _tell_sessions(port: int, console: Console) -> None:
             r'^impact_plugin_(\w+?)(?:_total)?(?:{\w+="(\w+)"})? ([0-9.e+]+)$', metrics, re.MULTILINE
         )
     }
+    late = found.get(("late_clicks", ""), 0)
     clicks = {kind: found.get(("click_decisions", kind), 0) for kind in ("new", "repeat")}
     orders = {kind: found.get(("orders", kind), 0) for kind in ("carried", "stitched", "without")}
-    console.print(f"clicks: {clicks['new']} unique, {clicks['repeat']} repeated")
-    console.print(
-        f"orders, leads and installs: {orders['carried']} brought their click id, {orders['stitched']} were stitched "
-        f"to an earlier click, {orders['without']} have none "
-        f"({found.get(('late_clicks', ''), 0)} of them came before their click)"
+    conversions = (
+        f"{orders['carried']} carried a click id, {orders['stitched']} were stitched to an earlier click, "
+        f"{orders['without']} have none ({late} of these came before their click)"
     )
+    return [("clicks", f"{clicks['new']} unique, {clicks['repeat']} repeats"), ("conversions", conversions)]
 
 
-async def _tell_arrivals(port: int, console: Console) -> None:
-    """Tell what the stand-in for impact.com saw."""
+async def _arrivals(port: int) -> tuple[str, str]:
+    """What the stand-in for impact.com received."""
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/_calls") as response:
         calls = (await response.json())["calls"]
     seen = Counter((call["path"].rpartition("/")[2], call["status"]) for call in calls)
     orders = {(call["form"].get("EventTypeId"), call["form"]["OrderId"]) for call in calls if "OrderId" in call["form"]}
-    told = ", ".join(f"{number} {name} answered {status}" for (name, status), number in sorted(seen.items()))
-    console.print(f"stand-in for impact.com: {told}; {len(orders)} different orders, leads and installs")
+    listed = ", ".join(f"{number:,} {name} answered {status}" for (name, status), number in sorted(seen.items()))
+    return "fake-impact", f"{listed}; {len(orders)} different orders, leads and installs"
 
 
 def _keep_serving(options: argparse.Namespace, console: Console) -> int:
-    """Wait for a signal to stop; which one it was."""
-    # From here on none is lost, nor comes at a bad moment.
+    """Wait for a signal to stop; returns its number."""
+    # Blocked from here on, so that a signal that arrives before the wait is not lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    console.print(f"\nstill serving: router port [bold]http://127.0.0.1:{options.port}[/],", end=" ")
-    console.print(f"metrics http://127.0.0.1:{options.operator_port}/metrics,", end=" ")
-    console.print(f"arrived requests http://127.0.0.1:{options.impact_port}/_calls")
-    console.print("Ctrl-C stops it.")
+    console.print("\nStill serving; Ctrl-C stops it.", style="bold")
+    addresses = Table.grid(padding=(0, 2))
+    addresses.add_row("router's port", f"http://127.0.0.1:{options.port}")
+    addresses.add_row("metrics", f"http://127.0.0.1:{options.operator_port}/metrics")
+    addresses.add_row("arrived requests", f"http://127.0.0.1:{options.impact_port}/_calls")
+    console.print(addresses)
+    if options.svg:
+        _draw(console, options.svg)
     return signal.sigwait(STOPS)
+
+
+def _draw(console: Console, file: Path) -> None:
+    """Write what was printed as a picture of a terminal, in the reader's own fixed-width font."""
+    drawn = console.export_svg(title="make run", theme=MONOKAI)
+    local = re.sub(r"@font-face {.*?}", "", drawn, flags=re.DOTALL).replace("Fira Code", "ui-monospace")
+    file.write_text(re.sub(r"\n\s*\n", "\n", local), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """``make run``: the recorded day through the real processes, as a newcomer sees it."""
 
+import html
 import re
 import signal
 import socket
@@ -22,6 +23,17 @@ AFTER_LANDING = 72
 """Orders of visitors who came from a partner before; see the table in tools/make_day.py."""
 
 
+PACKAGES = """
+import sys, importlib.metadata
+before = set(sys.modules)
+sys.path.insert(0, "tools")
+import run_day
+packages = importlib.metadata.packages_distributions()
+print(*{name for module in set(sys.modules) - before for name in packages.get(module.partition(".")[0], [])})
+"""
+"""Prints the names of all packages that the day's script imports."""
+
+
 def free_ports(number: int) -> list[str]:
     """Ports that nobody listens on."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
@@ -37,30 +49,63 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+def rows_of(printed: str) -> list[tuple[str, int]]:
+    """Words and number of each row of the table of events."""
+    table = printed.partition("What became of the events")[2].partition("router")[0]
+    rows = re.findall(r"^ +(\S.*?) +([\d,]+) *$", table, re.MULTILINE)
+    return [(" ".join(words.split()), int(number.replace(",", ""))) for words, number in rows]
+
+
 def test_the_day_adds_up() -> None:
     """Every event is answered, the table's rows add up to its total, and the stand-in refuses nothing."""
     router, operator, impact = free_ports(3)
     done = run("--port", router, "--operator-port", operator, "--impact-port", impact)
-    rows = [int(number) for number in re.findall(r"│\s+(\d+) │\n", done.stdout)]
+    rows = [number for _, number in rows_of(done.stdout)]
 
     assert done.returncode == 0, done.stderr
+    assert len(rows) > 10
     assert rows[-1] == EVENTS
     assert sum(rows[:-1]) == EVENTS
     assert "answered 400" not in done.stdout
-    assert re.search(r"178 Conversions answered\s+200", done.stdout)
     told = " ".join(done.stdout.split())
-    clicks = re.search(r"clicks: (\d+) unique, (\d+) repeated", told)
-    orders = re.search(r"(\d+) brought their click id, (\d+) were stitched to an earlier click, (\d+) have none", told)
+    assert "178 Conversions answered 200" in told
+    clicks = re.search(r"clicks (\d+) unique, (\d+) repeats", told)
+    orders = re.search(r"(\d+) carried a click id, (\d+) were stitched to an earlier click, (\d+) have none", told)
     assert clicks is not None
     assert orders is not None
     assert CANDIDATES == sum(map(int, clicks.groups()))
     assert int(clicks[1]) >= VISITORS
     assert CONVERSIONS == sum(map(int, orders.groups()))
     assert int(orders[1]) + int(orders[2]) >= AFTER_LANDING
+    assert words_of_picture() == [words for words, _ in rows_of(done.stdout)]
 
 
-def test_a_port_in_use_is_told() -> None:
-    """Whoever runs it beside a stock transformer reads which port is taken, and gets no traceback."""
+def words_of_picture() -> list[str]:
+    """The rows of the table in the README's picture of the run: which events were clicks differs by a few."""
+    drawn = (ROOT / "docs" / "images" / "make-run.svg").read_text(encoding="utf-8")
+    lines: dict[str, str] = {}
+    for height, text in re.findall(r'<text [^>]*y="([\d.]+)"[^>]*>([^<]*)</text>', drawn):
+        lines[height] = f"{lines.get(height, '')} {html.unescape(text)}".replace("\xa0", " ")
+    return [words for words, _ in rows_of("\n".join(lines.values()))]
+
+
+def test_it_needs_nothing_of_the_developers() -> None:
+    """``make run`` installs the packages of the runtime's lock alone, and these are all that the day imports."""
+    done = subprocess.run([sys.executable, "-c", PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True)
+    lock = (ROOT / "requirements" / "runtime.lock").read_text(encoding="utf-8")
+    installed = {canonical(name) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
+
+    assert {"aiohttp", "rich"} <= {canonical(name) for name in done.stdout.split()}
+    assert set() == {canonical(name) for name in done.stdout.split()} - installed - {"impact-plugin"}
+
+
+def canonical(name: str) -> str:
+    """A package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_a_port_in_use_is_named() -> None:
+    """Beside a stock transformer it says which port is taken, without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         router, impact = free_ports(2)
