@@ -246,11 +246,16 @@ def telemetry() -> str:
 
 
 def commands() -> str:
-    """The help of every command."""
-    lines = ["# Commands", "", "```text", _help(app, "--help"), "```", ""]
-    for words in command_names(app):
+    """The help of every command; the overview comes after them, since it shows what was imported."""
+    names = [*command_names(app)]
+    lines = ["# Commands", "", "```text", _help(app, "--help"), "```", "", COMPLETION, ""]
+    for words in names:
         lines += [f"## impact-plugin {' '.join(words)}", "", "```text", _help(app, *words, "--help"), "```", ""]
     return "\n".join(lines)
+
+
+COMPLETION: Final = """`impact-plugin --install-completion` has your shell complete commands and options.
+It knows bash, zsh, fish and PowerShell; `--shell` names one."""
 
 
 def http() -> str:

@@ -1,53 +1,80 @@
 """The command ``impact-plugin``."""
 
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import cyclopts
+from cyclopts import Parameter
 
 from impact_plugin import __version__
-from impact_plugin.cli.dead_letters import dead_letters
-from impact_plugin.cli.doctor import doctor
-from impact_plugin.cli.explain import explain
-from impact_plugin.cli.fake_impact import fake_impact
-from impact_plugin.cli.forget import forget
-from impact_plugin.cli.load import load
-from impact_plugin.cli.record import record
-from impact_plugin.cli.register import register
-from impact_plugin.cli.replay import replay
-from impact_plugin.cli.serve import serve
-from impact_plugin.cli.validate import validate
 from impact_plugin.errors import ImpactPluginError
 
 UNUSABLE: Final = 2
 """Exit code when input, settings or configuration cannot be used."""
 
-app = cyclopts.App(
-    name="impact-plugin",
-    help="Connect a self-hosted analytics router to impact.com.",
-    version=__version__,
+COMMANDS: Final = (
+    "serve",
+    "validate",
+    "doctor",
+    "explain",
+    "replay",
+    "record",
+    "load",
+    "dead-letters",
+    "forget",
+    "register",
+    "fake-impact",
 )
-app.command(serve)
-app.command(validate)
-app.command(doctor)
-app.command(explain)
-app.command(record)
-app.command(replay)
-app.command(load)
-app.command(dead_letters)
-app.command(forget)
-app.command(register)
-app.command(fake_impact)
+"""In the order of the help. The module of that name in ``cli`` holds the function, or the group, of that name."""
 
 
-def main() -> None:
-    """Run the command line; a fault of the operator's making is one line on standard error, not a traceback."""
+def make_app() -> cyclopts.App:
+    """Build the command line; a command is imported when it is called, so that a worker loads nothing but ``serve``."""
+    made = cyclopts.App(
+        name="impact-plugin",
+        help="Connect a self-hosted analytics router to impact.com.",
+        version=__version__,
+        version_flags=("--version", "-V"),
+        version_format="plaintext",
+        default_parameter=Parameter(negative=()),
+        exit_on_error=False,
+        print_error=False,
+    )
+    for place, name in enumerate(COMMANDS):
+        module = name.replace("-", "_")
+        made.command(f"impact_plugin.cli.{module}:{module}", name=name, sort_key=place)
+    made.register_install_completion_command(help="Install completion for your shell (bash, zsh, fish, powershell).")
+    for flag in ("--help", "--version", "--install-completion"):
+        made[flag].group = "Options"
+    return made
+
+
+app: Final = make_app()
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; a mistake of the operator's is one line on standard error, not a traceback.
+
+    ``words`` default to those that the process was started with.
+    """
+    words = sys.argv[1:] if words is None else words
+    if {*words} <= {"--help", "-h"}:
+        # The overview shows the first sentence of every command.
+        app.resolved_commands()
     try:
-        code = app()
+        code = app(words)
     except ImpactPluginError as error:
-        print(f"impact-plugin: {error}", file=sys.stderr)
-        sys.exit(UNUSABLE)
+        sys.exit(_fail(str(error)))
+    except cyclopts.CycloptsError as error:
+        text = str(error)
+        sys.exit(_fail(text[:1].lower() + text[1:]))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> int:
+    print(f"impact-plugin: {message}", file=sys.stderr)
+    return UNUSABLE
 
 
 if __name__ == "__main__":

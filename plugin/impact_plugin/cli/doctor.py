@@ -12,8 +12,7 @@ import msgspec
 from impact_plugin import __version__
 from impact_plugin.cli.inputs import Flag
 from impact_plugin.cli.online_checks import Check, check_credentials, check_hosts, check_neighbours, check_state
-from impact_plugin.cli.output import Output
-from impact_plugin.cli.validate import STYLES
+from impact_plugin.cli.output import STYLES, Output
 from impact_plugin.config.settings import Settings
 from impact_plugin.config.validation import Validated, validate_service
 from impact_transformers import Secret

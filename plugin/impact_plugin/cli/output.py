@@ -22,6 +22,8 @@ WIDTH: Final = 200
 LINE_SECONDS: Final = 10.0
 """Between two lines of progress where no terminal shows a bar."""
 
+STYLES: Final = {"error": "bold red", "warning": "yellow", "bad": "bold red", "good": "green"}
+"""How findings and checks look on a terminal."""
 
 INTERRUPTED: Final = 3
 """Exit code of a command that somebody stopped."""

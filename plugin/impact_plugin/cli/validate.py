@@ -8,7 +8,7 @@ import msgspec
 
 from impact_plugin.cli.inputs import Flag, InputError
 from impact_plugin.cli.online_checks import Check, check_credentials, check_hosts
-from impact_plugin.cli.output import Output
+from impact_plugin.cli.output import STYLES, Output
 from impact_plugin.config.settings import Settings
 from impact_plugin.config.validation import Finding, Validated, validate_destinations, validate_service
 from impact_transformers.events import UNREADABLE
@@ -16,8 +16,6 @@ from impact_transformers.events import UNREADABLE
 DENIED: Final = 1
 UNUSABLE: Final = 2
 OFFLINE: Final = 3
-
-STYLES: Final = {"error": "bold red", "warning": "yellow", "bad": "bold red", "good": "green"}
 
 
 class _Report(msgspec.Struct, frozen=True):

@@ -1,0 +1,120 @@
+"""The command line as a whole: what is imported when, the overview, mistakes, and completion for shells."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import impact_plugin.cli
+from impact_plugin import __version__
+from impact_plugin.__main__ import COMMANDS, app, main
+
+MODULES = {f"impact_plugin.cli.{name.replace('-', '_')}" for name in COMMANDS}
+
+AFTERWARDS = """
+import sys
+from impact_plugin.__main__ import main
+sys.argv = ["impact-plugin", *sys.argv[1:]]
+try:
+    main()
+except SystemExit:
+    print("\\nIMPORTED", *sys.modules)
+"""
+
+
+def imported(*words: str) -> set[str]:
+    """The modules that a process has imported when the command ends."""
+    command = [sys.executable, "-c", AFTERWARDS, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(ended.stdout.partition("\nIMPORTED ")[2].split())
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str, str]:
+    """Run the program; its exit code, and what it prints on standard output and standard error."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    return ended.value.code, *capsys.readouterr()
+
+
+def test_the_version_imports_no_command() -> None:
+    """Nor anything else of the service."""
+    ours = {name for name in imported("-V") if name.startswith(("impact_plugin", "impact_transformers"))}
+
+    assert {"impact_plugin", "impact_plugin.__main__", "impact_plugin.errors"} >= ours
+
+
+def test_a_command_imports_no_other_command() -> None:
+    """A worker, which runs serve, has neither the stand-ins nor recorded traffic nor terminal output in memory."""
+    found = imported("serve", "--port", "-1")
+    rooms = ("impact_plugin.testing", "impact_plugin.traffic", "impact_plugin.cli.output")
+
+    assert {"impact_plugin.cli.serve"} == found & MODULES
+    assert [] == sorted(name for name in found if name.startswith(rooms))
+
+
+def test_the_help_of_a_command_imports_no_other_command() -> None:
+    """Only the overview takes a sentence from each."""
+    assert {"impact_plugin.cli.register"} == imported("register", "--help") & MODULES
+
+
+def test_every_command_has_a_module_of_its_name() -> None:
+    """The import contracts say which other modules there are: what commands share."""
+    files = {path.stem for path in Path(impact_plugin.cli.__path__[0]).glob("*.py")}
+
+    assert {name.replace("-", "_") for name in COMMANDS} <= files
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",)], ids=["", "--help", "-h"])
+def test_the_overview(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    """Every command with a sentence, serve first; then the options."""
+    code, out, _ = run(capsys, *words)
+    rows = [line.strip("│ ").split(maxsplit=1) for line in out.splitlines() if line.startswith("│ ")]
+    rows = [row for row in rows if row and row[0] in {*COMMANDS, "--help", "--version", "--install-completion"}]
+
+    assert 0 == code
+    assert list(COMMANDS) == [row[0] for row in rows[: len(COMMANDS)]]
+    assert all(len(row) == 2 for row in rows)
+    assert {"--help", "--version", "--install-completion"} == {row[0] for row in rows[len(COMMANDS) :]}
+
+
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_the_version(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    """One line."""
+    app([word], result_action="return_value")
+
+    assert f"{__version__}\n" == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("srv",), 'unknown command "srv". Did you mean "serve"?'),
+        (("serve", "--prot", "1"), "unknown option: --prot. Did you mean --port?"),
+        (("serve", "--port", "x"), 'invalid value for --port: unable to convert "x" into int.'),
+        (("load", "file", "--via", "mail"), 'invalid value "mail" for --via. Choose from: "processor"'),
+        (("explain",), 'command "explain" parameter --file requires an argument.'),
+        (("serve", "--config", "/none.toml"), "/none.toml: "),
+    ],
+)
+def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str) -> None:
+    """On standard error, with exit code 2, whoever finds it: the parser, a file, a setting."""
+    code, out, err = run(capsys, *words)
+
+    assert (2, "") == (code, out)
+    assert err.startswith(f"impact-plugin: {said}")
+    assert 1 == len(err.splitlines())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shell: str
+) -> None:
+    """And options of commands that were not imported before."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    script = tmp_path / "completion"
+    app(["--install-completion", "--shell", shell, "--output", str(script)], result_action="return_value")
+    text = script.read_text(encoding="utf-8")
+
+    assert str(script) in capsys.readouterr().out
+    assert [] == [word for word in (*COMMANDS, "purge", "operator-port") if word not in text]
