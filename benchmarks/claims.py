@@ -13,9 +13,9 @@ from time import perf_counter, thread_time
 from typing import Final
 
 import msgspec
+
 from benchmarks import queries
 from benchmarks.fresh import resident_bytes, run_fresh
-
 from impact_plugin.store.base import CALL_SIZE, SessionQuery
 from impact_plugin.store.embedded import EmbeddedSettings, EmbeddedStore, open_embedded
 from impact_plugin.store.engine import Capacities, Engine

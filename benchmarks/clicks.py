@@ -3,10 +3,10 @@
 from typing import Literal
 
 import msgspec
+
 from benchmarks import queries
 from benchmarks.claims import SAMPLED_BATCHES, Stopwatch
 from benchmarks.fresh import resident_bytes
-
 from impact_plugin.store.base import CALL_SIZE
 from impact_plugin.store.engine import LATE_CLICK_ORDERS, Engine
 

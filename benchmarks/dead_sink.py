@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from benchmarks.fresh import resident_bytes
 
+from benchmarks.fresh import resident_bytes
 from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel, open_deliveries
 from impact_plugin.delivery.policy import NoAnswer

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 import aiohttp
 import msgspec
+
 from benchmarks.dead_sink import Hour, measure_hour
 from benchmarks.fresh import run_fresh
 from benchmarks.posting import FORM, Posted, bare, client, conversions, page_loads, post_all

@@ -10,8 +10,8 @@ from time import perf_counter, process_time
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from benchmarks.traffic import Answer, Kind
 
+from benchmarks.traffic import Answer, Kind
 from impact_plugin.protocols.rudder_envelope import TypedBatch
 from impact_plugin.transformation.batch import TypedJob
 

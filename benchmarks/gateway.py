@@ -13,6 +13,7 @@ from typing import Final
 
 import aiohttp
 import msgspec
+
 from benchmarks.report import print_heading, print_json, print_table
 from benchmarks.servers import Server, cpu_seconds, run_bare, run_service
 

@@ -16,6 +16,7 @@ from typing import Final
 from urllib.request import urlopen
 
 import msgspec
+
 from benchmarks.delivery import run_sink
 from benchmarks.fresh import run_fresh
 from benchmarks.report import print_heading, print_json, print_table, verdict

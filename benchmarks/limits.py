@@ -13,6 +13,7 @@ from statistics import mean
 from typing import Final, Literal
 
 import msgspec
+
 from benchmarks.figure import Bars, draw
 from benchmarks.report import print_heading, print_json, print_table
 from benchmarks.scenarios import Group, Scenario, drawn, fixed
@@ -162,7 +163,7 @@ def _print_random(rows: Sequence[Row]) -> None:
 
 
 def _mean(rows: Sequence[Row], what: Literal["throughput", "refused"], controller: str) -> float:
-    return mean(getattr(row, what)[controller] for row in rows)
+    return mean(float(getattr(row, what)[controller]) for row in rows)
 
 
 def figure_of(rows: Sequence[Row]) -> str:

@@ -19,9 +19,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
+
 from benchmarks.report import print_heading, print_json, print_table, verdict
 from benchmarks.servers import Server, run_bare, run_service
-
 from impact_plugin.traffic.client import request_bytes
 from impact_plugin.traffic.driver import Driver, LoadOutcome, LoadStep
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
+
 from benchmarks.fresh import STATM, resident_bytes, run_fresh
 from benchmarks.report import print_heading, print_json
 from benchmarks.traffic import KINDS, Answer, answerer, make_bodies, make_desk, read_day

@@ -14,9 +14,9 @@ import msgspec
 from impact_plugin.config.settings import DeliverySettings, StateSettings
 from impact_plugin.delivery.client import DeliveryClient
 from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel, open_deliveries
+from impact_plugin.files import Durability
 from impact_plugin.orders.embedded_ledger import open_ledger
 from impact_plugin.sessions.sessions import Digests
-from impact_plugin.store.embedded import Durability
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Secret
 

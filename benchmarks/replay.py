@@ -16,11 +16,11 @@ from time import perf_counter, process_time
 from typing import Final
 
 import msgspec
+
 from benchmarks.fresh import resident_bytes
 from benchmarks.report import print_heading, print_json, print_table, verdict
 from benchmarks.stateful import measure_overhead
 from benchmarks.traffic import read_day
-
 from impact_plugin.cli.replay import replay
 from impact_plugin.config.manifest import load_manifest
 from impact_transformers import DecodedEvent, compile_destination, transform

@@ -12,6 +12,7 @@ from typing import Final
 
 import aiohttp
 import msgspec
+
 from benchmarks.floor import MICROSECONDS, Cost, Work, spend, typed_decode
 from benchmarks.report import print_heading, print_json, print_table, verdict
 from benchmarks.servers import Server, cpu_seconds, run_bare, run_service

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
+
 from benchmarks.claims import Size, Stalls, Start, measure_size, measure_stalls, measure_start
 from benchmarks.clicks import Kept, measure_answers, measure_clicks
 from benchmarks.fresh import STATM, run_fresh

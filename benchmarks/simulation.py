@@ -7,8 +7,8 @@ from random import Random
 from typing import Any, Final, Protocol
 
 import msgspec
-from benchmarks.scenarios import Scenario
 
+from benchmarks.scenarios import Scenario
 from impact_plugin.delivery.limits.gates import Gate, Permit, Wait
 from impact_plugin.delivery.limits.limiter import Limiter, LimiterSettings, Slots
 from impact_plugin.delivery.limits.rate_limits import UNSAID, RateLimits

@@ -16,11 +16,11 @@ from time import perf_counter, time
 from typing import Any, ClassVar, Final
 
 import msgspec
+
 from benchmarks.fresh import run_fresh
 from benchmarks.report import print_heading, print_json, print_table, verdict
 from benchmarks.servers import HOST, Server, free_ports, run_process
 from benchmarks.sink import Sink
-
 from impact_plugin.config.settings import make_settings
 from impact_plugin.http.ingest_service import spool_settings
 from impact_plugin.spool.base import NewEvent, NewRow

@@ -13,13 +13,14 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
+
 from benchmarks.floor import MICROSECONDS, Cost, spend_async
 from benchmarks.memory import vary
 from benchmarks.traffic import KINDS, Answer, Day, answerer, make_bodies, make_desk
-
 from impact_plugin.config.settings import StateSettings
+from impact_plugin.files import Durability
 from impact_plugin.sessions.sessions import Digests, open_sessions
-from impact_plugin.store.embedded import Durability, open_store
+from impact_plugin.store.embedded import open_store
 from impact_plugin.transformation.batch import TransformContext
 from impact_transformers import Secret
 

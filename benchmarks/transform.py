@@ -10,6 +10,7 @@ import pstats
 from typing import Final
 
 import msgspec
+
 from benchmarks.floor import Comparison, Work, compare, typed_floor, untyped_floor
 from benchmarks.report import print_heading, print_json, print_table, verdict
 from benchmarks.traffic import KINDS, Answer, Day, Kind, answerer, make_bodies, make_desk, read_day

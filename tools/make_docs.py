@@ -78,7 +78,8 @@ def with_tables(text: str) -> str:
     tables = {"configuration": configuration_table(), "settings": settings_table(), "explain": explained()}
     for name, table in tables.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
+        made = table.replace("\\", r"\\")
+        text = re.sub(pattern, rf"\g<1>{made}\n\g<2>", text, flags=re.DOTALL)
     return text
 
 

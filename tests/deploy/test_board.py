@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from test_deploy import check_query
 
-from queried import grouped, selectors
+from tests.deploy.test_deploy import check_query
+from tests.queried import grouped, selectors
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 BOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "impact-plugin.json").read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 
 from impact_plugin.config.manifest import load_manifest
-from impact_transformers import compile_destination
+from impact_transformers import Destination, compile_destination
 
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
@@ -102,7 +102,8 @@ def on_ports(text: str, ports: dict[str, int]) -> str:
 def test_the_examples_of_a_page_do_what_they_say(page: Path, tmp_path: Path, free_port: Callable[[], int]) -> None:
     """As one session of a shell that stops at the first failure."""
     ports = {usual: free_port() for usual in ("9090", "9091", "9092", "9099")}
-    script, expected = [], []
+    script: list[str] = []
+    expected: list[list[str]] = []
     for language, text in blocks(page):
         if language == "sh":
             script.append(on_ports(instead(page, text), ports) + f"\necho; echo {CUT}")
@@ -189,6 +190,7 @@ def test_the_data_of_the_readme_is_good() -> None:
     found = dict(blocks(ROOT / "README.md"))
     variables = {"IMPACT_VAR_TOKEN": "the-token"}
     destination = compile_destination(json.loads(found["json"]), load_manifest().configuration, variables)
+    assert isinstance(destination, Destination)
     names: dict[str, object] = {}
     exec(found["python"], names)  # noqa: S102 - our own README
 

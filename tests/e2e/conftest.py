@@ -16,9 +16,9 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from ingest_site import IngestSite
 
 from impact_plugin.testing.fake_impact import FakeImpact
+from tests.e2e.ingest_site import IngestSite
 
 TOOLS: Final = Path(__file__).parents[2] / "tools"
 SECONDS: Final = 15.0

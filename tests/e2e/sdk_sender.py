@@ -11,7 +11,7 @@ from typing import Any
 
 def open_client(module: str, url: str, key: str, *, compressed: bool) -> tuple[Any, list[str]]:
     """The SDK's module, set up as its own documentation says, and what goes wrong with it."""
-    analytics = import_module(module)
+    analytics: Any = import_module(module)
     problems: list[str] = []
     analytics.write_key = key
     if module == "rudderstack.analytics":

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingest_site import KEY, SECONDS, IngestSite, until
 
 from impact_plugin.testing.fake_impact import FakeImpact
+from tests.e2e.ingest_site import KEY, SECONDS, IngestSite, until
 
 VISITORS = 60
 SENDER = Path(__file__).with_name("sdk_sender.py")

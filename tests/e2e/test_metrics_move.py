@@ -10,7 +10,6 @@ from typing import Any, Final
 import aiohttp
 import pytest
 from aiohttp import web
-from ingest_site import KEY, IngestSite, page
 from prometheus_client.parser import text_string_to_metric_families
 
 from impact_plugin.telemetry import (
@@ -30,7 +29,8 @@ from impact_plugin.telemetry import (
 )
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.strict_rudder import StrictRudder
-from queried import Selector, queried
+from tests.e2e.ingest_site import KEY, IngestSite, page
+from tests.queried import Selector, queried
 
 CONFIG: Final = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
 ROOM: Final = 1000

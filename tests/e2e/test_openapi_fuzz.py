@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 import requests
@@ -14,7 +14,6 @@ import schemathesis
 from aiohttp import encode_basic_auth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ingest_site import KEY, TOKEN, IngestSite
 from schemathesis import Case, GenerationMode
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import (
@@ -26,6 +25,10 @@ from schemathesis.specs.openapi.checks import (
 
 from impact_plugin.http.openapi.document import document
 from impact_plugin.http.openapi.operations import JSON, OPERATIONS, Operation, Port
+from impact_plugin.testing.fake_impact import FakeImpact
+from tests.e2e.ingest_site import KEY, TOKEN, IngestSite
+
+AnyCase = Case[Any]
 
 EXAMPLES: Final = 12
 SECONDS: Final = 30.0
@@ -51,7 +54,7 @@ class Site:
         (operation,) = [one for one in OPERATIONS if one.id == "deliverV0"]
         assert self.hears("router", example_of(operation), known=True) == 200
 
-    def hears(self, port: Port, case: Case, *, known: bool) -> int:
+    def hears(self, port: Port, case: AnyCase, *, known: bool) -> int:
         """Send the request, of somebody the service knows or not, and hold the answer against the document."""
         if case.path == "/record":
             _shorten(case)
@@ -62,7 +65,7 @@ class Site:
         case.validate_response(response, checks=CHECKS)
         return int(response.status_code)
 
-    def _introduce(self, case: Case) -> None:
+    def _introduce(self, case: AnyCase) -> None:
         """Give the request what cannot be guessed: a source and its key, an address that may be called."""
         if "source" in case.path_parameters:
             case.path_parameters["source"] = "shop"
@@ -71,11 +74,11 @@ class Site:
         case.headers["Authorization"] = f"Bearer {KEY}"
         if case.path.endswith("/proxy") and isinstance(case.body, dict) and "endpoint" in case.body:
             case.body["endpoint"] = f"{self._impact_url}/Advertisers/IRtest/Conversions"
-            if isinstance(case.body.get("headers"), dict):
-                case.body["headers"]["Authorization"] = encode_basic_auth("IRtest", TOKEN)
+            if isinstance(headers := case.body.get("headers"), dict):
+                headers["Authorization"] = encode_basic_auth("IRtest", TOKEN)
 
 
-def _shorten(case: Case) -> None:
+def _shorten(case: AnyCase) -> None:
     """Have a recording done at once: a time that may be asked for becomes a short one."""
     asked = case.query.get("seconds", 60.0)
     first = asked[0] if isinstance(asked, list) and asked else asked
@@ -89,7 +92,7 @@ def site_fixture(
     tmp_path: Path, launch: Callable[..., Any], free_port: Callable[[], int], fake_impact: str
 ) -> Iterator[Site]:
     """Lend a service with a source, that delivers to a stand-in for impact.com."""
-    service = IngestSite(tmp_path, launch, free_port, SimpleNamespace(url=fake_impact))
+    service = IngestSite(tmp_path, launch, free_port, cast("FakeImpact", SimpleNamespace(url=fake_impact)))
     process = asyncio.run(service.start(DELIVERY__TIMEOUT_SECONDS="1"))
     with requests.Session() as session:
         yield Site(
@@ -106,7 +109,7 @@ def described(operation: Operation) -> APIOperation[Any, Any, Any, Any]:
     return found
 
 
-def cases(operation: Operation) -> st.SearchStrategy[Case]:
+def cases(operation: Operation) -> st.SearchStrategy[AnyCase]:
     """Requests that are as described, and those that are not where that is possible."""
     right = described(operation).as_strategy()
     if operation.body is None and not operation.parameters:
@@ -114,7 +117,7 @@ def cases(operation: Operation) -> st.SearchStrategy[Case]:
     return right | described(operation).as_strategy(generation_mode=GenerationMode.NEGATIVE)
 
 
-def example_of(operation: Operation) -> Case:
+def example_of(operation: Operation) -> AnyCase:
     """The request that stands in the document."""
     values = {"type": "impact", "source": "shop", "token": KEY}
     named = {one["name"]: values[one["name"]] for one in operation.parameters if one["in"] == "path"}
@@ -146,7 +149,7 @@ def ask_anything(site: Site, port: Port, operation: Operation) -> None:
 
     @settings(max_examples=many, database=None, suppress_health_check=list(HealthCheck))
     @given(case=cases(operation), known=st.booleans())
-    def ask(case: Case, *, known: bool) -> None:
+    def ask(case: AnyCase, *, known: bool) -> None:
         site.hears(port, case, known=known)
 
     ask()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingest_site import KEY, IngestSite, arrivals, name_of, order, page, until
 
 from impact_plugin.testing.fake_impact import FakeImpact
+from tests.e2e.ingest_site import KEY, IngestSite, arrivals, name_of, order, page, until
 
 VISITORS = 400
 KILLS = 4

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from recorded import FOLDER, Journey, Recorded, Request, Way, complete, read_journeys
 
 from impact_plugin.app import Service, run_service
 from impact_plugin.config.settings import Settings
 from impact_plugin.testing import JobResult, StrictRudder
+from tests.journeys.recorded import FOLDER, Journey, Recorded, Request, Way, complete, read_journeys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

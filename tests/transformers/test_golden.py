@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from impact_plugin.manifest import load_manifest
 
+from impact_plugin.config.manifest import load_manifest
 from impact_transformers import (
     NO_VISIT,
     REASONS,

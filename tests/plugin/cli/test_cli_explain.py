@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from impact_plugin.__main__ import app
-from impact_plugin.cli.explain import InputError
+from impact_plugin.cli.inputs import InputError
 from impact_plugin.errors import SettingsError
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"

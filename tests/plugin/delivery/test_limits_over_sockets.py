@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from benchmarks.scenarios import Phase, Scenario
 from benchmarks.simulation import play
-
 from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.client import DeliveryClient
 from impact_plugin.delivery.pipeline import Deliveries, Parcel, open_deliveries

@@ -4,6 +4,7 @@ from statistics import fmean
 from typing import Final
 
 import pytest
+
 from benchmarks.limits import run_scenario
 from benchmarks.scenarios import Scenario, drawn, fixed
 

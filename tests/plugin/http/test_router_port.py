@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from yarl import URL
 
-import impact_plugin.http.router
 from impact_plugin.app import Service
 from impact_plugin.http.operator import Readiness
+from impact_plugin.protocols import rudder_processor
 from impact_plugin.rudder.bodies import QueuedEvent, Route, processor_body
 from impact_plugin.rudder.rules import check_processor_reply
 
@@ -292,7 +292,7 @@ async def test_a_defect_of_ours_is_asked_for_again(
     async def broken(*_given: Any, **_named: Any) -> bytes:
         raise RuntimeError("jane@example.com")
 
-    monkeypatch.setattr(impact_plugin.http.router.rudder_processor, "answer", broken)
+    monkeypatch.setattr(rudder_processor, "answer", broken)
     told = await ask(http, "POST", f"{service.url}/v0/destinations/impact", b"[]")
 
     assert (told.status, told.retry, told.reason) == (503, "true", "internal_error")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from ingest_shop import Shop
 
 from impact_plugin.testing.fake_impact import FakeImpact
+from tests.plugin.ingest.ingest_shop import Shop
 
 
 @pytest.fixture(name="shop")

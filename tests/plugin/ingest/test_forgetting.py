@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from ingest_shop import BASIC, Shop
 
 from impact_plugin.cli.forget import forget
 from impact_plugin.spool.sqlite import SqliteSpool
 from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.store.embedded import EmbeddedStore
+from tests.plugin.ingest.ingest_shop import BASIC, Shop
 
 USER: Final = "user-of-ada-4711"
 VISITOR: Final = "visitor-of-ada-4711"

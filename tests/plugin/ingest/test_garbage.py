@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from ingest_shop import BASIC, KEY, SECONDS, Shop
+
+from tests.plugin.ingest.ingest_shop import BASIC, KEY, SECONDS, Shop
 
 SEED: Final = 20_260_910
 BODIES: Final = 1000

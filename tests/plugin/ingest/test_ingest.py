@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from ingest_shop import BASIC, KEY, Shop
 
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_transformers import hash_email
+from tests.plugin.ingest.ingest_shop import BASIC, KEY, Shop
 
 
 def named(event: dict[str, Any], message_id: str, **more: Any) -> dict[str, Any]:

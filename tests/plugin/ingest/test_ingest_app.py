@@ -17,6 +17,7 @@ from impact_plugin.http import ingest as ingest_app
 from impact_plugin.http.ingest import IngestApp
 from impact_plugin.http.operator import Readiness
 from impact_plugin.ingest.intake import Item, ItemResult, Unusable
+from impact_plugin.sessions.sessions import Health
 from impact_plugin.spool.base import SpoolFullError
 from impact_plugin.telemetry import Telemetry
 
@@ -38,7 +39,7 @@ class Port:
         self.gate.set()
         self.taken: list[Item | Unusable] = []
         self.forgotten: list[tuple[list[str], list[str]]] = []
-        self.readiness = Readiness(folder, _Healthy())
+        self.readiness = Readiness(folder, Health())
         sources = {"shop": {"keys": [KEY]}, "strict": {"keys": [KEY[::-1]], "strict": True}}
         routing = make_routing({"sources": sources, "destinations": {"eu": DESTINATION}}, {})
         app = IngestApp(lambda: routing, self._take, self._forget, self.readiness, Telemetry())
@@ -84,14 +85,6 @@ class Port:
         if self.fault is not None:
             raise self.fault
         self.forgotten.append((list(users), list(anonymous)))
-
-
-class _Healthy:
-    """A part that has no trouble."""
-
-    def problem(self) -> str:
-        """No trouble."""
-        return ""
 
 
 @pytest.fixture(name="port")

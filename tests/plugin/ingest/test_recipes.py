@@ -15,12 +15,12 @@ from typing import Final
 
 import msgspec
 import pytest
-from ingest_shop import Shop
 from standardwebhooks import Webhook
 
 from impact_plugin.__main__ import app
 from impact_plugin.config.settings import SpoolSettings, read_file
 from impact_plugin.config.sources import Signature, Source, make_routing
+from tests.plugin.ingest.ingest_shop import Shop
 
 DOCS: Final = Path(__file__).parents[3] / "docs"
 RECIPES: Final = sorted((DOCS / "recipes").glob("*.md"))

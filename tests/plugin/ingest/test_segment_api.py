@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from ingest_shop import BASIC, KEY, Shop
 
 from impact_plugin.errors import EnvelopeError
 from impact_plugin.ingest.intake import Item, Unusable
 from impact_plugin.protocols.segment_api import BATCH, CALLS, body_key, call_of, presented_key, read_items
+from tests.plugin.ingest.ingest_shop import BASIC, KEY, Shop
 
 OTHER: Final = "another-key-9876543210"
 

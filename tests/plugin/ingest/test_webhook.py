@@ -7,13 +7,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_shop import KEY, Shop
 
 from impact_plugin.config.sources import Adapter, Authentication, Source
 from impact_plugin.errors import EnvelopeError
 from impact_plugin.ingest.intake import Item, Unusable
 from impact_plugin.protocols.webhook import MOST_LINES, presented_keys, read_items
 from impact_transformers import Secret
+from tests.plugin.ingest.ingest_shop import KEY, Shop
 
 ONE: Final = b'{"type":"page","messageId":"1"}'
 TWO: Final = b'{"type":"page","messageId":"2"}'

@@ -11,10 +11,10 @@ import aiohttp
 import msgspec
 import pytest
 
-import impact_plugin.transformation.batch
 from impact_plugin.app import Service
 from impact_plugin.rudder.bodies import QueuedEvent, Route, processor_body
 from impact_plugin.rudder.rules import TransformerReply, check_processor_reply
+from impact_transformers import prepare
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"
 COMPACTED = {"X-Content-Format": "json+compactedv1"}
@@ -213,7 +213,13 @@ async def test_a_bad_event_spoils_no_other_in_a_compacted_body(
     http: aiohttp.ClientSession, service: Service, page: dict[str, Any], config: dict[str, Any]
 ) -> None:
     """The same holds where destinations are told once."""
-    messages = [page, None, [], {"type": "page", "context": {"page": {"url": {"a": 1}}}, "userId": "u"}, page]
+    messages: list[Any] = [
+        page,
+        None,
+        [],
+        {"type": "page", "context": {"page": {"url": {"a": 1}}}, "userId": "u"},
+        page,
+    ]
     body = {
         "input": [{"message": one, "metadata": {"jobId": n}} for n, one in enumerate(messages)],
         "destinations": {"d-1": {"ID": "d-1", "Config": config}},
@@ -231,14 +237,13 @@ async def test_a_defect_of_ours_is_one_events_500(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An exception in the transformation is told as such, without quoting the event; the others succeed."""
-    real = impact_plugin.transformation.batch.prepare
 
     def broken(event: Any, *rest: Any) -> Any:
         if event.message_id == "m-bad":
             raise ZeroDivisionError("about jane@example.com")
-        return real(event, *rest)
+        return prepare(event, *rest)
 
-    monkeypatch.setattr(impact_plugin.transformation.batch, "prepare", broken)
+    monkeypatch.setattr("impact_plugin.transformation.batch.prepare", broken)
     found = await entries(http, service, [item(page, 1), item({**page, "messageId": "m-bad"}, 2), item(page, 3)])
 
     assert [one["statusCode"] for one in found] == [200, 500, 200]

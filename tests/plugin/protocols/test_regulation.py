@@ -83,7 +83,13 @@ async def test_user_ids_may_be_numbers(
 ) -> None:
     """As events may have them; what is no id is passed over."""
     await remember(http, service, item, landing(userId=5))
-    users = [{"userId": 5, "anonymousId": None}, {"userId": ""}, {}, {"userId": {"a": 1}}, {"anonymousId": "a-1"}]
+    users: list[dict[str, Any]] = [
+        {"userId": 5, "anonymousId": None},
+        {"userId": ""},
+        {},
+        {"userId": {"a": 1}},
+        {"anonymousId": "a-1"},
+    ]
     status, _ = await ask(http, service, [job(config, *users)])
 
     assert (200, 0) == (status, remembered(tmp_path))

@@ -10,10 +10,10 @@ import aiohttp
 import msgspec
 import pytest
 
-import impact_plugin.transformation.batch
 from impact_plugin.app import Service
 from impact_plugin.rudder.bodies import QueuedEvent, Route, router_body
 from impact_plugin.rudder.rules import RequestJob, TransformerReply, check_router_reply
+from impact_transformers import prepare
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"
 STAT_TAGS = {
@@ -200,14 +200,13 @@ async def test_a_defect_of_ours_is_one_jobs_500(
     http: aiohttp.ClientSession, service: Service, item: Item, page: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """500 lets the router try that job again; the others succeed."""
-    real = impact_plugin.transformation.batch.prepare
 
     def broken(event: Any, *rest: Any) -> Any:
         if event.message_id == "m-bad":
             raise ZeroDivisionError
-        return real(event, *rest)
+        return prepare(event, *rest)
 
-    monkeypatch.setattr(impact_plugin.transformation.batch, "prepare", broken)
+    monkeypatch.setattr("impact_plugin.transformation.batch.prepare", broken)
     jobs = [item(page, 1), item({**page, "messageId": "m-bad"}, 2), item(page, 3)]
     found = await outputs(http, service, {"input": jobs, "destType": "impact"})
 

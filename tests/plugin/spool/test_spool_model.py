@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spool_conformance import ALL, Clock, dead, digest, event, names
-from test_sqlite_spool import opener_of
 
 from impact_plugin.spool.base import LANE_SECONDS, DeadLetterCause, Spool, SpoolRow
+from tests.plugin.spool.spool_conformance import ALL, Clock, dead, digest, event, names
+from tests.plugin.spool.test_sqlite_spool import opener_of
 
 Step = tuple[Any, ...]
 
@@ -88,7 +88,7 @@ class Naive:
         before = [one for one in self.rows[: self.rows.index(row)] if row.lane and self._is_mate(one, row)]
         if self._is_lost(row, before):
             before = []
-        given = []
+        given: list[Kept] = []
         for one in (*before, row):
             if one.taken:
                 continue

@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from spool_conformance import ALL, Clock, Opener, SpoolConformance, dead, digest, event, names, take
 
 from impact_plugin.errors import StateError
 from impact_plugin.spool import sqlite
@@ -23,6 +22,7 @@ from impact_plugin.spool.sqlite import SqliteSpool, SqliteSpoolSettings, open_sq
 from impact_plugin.spool.sqlite_letters import open_letters
 from impact_plugin.spool.sqlite_schema import connect
 from impact_plugin.store.base import StoreUnavailableError
+from tests.plugin.spool.spool_conformance import ALL, Clock, Opener, SpoolConformance, dead, digest, event, names, take
 
 SECONDS = 10.0
 DAY = 86_400.0
@@ -141,7 +141,7 @@ async def test_text_that_cannot_be_stored_stops_nobody(opener: Any) -> None:
         spool.bury(row, DeadLetterCause("y", "\ud800 words"))
         await spool.flush()
 
-        assert [[True]] * 3 == answers
+        assert [[True]] * 3 == list(answers)
         assert ["?", "? words"] == [one.detail for one in await dead(spool)]
 
 
@@ -351,8 +351,8 @@ WRITER = """
 import asyncio, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from spool_conformance import event
-from test_sqlite_spool import opener_of
+from tests.plugin.spool.spool_conformance import event
+from tests.plugin.spool.test_sqlite_spool import opener_of
 
 async def main():
     async with opener_of(Path(sys.argv[1]), time.time)(durability="process") as spool:
@@ -402,7 +402,7 @@ async def test_settling_what_cannot_be_written_stops_nobody(opener: Any) -> None
         spool.bury(wrong, DeadLetterCause("x", "", odd))
         answers = await asyncio.gather(spool.put([event("c")]), spool.purge(ALL))
 
-        assert [[True], 2] == answers
+        assert [[True], 2] == list(answers)
         assert ["c"] == names(await take(spool))
         assert {"eu": 1} == dict((await spool.tally()).waiting)
 

@@ -11,7 +11,20 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from ledger_conformance import (
+
+from impact_plugin.errors import StateError
+from impact_plugin.orders.embedded_ledger import (
+    EXPIRED_ROWS,
+    FILE,
+    LOCK,
+    SCHEMA_VERSION,
+    EmbeddedLedger,
+    EmbeddedLedgerSettings,
+    open_embedded_ledger,
+)
+from impact_plugin.orders.ledger import Ledger, LedgerTally, OrderOutcome
+from impact_plugin.store.base import StoreUnavailableError
+from tests.plugin.store.ledger_conformance import (
     AMBIGUOUS,
     CLEAR,
     DAY,
@@ -32,19 +45,6 @@ from ledger_conformance import (
     standings,
     steps,
 )
-
-from impact_plugin.errors import StateError
-from impact_plugin.orders.embedded_ledger import (
-    EXPIRED_ROWS,
-    FILE,
-    LOCK,
-    SCHEMA_VERSION,
-    EmbeddedLedger,
-    EmbeddedLedgerSettings,
-    open_embedded_ledger,
-)
-from impact_plugin.orders.ledger import Ledger, LedgerTally, OrderOutcome
-from impact_plugin.store.base import StoreUnavailableError
 
 __all__ = ["clock_fixture"]
 

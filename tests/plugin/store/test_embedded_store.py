@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from conformance import StoreConformance
 
 from impact_plugin.store.base import SessionStore
 from impact_plugin.store.embedded import EmbeddedSettings, open_embedded
 from impact_plugin.store.engine import Capacities
+from tests.plugin.store.conformance import StoreConformance
 
 
 class TestEmbedded(StoreConformance):

@@ -13,10 +13,9 @@ import msgspec
 import pytest
 import structlog
 
-import impact_plugin.http.router
-import impact_plugin.transformation.batch
 from impact_plugin.app import Service
 from impact_plugin.config.settings import LogSettings
+from impact_plugin.protocols import rudder_processor
 from impact_plugin.telemetry import (
     RequestFault,
     RequestRefused,
@@ -27,7 +26,7 @@ from impact_plugin.telemetry import (
     configure_logging,
 )
 from impact_plugin.testing.fake_impact import FakeImpact
-from impact_transformers import Secret
+from impact_transformers import Secret, prepare
 
 Start = Callable[..., Awaitable[Service]]
 Item = Callable[..., dict[str, Any]]
@@ -95,14 +94,13 @@ async def test_nothing_personal_or_secret_is_written_whatever_is_sent(
 ) -> None:
     """Good, bad, broken and unreadable events at the chattiest level: no address, id, token or body shows."""
     configure_logging(LogSettings(level="debug"))
-    real = impact_plugin.transformation.batch.prepare
 
     def broken(event: Any, *rest: Any) -> Any:
         if getattr(event, "message_id", None) == "m-bad":
             raise ValueError(f"jane@example.com in {event}")
-        return real(event, *rest)
+        return prepare(event, *rest)
 
-    monkeypatch.setattr(impact_plugin.transformation.batch, "prepare", broken)
+    monkeypatch.setattr("impact_plugin.transformation.batch.prepare", broken)
     person = {**page, "anonymousId": "anon-4711", "userId": "jane@example.com", "traits": {"email": "jane@example.com"}}
     batch = [
         item(person),
@@ -139,7 +137,7 @@ async def test_an_exception_shows_where_and_not_what(
     def broken(*_given: Any) -> Any:
         raise ValueError("jane the outer") from KeyError("jane the inner")
 
-    monkeypatch.setattr(impact_plugin.transformation.batch, "prepare", broken)
+    monkeypatch.setattr("impact_plugin.transformation.batch.prepare", broken)
     await post(http, f"{service.url}/v0/destinations/impact", [item(page)])
     fault, batch = written(capsys)
 
@@ -321,7 +319,7 @@ async def test_a_request_fault_is_an_error_with_its_place(
         await asyncio.sleep(0)
         raise RuntimeError("jane@example.com")
 
-    monkeypatch.setattr(impact_plugin.http.router.rudder_processor, "answer", broken)
+    monkeypatch.setattr(rudder_processor, "answer", broken)
     await post(http, f"{service.url}/v0/destinations/impact", b"[]")
     (line,) = written(capsys)
 

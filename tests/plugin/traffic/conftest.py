@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from scripted_server import Server
+
+from tests.plugin.traffic.scripted_server import Server
 
 
 @pytest.fixture(name="server")

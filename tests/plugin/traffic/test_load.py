@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
-from scripted_server import Server
 
 from impact_plugin.__main__ import app
 from impact_plugin.app import Service
@@ -21,6 +20,7 @@ from impact_plugin.traffic import loading
 from impact_plugin.traffic.client import HttpAnswer, request_bytes
 from impact_plugin.traffic.driver import Driver, Histogram, LoadOutcome, LoadStep, Second
 from impact_plugin.traffic.shapes import Shape, marked, shape_all, shifted
+from tests.plugin.traffic.scripted_server import Server
 
 DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
 HELLO = request_bytes("POST", "a", "/", {}, b"hello")
@@ -201,7 +201,7 @@ def test_every_pass_has_ids_of_its_own(page: dict[str, Any], order: dict[str, An
 def test_times_move_to_the_present_together() -> None:
     """The latest is now, and between two events it takes as long as it took."""
     now = datetime(2026, 11, 26, 12, tzinfo=UTC)
-    events = [
+    events: list[dict[str, Any]] = [
         {"timestamp": "2026-09-10T10:00:00.000Z", "sentAt": "2026-09-10T10:00:01.000Z"},
         {"timestamp": "2026-09-10T11:30:00.000Z", "sentAt": "never"},
         {"timestamp": 5},

@@ -51,7 +51,8 @@ def replayed(file: Path) -> list[ReplayedEvent]:
     from impact_plugin.cli.replay import _compile  # noqa: PLC0415 - what the command does
 
     chosen = Chosen(Compile(_compile))
-    side, groups = ReplayRun(chosen), {}
+    side = ReplayRun(chosen)
+    groups: dict[int | None, list[TrafficEvent]] = {}
     for one in Traffic([file]):
         if isinstance(one, RecordedDestination):
             chosen.tell(one.id, one.config)
@@ -160,7 +161,7 @@ async def test_nobody_stands_in_a_recording(
 
 
 def _unpacked(file: Path) -> list[bytes]:
-    lines = []
+    lines: list[bytes] = []
     with gzip.open(file) as stream, contextlib.suppress(EOFError):
         lines += stream
     return lines

@@ -15,7 +15,6 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from aiohttp import web
-from scripted_server import Server
 
 from impact_plugin.__main__ import app
 from impact_plugin.app import Service
@@ -28,6 +27,7 @@ from impact_plugin.traffic.reading import ReadingError, Traffic
 from impact_plugin.traffic.sending import Sending, SendingError, batches, send_all
 from impact_plugin.traffic.sent import Sent, load_sent, save_sent
 from impact_plugin.traffic.shapes import Shape, Via
+from tests.plugin.traffic.scripted_server import Server
 
 CONFIG = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
 KEY = "key-of-the-source"
@@ -127,8 +127,8 @@ async def test_a_large_batch_is_parted(server: Server, write: Write) -> None:
 async def test_what_cannot_be_taken_now_is_sent_again(server: Server, write: Write) -> None:
     """429, 5xx and a connection that breaks: the same request once more, and nothing in between."""
     breaks = iter([False, False, True])
-    answers = ((429, {}), (503, {}), (500, {}), (200, STORED), (200, {"success": True}))
-    scripts = scripted(*answers, headers={"Retry-After": "0"})
+    refused: list[tuple[int, dict[str, Any]]] = [(429, {}), (503, {}), (500, {})]
+    scripts = scripted(*refused, (200, STORED), (200, {"success": True}), headers={"Retry-After": "0"})
 
     async def reply(request: web.BaseRequest) -> web.StreamResponse:
         if next(breaks, False) and request.transport is not None:

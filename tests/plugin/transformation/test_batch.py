@@ -12,7 +12,7 @@ from impact_plugin.config.settings import ImpactSettings
 from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.transformation.batch import LOOK_EVERY, Batch, BatchTimer, RawJob, TransformContext, transform_batch
-from impact_transformers import Reason, Reject, Send, Skip
+from impact_transformers import Reason, Reject, Send, Skip, prepare
 
 
 @pytest.fixture(name="desk")
@@ -67,14 +67,13 @@ async def test_a_defect_is_its_own_events_fault(
     desk: TransformContext, page: dict[str, Any], config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception in the transformation rejects one event as a fault of ours, counts it, and goes no further."""
-    real = impact_plugin.transformation.batch.prepare
 
     def broken(event: Any, *rest: Any) -> Any:
         if event.message_id == "m-bad":
             raise KeyError("jane@example.com")
-        return real(event, *rest)
+        return prepare(event, *rest)
 
-    monkeypatch.setattr(impact_plugin.transformation.batch, "prepare", broken)
+    monkeypatch.setattr("impact_plugin.transformation.batch.prepare", broken)
     jobs = [job(page, config), job({**page, "messageId": "m-bad"}, config), job(page, config)]
     done = await transform_batch(Batch(jobs), desk, BatchTimer("processor", b"", desk.telemetry).counts)
 
