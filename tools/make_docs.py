@@ -23,7 +23,9 @@ from impact_plugin.http.openapi.operations import OPERATIONS, Operation
 from impact_plugin.ingest.intake import SWITCHED_OFF
 from impact_plugin.registration import rudderstack
 from impact_plugin.spool.reasons import DEAD_LETTER_REASONS
-from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
+from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS, TelemetryEvent
+from impact_plugin.telemetry.logging import line_fields, line_name
+from impact_plugin.telemetry.metric import Metric
 from impact_transformers import NOTICES, REASONS, ConfigKey, Secret
 from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD, MappingRow, MappingTable
 from impact_transformers.sources import NAMED
@@ -235,15 +237,32 @@ def explained() -> str:
 def telemetry() -> str:
     """Metrics, and the events behind them and the log."""
     lines = ["# Metrics and log lines", "", "## Metrics", ""]
-    rows = []
-    for metric in METRICS:
-        name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
-        rows.append((f"`{name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help))
-    lines += [_table(("metric", "type", "labels", "what it counts"), rows), "", "## Events", ""]
-    for event in TELEMETRY_EVENTS:
-        fields = ", ".join(f"`{name}`" for name in event.__struct_fields__)
-        lines += [f"- `{event.__name__}`: {(event.__doc__ or '').strip()} Fields: {fields}."]
+    rows = [(f"`{_series(metric)}`", metric.kind, _names(metric.labels), metric.help) for metric in METRICS]
+    lines += [_table(("metric", "type", "labels", "what it counts"), rows), "", "## Events", "", EVENTS_TEXT]
+    lines += [f"- `{event.__name__}`: {' '.join(_event(event))}" for event in TELEMETRY_EVENTS]
     return "\n".join(lines)
+
+
+EVENTS_TEXT: Final = """These events of the service are where its log lines and metrics come from. An event without a
+log line only changes metrics.
+"""
+
+
+def _event(event: type[TelemetryEvent]) -> Iterator[str]:
+    yield " ".join((event.__doc__ or "").replace("``", "`").split())
+    fields = _names(line_fields(event))
+    if event.level is not None:
+        yield f"Log: `{line_name(event)}`, {event.level}" + (f", with {fields}." if fields else ".")
+    if event.metrics:
+        yield f"Metrics: {_names(dict.fromkeys(_series(change.metric) for change in event.metrics))}."
+
+
+def _series(metric: Metric) -> str:
+    return f"{metric.name}_total" if metric.kind == "counter" else metric.name
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def commands() -> str:

@@ -36,7 +36,9 @@ from impact_plugin.recording.recorder import Recorder
 from impact_plugin.sessions.sessions import Digests, Sessions, open_sessions
 from impact_plugin.store.embedded import open_store
 from impact_plugin.tasks import beside
-from impact_plugin.telemetry import ServiceStarted, ServiceStopping, StateLoaded, Telemetry
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.process import ServiceStarted, ServiceStopping
+from impact_plugin.telemetry.events.sessions import StateLoaded
 from impact_plugin.transformation.batch import TransformContext
 from impact_transformers.configuration import VARIABLE_PREFIX
 

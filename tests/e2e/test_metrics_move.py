@@ -12,21 +12,13 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from impact_plugin.telemetry import (
-    LedgerFailed,
-    LedgerMeasured,
-    LedgerRestored,
-    MemoryExceeded,
-    RequestFault,
-    ServiceStarted,
-    SpoolFailed,
-    SpoolRestored,
-    StateFailed,
-    StateMeasured,
-    StateRestored,
-    Telemetry,
-    TelemetryEvent,
-)
+from impact_plugin.config.settings import LogSettings
+from impact_plugin.telemetry import Telemetry, TelemetryEvent, configure_logging
+from impact_plugin.telemetry.events.faults import RequestFault
+from impact_plugin.telemetry.events.ingest import SpoolFailed, SpoolRestored
+from impact_plugin.telemetry.events.orders import LedgerFailed, LedgerMeasured, LedgerRestored
+from impact_plugin.telemetry.events.process import MemoryExceeded, ServiceStarted
+from impact_plugin.telemetry.events.sessions import StateFailed, StateMeasured, StateRestored
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.strict_rudder import StrictRudder
 from tests.e2e.ingest_site import KEY, IngestSite, page
@@ -211,11 +203,12 @@ async def test_everything_that_is_asked_for_moves(
 @pytest.mark.parametrize("selector", [one for one in sorted(queried()) if one.series in DISASTERS], ids=str)
 def test_what_moves_in_disasters_moves_then(selector: Selector) -> None:
     """By the fact that tells of it, from the state of an ordinary day."""
+    configure_logging(LogSettings())
     telemetry = Telemetry()
     for restored in (LedgerRestored(), StateRestored(1.0), SpoolRestored()):
-        telemetry.metrics.count(restored)
+        telemetry.emit(restored)
     before = samples(telemetry.metrics.render().decode())
-    telemetry.metrics.count(DISASTERS[selector.series])
+    telemetry.emit(DISASTERS[selector.series])
 
     assert moved(selector, [before, samples(telemetry.metrics.render().decode())])
 

@@ -24,17 +24,10 @@ from impact_plugin.delivery.policy import NOT_TAKEN, Cause, ImpactAnswer, Verdic
 from impact_plugin.orders.ledger import Ledger, OrderOutcome, Standing
 from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.tasks import finish
-from impact_plugin.telemetry import (
-    Attempted,
-    DeliveryMeasured,
-    LaneUnordered,
-    LedgerFailed,
-    LedgerMeasured,
-    LedgerRestored,
-    LimitChanged,
-    RequestFault,
-    Telemetry,
-)
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.delivery import DeliveryMeasured, LaneUnordered, LimitChanged, RequestSent
+from impact_plugin.telemetry.events.faults import RequestFault
+from impact_plugin.telemetry.events.orders import LedgerFailed, LedgerMeasured, LedgerRestored
 
 MEASURE_SECONDS: Final = 1.0
 ANSWERS_SPARED: Final = 4
@@ -238,7 +231,7 @@ class Deliveries:
             if isinstance(answer, ImpactAnswer):
                 limits = read_rate_limits(answer.headers, self._clock())
             status = answer.status if isinstance(answer, ImpactAnswer) else 0
-            self._telemetry.emit(Attempted(parcel.endpoint, cause, status, self._loop.time() - permit.sent_at))
+            self._telemetry.emit(RequestSent(parcel.endpoint, cause, status, self._loop.time() - permit.sent_at))
             if identity is not None:
                 await self._ledger.settle(identity, _outcome(cause))
             return verdict

@@ -11,7 +11,8 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from impact_plugin.telemetry import PassedThrough, Telemetry
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.http import PassedThrough
 
 HOP_BY_HOP: Final = frozenset(
     {

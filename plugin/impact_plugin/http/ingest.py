@@ -25,7 +25,9 @@ from impact_plugin.ingest.intake import Item, ItemResult, Status, Unusable
 from impact_plugin.protocols import segment_api, webhook
 from impact_plugin.protocols.signatures import SignatureError, verify
 from impact_plugin.spool.base import SpoolFullError
-from impact_plugin.telemetry import IngestAnswered, RequestFault, RequestRefused, Telemetry
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.faults import RequestFault
+from impact_plugin.telemetry.events.http import IngestAnswered, RequestRefused
 from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import as_text, redact_emails
 

@@ -18,7 +18,8 @@ from impact_plugin.sessions.sessions import Digests
 from impact_plugin.spool.base import Spool
 from impact_plugin.spool.sqlite import SqliteSpoolSettings, open_sqlite_spool
 from impact_plugin.spool.sqlite_schema import FILE
-from impact_plugin.telemetry import RoutingLoaded, RoutingRefused, Telemetry
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.ingest import RoutingLoaded, RoutingRefused
 from impact_plugin.transformation.batch import TransformContext
 
 MIB: Final = 1024 * 1024

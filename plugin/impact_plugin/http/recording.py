@@ -15,7 +15,8 @@ from impact_plugin.errors import SettingsError
 from impact_plugin.http.operator import ErrorReply, json_reply
 from impact_plugin.recording.recorder import MIB, Recorder
 from impact_plugin.tasks import beside
-from impact_plugin.telemetry import RecordingEnded, RecordingStarted, Telemetry
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.http import RecordingEnded, RecordingStarted
 
 MOST: Final = 4
 """Recordings under way at the same time; each costs time for every event."""

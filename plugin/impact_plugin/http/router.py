@@ -23,7 +23,9 @@ from impact_plugin.http.operator import ErrorReply, Operations, Readiness
 from impact_plugin.protocols import rudder_processor, rudder_regulation, rudder_router
 from impact_plugin.protocols.rudder_envelope import API_VERSION, COMPACTED
 from impact_plugin.protocols.rudder_proxy import Proxy
-from impact_plugin.telemetry import RequestArrived, RequestFault, RequestRefused, RequestServed, Telemetry
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.faults import RequestFault
+from impact_plugin.telemetry.events.http import RequestArrived, RequestRefused, RequestServed
 from impact_plugin.transformation.batch import TransformContext
 from impact_transformers.events import UNREADABLE
 

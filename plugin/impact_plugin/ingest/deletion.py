@@ -13,7 +13,8 @@ from impact_plugin.sessions.sessions import Sessions
 from impact_plugin.spool.base import Forgotten, Spool
 from impact_plugin.spool.sqlite_letters import Letters
 from impact_plugin.store.base import StoreUnavailableError
-from impact_plugin.telemetry import PersonForgotten, Telemetry
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.ingest import PersonForgotten
 from impact_transformers import conceal_emails
 from impact_transformers.clicks import SEPARATOR
 

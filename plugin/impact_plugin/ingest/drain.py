@@ -28,7 +28,9 @@ from impact_plugin.spool.base import MAX_DETAIL, DeadLetterCause, Spool, SpoolRo
 from impact_plugin.spool.reasons import DeadLetterReason
 from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.tasks import beside, finish
-from impact_plugin.telemetry import RequestFault, RowEnded, SpoolFailed, SpoolMeasured, SpoolRestored, Telemetry
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.faults import RequestFault
+from impact_plugin.telemetry.events.ingest import SpoolAttemptEnded, SpoolFailed, SpoolMeasured, SpoolRestored
 from impact_transformers import (
     NO_VISIT,
     Conversion,
@@ -380,7 +382,7 @@ class _Feed:
             self._drain.spool.release(lane)
 
     def _told(self, result: Literal["delivered", "skipped", "later", "dead"], reason: str) -> None:
-        self._drain.telemetry.emit(RowEnded(result, str(reason)))
+        self._drain.telemetry.emit(SpoolAttemptEnded(result, str(reason)))
 
 
 @asynccontextmanager

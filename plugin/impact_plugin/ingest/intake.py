@@ -22,7 +22,9 @@ from impact_plugin.recording.recorder import RecordedJob, Recorder
 from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.spool.base import DeadLetterCause, NewEvent, NewRow, Spool
 from impact_plugin.store.base import StoreUnavailableError
-from impact_plugin.telemetry import EventsTaken, Telemetry, TransformFault
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.faults import TransformFault
+from impact_plugin.telemetry.events.ingest import EventsIngested
 from impact_transformers import (
     AnyEvent,
     Conversion,
@@ -164,7 +166,7 @@ class Intake:
         await self._store(events, places, results)
         self._record(source, prepared)
         counts: Counter[tuple[str, str]] = Counter((result.status, result.reason) for result in results)
-        self._telemetry.emit(EventsTaken(source.name, counts, perf_counter() - started))
+        self._telemetry.emit(EventsIngested(source.name, counts, perf_counter() - started))
         return results
 
     def _record(self, source: Source, prepared: Sequence[_Prepared | ItemResult]) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from time import monotonic, process_time
 from typing import Final
 
-from impact_plugin.telemetry import MemoryExceeded, MemoryRecovered, ProcessMeasured, Telemetry
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.process import MemoryExceeded, MemoryRecovered, ProcessMeasured
 
 LOOK_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 30.0

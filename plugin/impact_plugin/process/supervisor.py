@@ -20,9 +20,9 @@ from impact_plugin.config.settings import ServerSettings
 from impact_plugin.process.listening import Sockets, bind_all, url_of
 from impact_plugin.process.worker import GO, PREPARED, READY, Assignment, assign
 from impact_plugin.tasks import finish
-from impact_plugin.telemetry import (
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.process import (
     SupervisorStarted,
-    Telemetry,
     WorkerEnded,
     WorkerNotReplaced,
     WorkerReplaced,

@@ -19,7 +19,9 @@ from impact_plugin.delivery.endpoints import FORM_TYPE
 from impact_plugin.delivery.identity import order_identity, visitor_lane
 from impact_plugin.delivery.pipeline import Deliveries, Parcel
 from impact_plugin.delivery.policy import Cause, Verdict, held_back
-from impact_plugin.telemetry import Delivered, RequestFault, Telemetry
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.delivery import DeliveryEnded
+from impact_plugin.telemetry.events.faults import RequestFault
 from impact_transformers import hash_email, holds_email
 
 STATUS: Final = {"delivered": 200, "retry": 429, "rejected": 400}
@@ -133,7 +135,7 @@ class Proxy:
         parcel = self._parcel(request, max((one.attempt_num for one in attempts), default=0))
         verdict = parcel if isinstance(parcel, Verdict) else await self._deliver(parcel, timeout_ms, gone)
         label = "conversions" if request.endpoint.endswith("/Conversions") else "pageload"
-        self._telemetry.emit(Delivered(label, verdict.result, verdict.cause, perf_counter() - started))
+        self._telemetry.emit(DeliveryEnded(label, verdict.result, verdict.cause, perf_counter() - started))
         status = STATUS[verdict.result]
         tags = {} if verdict.result == "delivered" else _tags(verdict, attempts)
         if version == "v1":

@@ -17,14 +17,14 @@ import msgspec
 
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, SessionStore, StoreUnavailableError
-from impact_plugin.telemetry import (
-    RequestFault,
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.faults import RequestFault
+from impact_plugin.telemetry.events.sessions import (
     SessionsDecided,
     StateFailed,
     StateMeasured,
     StateRestored,
     StateUndecided,
-    Telemetry,
 )
 from impact_transformers import NO_VISIT, Question, Secret, Visit
 from impact_transformers.clicks import SEPARATOR, clamp

@@ -1,118 +1,45 @@
-"""One internal event per fact; the log line and the metric both derive from it."""
+"""What the service reports: from one internal event come its log line and its metrics.
 
-from contextlib import suppress
+To add an event, write one class in ``telemetry/events``.
+"""
 
-from impact_plugin.telemetry.events import (
-    TELEMETRY_EVENTS,
-    Attempted,
-    BatchTransformed,
-    Delivered,
-    DeliveryMeasured,
-    EventsTaken,
-    IngestAnswered,
-    LaneUnordered,
-    LedgerFailed,
-    LedgerMeasured,
-    LedgerRestored,
-    LimitChanged,
-    MemoryExceeded,
-    MemoryRecovered,
-    PassedThrough,
-    PersonForgotten,
-    ProcessMeasured,
-    RecordingEnded,
-    RecordingStarted,
-    RequestArrived,
-    RequestFault,
-    RequestRefused,
-    RequestServed,
-    RoutingLoaded,
-    RoutingRefused,
-    RowEnded,
-    ServiceStarted,
-    ServiceStopping,
-    SessionsDecided,
-    SpoolFailed,
-    SpoolMeasured,
-    SpoolRestored,
-    StateFailed,
-    StateLoaded,
-    StateMeasured,
-    StateRestored,
-    StateUndecided,
-    SupervisorStarted,
-    TelemetryEvent,
-    TransformFault,
-    WorkerEnded,
-    WorkerNotReplaced,
-    WorkerReplaced,
-    WorkerStarted,
-)
-from impact_plugin.telemetry.logging import configure_logging, log
-from impact_plugin.telemetry.metrics import CONTENT_TYPE, METRICS, Metrics
+from itertools import chain
+from typing import Final
+
+from impact_plugin.telemetry.event import TelemetryEvent
+from impact_plugin.telemetry.events import TELEMETRY_EVENTS
+from impact_plugin.telemetry.logging import configure_logging, log_handlers
+from impact_plugin.telemetry.metric import Metric
+from impact_plugin.telemetry.prometheus import CONTENT_TYPE, STATIC, Metrics
+from impact_plugin.telemetry.stock import STOCK, StockMetrics
 
 __all__ = [
     "CONTENT_TYPE",
     "METRICS",
     "TELEMETRY_EVENTS",
-    "Attempted",
-    "BatchTransformed",
-    "Delivered",
-    "DeliveryMeasured",
-    "EventsTaken",
-    "IngestAnswered",
-    "LaneUnordered",
-    "LedgerFailed",
-    "LedgerMeasured",
-    "LedgerRestored",
-    "LimitChanged",
-    "MemoryExceeded",
-    "MemoryRecovered",
     "Metrics",
-    "PassedThrough",
-    "PersonForgotten",
-    "ProcessMeasured",
-    "RecordingEnded",
-    "RecordingStarted",
-    "RequestArrived",
-    "RequestFault",
-    "RequestRefused",
-    "RequestServed",
-    "RoutingLoaded",
-    "RoutingRefused",
-    "RowEnded",
-    "ServiceStarted",
-    "ServiceStopping",
-    "SessionsDecided",
-    "SpoolFailed",
-    "SpoolMeasured",
-    "SpoolRestored",
-    "StateFailed",
-    "StateLoaded",
-    "StateMeasured",
-    "StateRestored",
-    "StateUndecided",
-    "SupervisorStarted",
     "Telemetry",
     "TelemetryEvent",
-    "TransformFault",
-    "WorkerEnded",
-    "WorkerNotReplaced",
-    "WorkerReplaced",
-    "WorkerStarted",
     "configure_logging",
 ]
 
+METRICS: Final[tuple[Metric, ...]] = tuple(
+    dict.fromkeys([*(change.metric for event in TELEMETRY_EVENTS for change in event.metrics), *STATIC, *STOCK])
+)
+"""All of them, for the reference."""
+
 
 class Telemetry:
-    """Where the service reports facts."""
+    """Hands every event to the hooks: to the metrics, to those of the stock transformer, and to the log."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()
+        hooks = (self.metrics.handlers, StockMetrics(self.metrics).handlers, log_handlers)
+        self._handlers = {
+            event: tuple(chain.from_iterable(handlers(event) for handlers in hooks)) for event in TELEMETRY_EVENTS
+        }
 
     def emit(self, event: TelemetryEvent) -> None:
-        """Count and log one fact."""
-        self.metrics.count(event)
-        # Standard error may be closed or a broken pipe: losing a line is better than losing a reply.
-        with suppress(OSError, ValueError):
-            log(event)
+        """Count and log an event."""
+        for handle in self._handlers[type(event)]:
+            handle(event)

@@ -1,6 +1,7 @@
-"""Log lines: one JSON object a line on standard error, redacted by type and by processor."""
+"""The logging hook: one JSON object a line on standard error, without secrets and personal data."""
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
@@ -9,41 +10,15 @@ from typing import Any, Final
 import structlog
 
 from impact_plugin.config.settings import LogSettings
-from impact_plugin.telemetry.events import TelemetryEvent
+from impact_plugin.telemetry.event import Handler, TelemetryEvent
 from impact_transformers.normalize import redact_emails
 from impact_transformers.secret import MASK, Secret
 
+EXCEPTION: Final = "exception"
+PLACES: Final = "at"
+"""The field that shows the places an exception passed, in place of the exception."""
+
 SECRET_KEYS: Final = frozenset({"authorization", "apikey", "api_key", "authtoken", "auth_token", "token", "secret"})
-LEVELS: Final[dict[str, str]] = {
-    "BatchTransformed": "info",
-    "TransformFault": "error",
-    "RequestFault": "error",
-    "RequestRefused": "warning",
-    "ServiceStarted": "info",
-    "ServiceStopping": "info",
-    "SupervisorStarted": "info",
-    "WorkerStarted": "info",
-    "WorkerEnded": "error",
-    "WorkerReplaced": "info",
-    "WorkerNotReplaced": "error",
-    "MemoryExceeded": "error",
-    "MemoryRecovered": "warning",
-    "RecordingStarted": "warning",
-    "RecordingEnded": "warning",
-    "StateLoaded": "info",
-    "StateFailed": "warning",
-    "StateUndecided": "error",
-    "StateRestored": "warning",
-    "LimitChanged": "warning",
-    "LaneUnordered": "warning",
-    "LedgerFailed": "error",
-    "LedgerRestored": "warning",
-    "SpoolFailed": "error",
-    "SpoolRestored": "warning",
-    "RoutingLoaded": "info",
-    "RoutingRefused": "error",
-    "PersonForgotten": "info",
-}
 
 
 def configure_logging(settings: LogSettings) -> None:
@@ -76,16 +51,33 @@ class _LibraryLines(logging.Handler):
             line("library_message", logger=record.name, error=error, where=f"{record.module}:{record.lineno}")
 
 
-def log(event: TelemetryEvent) -> None:
-    """Write the line for this event; those without a level are metrics only."""
-    name = type(event).__name__
-    if name not in LEVELS:
-        return
-    logger = structlog.get_logger()
-    if not logger.is_enabled_for(logging.getLevelNamesMapping()[LEVELS[name].upper()]):
-        return
-    fields = {field: _plain(getattr(event, field)) for field in event.__struct_fields__}
-    getattr(logger, LEVELS[name])(_snake(name), **fields)
+def log_handlers(kind: type[TelemetryEvent]) -> list[Handler]:
+    """Return what writes the lines of the events of this class: nothing for those without a level."""
+    level = kind.level
+    if level is None:
+        return []
+    name, number = line_name(kind), logging.getLevelNamesMapping()[level.upper()]
+
+    def write(event: TelemetryEvent) -> None:
+        logger = structlog.get_logger().bind()
+        if not logger.is_enabled_for(number):
+            return
+        fields = {field: _plain(getattr(event, field)) for field in event.__struct_fields__}
+        # Standard error may be closed or a broken pipe: losing a line is better than losing a reply.
+        with suppress(OSError, ValueError):
+            getattr(logger, level)(name, **fields)
+
+    return [write]
+
+
+def line_name(kind: type[TelemetryEvent]) -> str:
+    """Return what the log calls an event: the name of its class in snake case."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def line_fields(kind: type[TelemetryEvent]) -> tuple[str, ...]:
+    """Return the fields of an event's log line."""
+    return tuple(PLACES if field == EXCEPTION else field for field in kind.__struct_fields__)
 
 
 def redact(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -110,10 +102,10 @@ def _redacted(value: Any) -> Any:
 
 def _where_it_broke(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace an exception by the places of our code it passed: its message may quote the event."""
-    error = line.pop("exception", None)
+    error = line.pop(EXCEPTION, None)
     if isinstance(error, BaseException):
         frames = structlog.tracebacks.extract(type(error), error, error.__traceback__).stacks[0].frames
-        line["at"] = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
+        line[PLACES] = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
     return line
 
 
@@ -125,7 +117,3 @@ def _plain(value: Any) -> Any:
 
 def _joined(key: str | tuple[str, ...]) -> str:
     return key if isinstance(key, str) else "/".join(part for part in key if part)
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

@@ -1,95 +1,30 @@
-"""The stock transformer's series, under its names, so that dashboards that were there before go on.
+"""The hook for the stock transformer's metrics: under its names, so that dashboards made for it keep working.
 
-Its counters have no ``_total``, which our library adds to counters, so they are gauges that only rise: ``rate()`` works
-on them alike. Labels that grow with the traffic or the number of customers (raw URLs, ids of sources, destinations and
-workspaces) are left out; the type is ``IMPACT`` whatever the operator's name for it.
+Its counters lack the suffix ``_total``, which the Prometheus library adds to every counter, so they are gauges here
+that never fall: ``rate()`` works on them just as well. Labels that grow with the traffic or the number of customers
+(raw URLs, ids of sources, destinations and workspaces) are left out, and the type is always ``IMPACT``, whatever your
+router calls the destination type.
 https://github.com/rudderlabs/rudder-transformer/blob/develop/src/util/prometheus.js
 """
 
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
-from prometheus_client import Gauge, Histogram
-
-from impact_plugin.telemetry.events import (
-    Attempted,
-    BatchTransformed,
-    RequestArrived,
-    RequestRefused,
-    RequestServed,
-    TelemetryEvent,
-)
-from impact_plugin.telemetry.metric import SECONDS, MetricFacts
+from impact_plugin.telemetry.event import Handler, TelemetryEvent
+from impact_plugin.telemetry.events.delivery import RequestSent
+from impact_plugin.telemetry.events.http import RequestArrived, RequestRefused, RequestServed
+from impact_plugin.telemetry.events.transformation import BatchTransformed
+from impact_plugin.telemetry.metric import gauge, histogram
+from impact_plugin.telemetry.prometheus import Metrics
 from impact_transformers import REASONS, Reason
 
 TYPE: Final = "IMPACT"
 NAME: Final = "impact"
 VERSION: Final = "v0"
-EVENTS: Final = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 150, 200)
+MEMORY: Final = "memory"
+"""The reason of requests that are refused because of the memory ceiling."""
 
-REQUESTS: Final = MetricFacts(
-    "transformer_http_request_duration",
-    "histogram",
-    ("method", "route", "code", "destType"),
-    "Time to answer a request of the router, in seconds; as the stock transformer tells it.",
-    SECONDS,
-)
-INPUT: Final = MetricFacts(
-    "transformer_dest_transform_input_events",
-    "histogram",
-    ("destination", "version", "destinationType"),
-    "Events of a batch that was to be transformed; as the stock transformer tells it.",
-    EVENTS,
-)
-OUTPUT: Final = MetricFacts(
-    "transformer_dest_transform_output_events",
-    "histogram",
-    ("destination", "version", "destinationType"),
-    "Requests that a batch became; as the stock transformer tells it.",
-    EVENTS,
-)
-SUCCESS: Final = MetricFacts(
-    "transformer_event_transform_success",
-    "gauge",
-    ("destType", "module", "feature", "implementation"),
-    "Events that became requests; as the stock transformer tells it. It only rises.",
-)
-FAILURE: Final = MetricFacts(
-    "transformer_event_transform_failure",
-    "gauge",
-    ("destType", "module", "feature", "implementation", "errorCategory", "errorType"),
-    "Events that became none; as the stock transformer tells it. It only rises.",
-)
-OUTGOING: Final = MetricFacts(
-    "transformer_outgoing_request_count",
-    "gauge",
-    ("feature", "destType", "endpointPath", "requestMethod", "module", "success", "statusCode"),
-    "Requests sent to impact.com; as the stock transformer tells it. It only rises.",
-)
-OUTGOING_SECONDS: Final = MetricFacts(
-    "transformer_outgoing_request_latency",
-    "histogram",
-    ("feature", "destType", "endpointPath", "requestMethod", "module"),
-    "Time until impact.com answered, in seconds; as the stock transformer tells it.",
-    SECONDS,
-)
-FENCED: Final = MetricFacts(
-    "transformer_memory_fenced_requests",
-    "gauge",
-    ("route",),
-    "Requests refused because of the memory ceiling; as the stock transformer tells it. It only rises.",
-)
-UNDER_WAY: Final = MetricFacts(
-    "transformer_http_concurrent_requests",
-    "gauge",
-    (),
-    "Requests of the router under way; as the stock transformer tells it.",
-)
-
-STOCK: Final = (REQUESTS, INPUT, OUTPUT, SUCCESS, FAILURE, OUTGOING, OUTGOING_SECONDS, FENCED, UNDER_WAY)
-"""All of them, for the registry and the documentation."""
-
+BATCH_SIZES: Final = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 150, 200)
 CATEGORIES: Final[dict[str, tuple[str, str]]] = {
     "filtered": ("", "filtered"),
     "configuration": ("dataValidation", "configuration"),
@@ -97,52 +32,120 @@ CATEGORIES: Final[dict[str, tuple[str, str]]] = {
     "unsupported": ("platform", "unsupported"),
     "fault": ("transformation", ""),
 }
+"""Error category and error type by the category of a reason."""
+
+REQUESTS: Final = histogram(
+    "transformer_http_request_duration",
+    "Time to answer a request of the router, in seconds; as in the stock transformer.",
+    ("method", "route", "code", "destType"),
+)
+INPUT: Final = histogram(
+    "transformer_dest_transform_input_events",
+    "Events of a batch to be transformed; as in the stock transformer.",
+    ("destination", "version", "destinationType"),
+    buckets=BATCH_SIZES,
+)
+OUTPUT: Final = histogram(
+    "transformer_dest_transform_output_events",
+    "Requests that a batch became; as in the stock transformer.",
+    ("destination", "version", "destinationType"),
+    buckets=BATCH_SIZES,
+)
+SUCCESS: Final = gauge(
+    "transformer_event_transform_success",
+    "Events that became requests; as in the stock transformer. It never falls.",
+    ("destType", "module", "feature", "implementation"),
+)
+FAILURE: Final = gauge(
+    "transformer_event_transform_failure",
+    "Events that became no request; as in the stock transformer. It never falls.",
+    ("destType", "module", "feature", "implementation", "errorCategory", "errorType"),
+)
+OUTGOING: Final = gauge(
+    "transformer_outgoing_request_count",
+    "Requests sent to impact.com; as in the stock transformer. It never falls.",
+    ("feature", "destType", "endpointPath", "requestMethod", "module", "success", "statusCode"),
+)
+OUTGOING_SECONDS: Final = histogram(
+    "transformer_outgoing_request_latency",
+    "Time until impact.com answered, in seconds; as in the stock transformer.",
+    ("feature", "destType", "endpointPath", "requestMethod", "module"),
+)
+FENCED: Final = gauge(
+    "transformer_memory_fenced_requests",
+    "Requests refused because of the memory ceiling; as in the stock transformer. It never falls.",
+    ("route",),
+)
+IN_FLIGHT: Final = gauge(
+    "transformer_http_concurrent_requests", "Requests of the router in flight; as in the stock transformer."
+)
+
+STOCK: Final = (REQUESTS, INPUT, OUTPUT, SUCCESS, FAILURE, OUTGOING, OUTGOING_SECONDS, FENCED, IN_FLIGHT)
+"""All of them, for the reference."""
 
 
-def count_stock(event: TelemetryEvent, gauge: Callable[..., Gauge], histogram: Callable[..., Histogram]) -> None:
-    """Move the series that this event moves; ``gauge`` and ``histogram`` find one by its facts and labels."""
-    match event:
-        case RequestArrived():
-            gauge(UNDER_WAY).inc()
-        case RequestServed():
-            gauge(UNDER_WAY).dec()
-            type_ = TYPE if event.ours else ""
-            histogram(REQUESTS, event.method, event.route, status_code(event.status), type_).observe(event.seconds)
-        case RequestRefused() if event.reason == MEMORY:
-            gauge(FENCED, event.route).inc()
-        case BatchTransformed():
-            _count_batch(event, gauge, histogram)
-        case Attempted():
-            labels = ("proxy", TYPE, event.endpoint_path, "POST", "destination")
-            # As there: a body that tells of an error does not make a status of success a failure.
-            success = "true" if 200 <= event.status < 300 else "false"
-            gauge(OUTGOING, *labels, success, status_code(event.status)).inc()
-            histogram(OUTGOING_SECONDS, *labels).observe(event.seconds)
-        case _:
-            pass
+class StockMetrics:
+    """Counts what the stock transformer counts, in the registry of our own metrics."""
 
+    def __init__(self, metrics: Metrics) -> None:
+        self._requests = metrics.children(REQUESTS)
+        self._input = metrics.children(INPUT)
+        self._output = metrics.children(OUTPUT)
+        self._success = metrics.children(SUCCESS)
+        self._failure = metrics.children(FAILURE)
+        self._outgoing = metrics.children(OUTGOING)
+        self._outgoing_seconds = metrics.children(OUTGOING_SECONDS)
+        self._fenced = metrics.children(FENCED)
+        self._in_flight = metrics.children(IN_FLIGHT)()
+        self._handlers: dict[type[TelemetryEvent], Handler] = {
+            RequestArrived: self._request_arrived,
+            RequestServed: self._request_served,
+            RequestRefused: self._request_refused,
+            BatchTransformed: self._batch_transformed,
+            RequestSent: self._request_sent,
+        }
 
-MEMORY: Final = "memory"
-"""The reason of requests that were refused because of the memory ceiling."""
+    def handlers(self, kind: type[TelemetryEvent]) -> list[Handler]:
+        """Return what counts the events of this class: nothing for those that the stock transformer does not know."""
+        return [self._handlers[kind]] if kind in self._handlers else []
+
+    def _request_arrived(self, _event: RequestArrived) -> None:
+        self._in_flight.inc()
+
+    def _request_served(self, event: RequestServed) -> None:
+        self._in_flight.dec()
+        type_ = TYPE if event.ours else ""
+        self._requests(event.method, event.route, status_code(event.status), type_).observe(event.seconds)
+
+    def _request_refused(self, event: RequestRefused) -> None:
+        if event.reason == MEMORY:
+            self._fenced(event.route).inc()
+
+    def _request_sent(self, event: RequestSent) -> None:
+        labels = ("proxy", TYPE, event.endpoint_path, "POST", "destination")
+        # As there: an error in the body does not make a successful status a failure.
+        success = "true" if 200 <= event.status < 300 else "false"
+        self._outgoing(*labels, success, status_code(event.status)).inc()
+        self._outgoing_seconds(*labels).observe(event.seconds)
+
+    def _batch_transformed(self, event: BatchTransformed) -> None:
+        labels = (TYPE, "destination", event.protocol, "native")
+        requests = 0
+        for (_, outcome, reason), count in event.outcomes.items():
+            if outcome not in ("skip", "reject"):
+                requests += count
+                continue
+            category = CATEGORIES[REASONS[Reason(reason)].category]
+            self._failure(*labels, *category).inc(count)
+        if requests:
+            self._success(*labels).inc(requests)
+        self._input(NAME, VERSION, TYPE).observe(event.events)
+        self._output(NAME, VERSION, TYPE).observe(requests)
+
 
 _CODES: Final = {int(status): str(int(status)) for status in HTTPStatus}
 
 
 def status_code(status: int) -> str:
-    """The label for a status: those with a name, "other" for what else a server may think of, "" for no answer."""
+    """Return the label for a status: "other" for one that HTTP does not know, "" for no response."""
     return _CODES.get(status, "other") if status else ""
-
-
-def _count_batch(event: BatchTransformed, gauge: Callable[..., Gauge], histogram: Callable[..., Histogram]) -> None:
-    labels = (TYPE, "destination", event.protocol, "native")
-    made = 0
-    for (_, outcome, reason), count in event.outcomes.items():
-        if outcome not in ("skip", "reject"):
-            made += count
-            continue
-        category = CATEGORIES[REASONS[Reason(reason)].category]
-        gauge(FAILURE, *labels, *category).inc(count)
-    if made:
-        gauge(SUCCESS, *labels).inc(made)
-    histogram(INPUT, NAME, VERSION, TYPE).observe(event.events)
-    histogram(OUTPUT, NAME, VERSION, TYPE).observe(made)

@@ -13,7 +13,9 @@ from impact_plugin.config.destinations import Destinations, KnownDestination
 from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.recording.recorder import RecordedJob, Recorder
 from impact_plugin.sessions.sessions import Sessions
-from impact_plugin.telemetry import BatchTransformed, Telemetry, TransformFault
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.faults import TransformFault
+from impact_plugin.telemetry.events.transformation import BatchTransformed
 from impact_transformers import (
     NO_VISIT,
     AnyEvent,

@@ -19,16 +19,15 @@ from impact_plugin.sessions.sessions import DIGEST_BYTES, Digests, Sessions, ope
 from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, StoreTally, StoreUnavailableError
 from impact_plugin.store.embedded import EmbeddedStore
 from impact_plugin.store.engine import Capacities, Engine
-from impact_plugin.telemetry import (
-    RequestFault,
+from impact_plugin.telemetry import Telemetry, TelemetryEvent
+from impact_plugin.telemetry.events.faults import RequestFault
+from impact_plugin.telemetry.events.sessions import (
     SessionsDecided,
     StateFailed,
     StateMeasured,
     StateRestored,
     StateUndecided,
-    Telemetry,
 )
-from impact_plugin.telemetry.events import TelemetryEvent
 from impact_plugin.testing.strict_rudder import StrictRudder
 from impact_transformers import NO_VISIT, Decision, Question, Secret, Visit
 

@@ -12,15 +12,11 @@ from prometheus_client.samples import Sample
 from impact_plugin.app import Service
 from impact_plugin.delivery.policy import Cause
 from impact_plugin.protocols.rudder_envelope import STAT_CATEGORIES
-from impact_plugin.telemetry import (
-    Attempted,
-    BatchTransformed,
-    ProcessMeasured,
-    RequestArrived,
-    RequestRefused,
-    RequestServed,
-    Telemetry,
-)
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.delivery import RequestSent
+from impact_plugin.telemetry.events.http import RequestArrived, RequestRefused, RequestServed
+from impact_plugin.telemetry.events.process import ProcessMeasured
+from impact_plugin.telemetry.events.transformation import BatchTransformed
 from impact_plugin.telemetry.stock import CATEGORIES, STOCK
 from impact_plugin.testing.fake_impact import FakeImpact
 
@@ -131,7 +127,7 @@ async def test_requests_refused_for_memory_are_fenced_ones(
 def test_other_refusals_are_not_fenced() -> None:
     """Only memory is what the stock transformer means by it."""
     telemetry = Telemetry()
-    telemetry.metrics.count(RequestRefused("other", 503, "not_ours", ""))
+    telemetry.emit(RequestRefused("other", 503, "not_ours", ""))
 
     assert samples(telemetry, "transformer_memory_fenced_requests") == []
 
@@ -149,7 +145,7 @@ def test_other_refusals_are_not_fenced() -> None:
 def test_requests_to_impact_are_told_by_their_status(status: int, cause: Cause, success: str, code: str) -> None:
     """Success is a matter of the status, as there; a status without a name is not told."""
     telemetry = Telemetry()
-    telemetry.metrics.count(Attempted("pageload", cause, status, 0.1))
+    telemetry.emit(RequestSent("pageload", cause, status, 0.1))
     (count,) = samples(telemetry, "transformer_outgoing_request_count")
     (latency,) = samples(telemetry, "transformer_outgoing_request_latency_count")
 
@@ -163,7 +159,7 @@ def test_a_batch_is_told_by_what_became_of_its_events() -> None:
     outcomes = Counter(
         {("Page", "pageload", ""): 3, ("Page", "skip", "page_disabled"): 2, ("Track", "reject", "transform_fault"): 1}
     )
-    telemetry.metrics.count(BatchTransformed("router", 6, outcomes, Counter(), 0.1, 1, 1))
+    telemetry.emit(BatchTransformed("router", 6, outcomes, Counter(), 0.1, 1, 1))
     failed = samples(telemetry, "transformer_event_transform_failure")
     values = {
         name: samples(telemetry, f"transformer_{name}")[0].value
@@ -189,7 +185,7 @@ def test_a_look_at_the_process_moves_its_series() -> None:
     """Processor time adds up, the rest is as it is now, and every lag is kept: one look may be between two scrapes."""
     telemetry = Telemetry()
     for lag in (0.7, 0.0):
-        telemetry.metrics.count(ProcessMeasured(100, 200, 30, 40, 0.5, lag))
+        telemetry.emit(ProcessMeasured(100, 200, 30, 40, 0.5, lag))
 
     def value(name: str) -> float:
         (sample,) = samples(telemetry, name)
