@@ -1,9 +1,9 @@
 """From the spool to impact.com: every row that is due becomes a request of the present configuration, and has an end.
 
 Each destination has a feed of its own, so that one that is held up never holds up another. A feed keeps at most
-``WINDOW`` rows in memory, conversions and the others half each, so that orders never wait behind a backlog of page
-loads, and page loads never for ever behind orders. A visitor's rows go one after the other; while one waits to be tried
-again, those behind it wait in the spool.
+``WINDOW`` rows in memory, half of them conversions and half others, so that orders never wait behind a backlog of page
+loads, nor page loads forever behind orders. A visitor's rows go one after the other; while one waits for its next try,
+those behind it wait in the spool.
 """
 
 import asyncio
@@ -31,55 +31,42 @@ from impact_plugin.tasks import beside, finish
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.faults import RequestFault
 from impact_plugin.telemetry.events.ingest import SpoolAttemptEnded, SpoolFailed, SpoolMeasured, SpoolRestored
-from impact_transformers import (
-    NO_VISIT,
-    Conversion,
-    Outcome,
-    Reason,
-    Reject,
-    Send,
-    Skip,
-    UndecodableEventError,
-    Visit,
-    conclude,
-    decode_event,
-    decode_object,
-    prepare,
-)
+from impact_plugin.transformation.step import TransformStep, faults_to
+from impact_transformers import NO_VISIT, Conversion, Outcome, Reason, Reject, Send, Skip, Visit
 from impact_transformers.normalize import redact_emails
 
 WINDOW: Final = 128
 """Rows of a destination in memory; twice what its account may have under way."""
 
 PATIENCE_SECONDS: Final = 30.0
-"""How long a row may wait for leave to be sent before it goes back to the spool."""
+"""How long a row may wait for a permit to be sent before it goes back to the spool."""
 
 PAUSE_SECONDS: Final = 2.0
-"""After a gate was closed, so long until rows ask again; with jitter."""
+"""How long a kind of rows pauses after it was refused a permit; with jitter."""
 
 LOOK_SECONDS: Final = 1.0
-"""A feed looks into the spool so often, also when nobody wakes it: commands change it, and time passes."""
+"""How often a feed reads the spool when nobody wakes it: commands change the spool, and rows fall due."""
 
 LONGEST_BACK_OFF: Final = 300.0
 MAX_FAULTS: Final = 5
-"""So often a defect of ours may meet a row before it is a dead letter."""
+"""How many tries of a row may fail by a defect of ours before the row becomes a dead letter."""
 
 HELD: Final = frozenset({Cause.WAITING, Cause.BUSY, Cause.STOPPING, Cause.STATE_UNAVAILABLE})
-"""Not sent, and no fault of the row's: it goes back untried, and its kind pauses."""
+"""Not sent, and not because of the row: it goes back untried, and its kind pauses."""
 
 UNTRIED: Final = frozenset({Cause.QUOTA, Cause.CREDENTIALS, Cause.OVERLOAD, Cause.ORDER_UNDER_WAY})
-"""Sent or not, nothing speaks against the row: such a try does not count."""
+"""Sent or not, the row is not at fault: such a try does not count."""
 
 _visits: Final = msgspec.msgpack.Decoder(Visit)
 
 
 def back_off(attempt: int, random: Random) -> float:
-    """Seconds until the next try after so many failed ones: doubled each time, any part of it, 300 at most."""
+    """Seconds until the next try after ``attempt`` failed ones: a random part of 2 ** attempt, 300 at most."""
     return random.uniform(0.1, min(LONGEST_BACK_OFF, 2.0 ** min(attempt, 10)))
 
 
 class DrainedRow(msgspec.Struct, frozen=True):
-    """How a try of a row ended: by impact.com's verdict, or with an outcome that is not sent; and what was sent."""
+    """How a try of a row ended: with impact.com's verdict, or with an outcome that is not sent; and what was sent."""
 
     by: Verdict | Outcome
     request: bytes = b""
@@ -105,6 +92,7 @@ class Drain:
         self._sessions = sessions
         self._endpoints = endpoints
         self.telemetry = telemetry
+        self._step = TransformStep(faults_to(telemetry))
         self.clock = clock
         self._patience = patience
         self.random = Random()  # noqa: S311 - jitter, not a secret
@@ -113,7 +101,7 @@ class Drain:
         self._down = ""
 
     def trouble(self) -> str:
-        """What is wrong with the spool, for whoever looks; "" for nothing."""
+        """What is wrong with the spool, in words for the operator; "" for nothing."""
         return f"senders of events are told to come again: {self._down}" if self._down else ""
 
     def wake(self) -> None:
@@ -141,35 +129,32 @@ class Drain:
             self._failed(error)
 
     def report(self, error: StoreUnavailableError) -> None:
-        """The spool could not be read or written; told once."""
+        """The spool could not be read or written; reported once."""
         self._failed(error)
 
     def known(self, name: str) -> KnownDestination | None:
-        """The destination as it is configured now; None when it is configured no more."""
+        """The destination as it is configured now; None when it no longer is."""
         return self._routing().destinations.get(name)
 
     async def deliver(self, row: SpoolRow, known: KnownDestination) -> "DrainedRow":
-        """Send the row, and say how it ended."""
+        """Send the row; returns how that ended."""
         outcome = await self._transform(row, known)
         if not isinstance(outcome, Send):
             return DrainedRow(outcome)
         parcel = self._parcel(outcome, row)
-        # Its person may be forgotten while it waits for leave to be sent.
+        # Its person may be forgotten while it waits for a permit to be sent.
         verdict = await self._deliveries.deliver(parcel, seconds=self._patience, gone=lambda: not self.spool.holds(row))
         return DrainedRow(verdict, f"POST {parcel.url}\n\n".encode() + parcel.body)
 
     async def _transform(self, row: SpoolRow, known: KnownDestination) -> Outcome:
-        """What the row is to become now, with the visit that was decided when it came."""
-        if known.destination is None:
-            return Reject(Reason.CONFIGURATION, known.problem or "")
-        message = decode_object(row.payload) if known.reads_message else None
-        draft = prepare(decode_event(row.payload), known.destination, message)
+        """What becomes of the row now, with the visit that was decided when it was taken."""
+        prepared = self._step.read(row.payload, known)
         if row.visit:
-            return conclude(draft, _visits.decode(row.visit))
-        # It had no question when it came, or no usable configuration: who has one now gets the answer that it owns.
-        question = draft.question
+            return self._step.conclude(prepared, _visits.decode(row.visit))
+        # It had no question when it was taken, or no usable configuration: a question it has now is asked now.
+        question = prepared.question
         visit = NO_VISIT if question is None else (await self._sessions.visits([question]))[0]
-        return conclude(draft, visit)
+        return self._step.conclude(prepared, visit)
 
     def _parcel(self, outcome: Send, row: SpoolRow) -> Parcel:
         request, config = outcome.request, outcome.config
@@ -196,12 +181,12 @@ class Drain:
             self.telemetry.emit(await self._measured())
         except StoreUnavailableError as error:
             self._failed(error)
-        except Exception as error:  # noqa: BLE001 - the border of the watch: a defect in one look must not end it
+        except Exception as error:  # noqa: BLE001 - the border of the watch: a defect in one measurement must not end it
             self.telemetry.emit(RequestFault("spool", type(error).__name__, error))
 
     async def _measured(self) -> SpoolMeasured:
         tally = await self.spool.tally()
-        # Every destination is told of, or one that is drained would keep its last number.
+        # Every destination is reported, or a drained one would keep its last number.
         waiting = dict.fromkeys(self._feeds, 0) | dict(tally.waiting)
         age = 0.0 if tally.oldest is None else max(0.0, self.clock() - tally.oldest / 1000)
         capacity = tally.capacity_rows, tally.capacity_bytes
@@ -244,13 +229,13 @@ class _Feed:
                     taken += await self._take(urgent=urgent)
             except StoreUnavailableError as error:
                 self._drain.report(error)
-            except Exception as error:  # noqa: BLE001 - the border of a look: a defect must not end the feed
+            except Exception as error:  # noqa: BLE001 - the border of one read: a defect must not end the feed
                 self._drain.telemetry.emit(RequestFault("spool", type(error).__name__, error))
             if not taken:
                 await self._wait()
 
     async def _wait(self) -> None:
-        """Until somebody wakes it, or a moment has passed."""
+        """Until the feed is woken, or a moment has passed."""
         loop = asyncio.get_running_loop()
         alarm = loop.call_later(LOOK_SECONDS, self.wanted.set)
         try:
@@ -259,10 +244,10 @@ class _Feed:
             alarm.cancel()
 
     async def _take(self, *, urgent: bool) -> int:
-        """Take rows of one kind, as many as there is room for; returns how many."""
+        """Take as many rows of one kind as there is room for; returns how many."""
         room = WINDOW // 2 - self._held[urgent]
         now = asyncio.get_running_loop().time()
-        # A few at a time would cost a look for each.
+        # Taking a few at a time would cost a read of the spool for each few.
         if room < WINDOW // 8 or now < self._paused[urgent] or self._drain.known(self._name) is None:
             return 0
         rows = await self._drain.spool.take(self._name, urgent=urgent, limit=room)
@@ -309,9 +294,6 @@ class _Feed:
             ended = await drain.deliver(row, known)
         except StateUnavailableError:
             return self._put_back(row)
-        except UndecodableEventError as error:
-            self._bury(row, str(Reason.UNDECODABLE_EVENT), redact_emails(str(error)))
-            return False
         except Exception as error:  # noqa: BLE001 - the border of one row: a defect of ours is this row's error only
             drain.telemetry.emit(RequestFault("drain", type(error).__name__, error))
             return self._fault(row, type(error).__name__)
@@ -322,8 +304,10 @@ class _Feed:
             case Verdict():
                 return self._settle_verdict(row, ended.by, ended.request)
             case Skip():
-                self._told("skipped", str(ended.by.reason))
+                self._report("skipped", str(ended.by.reason))
                 self._drain.spool.done(row)
+            case Reject(reason=Reason.TRANSFORM_FAULT):
+                return self._fault(row, ended.by.detail)
             case Reject():
                 self._bury(row, str(ended.by.reason), redact_emails(ended.by.detail))
             case Send():
@@ -333,7 +317,7 @@ class _Feed:
     def _settle_verdict(self, row: SpoolRow, verdict: Verdict, request: bytes) -> bool:
         cause = verdict.cause
         if verdict.result == "delivered":
-            self._told("delivered", cause)
+            self._report("delivered", cause)
             self._drain.spool.done(row)
             return False
         if verdict.result == "rejected" or cause is Cause.AMBIGUOUS_EXPIRED:
@@ -341,7 +325,7 @@ class _Feed:
             return False
         if cause in HELD:
             return self._put_back(row)
-        self._told("later", cause)
+        self._report("later", cause)
         failed = cause not in UNTRIED
         seconds = back_off(row.attempt + 1 if failed else 1, self._drain.random)
         self._drain.spool.later(row, int((self._drain.clock() + seconds) * 1000), failed=failed)
@@ -351,17 +335,17 @@ class _Feed:
         if row.attempt + 1 >= MAX_FAULTS:
             self._bury(row, str(DeadLetterReason.FAULT), detail)
             return False
-        self._told("later", Cause.FAULT)
+        self._report("later", Cause.FAULT)
         seconds = back_off(row.attempt + 1, self._drain.random)
         self._drain.spool.later(row, int((self._drain.clock() + seconds) * 1000), failed=True)
         return True
 
     def _bury(self, row: SpoolRow, reason: str, detail: str, request: bytes = b"") -> None:
-        self._told("dead", reason)
+        self._report("dead", reason)
         self._drain.spool.bury(row, DeadLetterCause(reason, detail[:MAX_DETAIL], request))
 
     def _put_back(self, row: SpoolRow) -> bool:
-        """Untried; its kind pauses, because the next would hear the same."""
+        """Back untried; its kind pauses, because the next row would be refused too."""
         pause = PAUSE_SECONDS * self._drain.random.uniform(0.5, 1.0)
         self._paused[row.urgent] = asyncio.get_running_loop().time() + pause
         self._drain.spool.release([row])
@@ -381,7 +365,7 @@ class _Feed:
         if lane:
             self._drain.spool.release(lane)
 
-    def _told(self, result: Literal["delivered", "skipped", "later", "dead"], reason: str) -> None:
+    def _report(self, result: Literal["delivered", "skipped", "later", "dead"], reason: str) -> None:
         self._drain.telemetry.emit(SpoolAttemptEnded(result, str(reason)))
 
 

@@ -1,7 +1,7 @@
-"""Events that a sender hands over, up to the moment they are safe: concealed, decided about, written down.
+"""Takes events from senders and makes them durable: conceals addresses, decides what becomes of each, stores it.
 
-What an event becomes is worked out here once, for the answer and for the session state; it is sent by the drain, which
-works it out again with the configuration of that moment and the visit that was decided here.
+The outcome is worked out here once, for the reply and for the session state. The drain works it out again when it sends
+the event, with the configuration of that moment and the visit that was decided here.
 """
 
 import asyncio
@@ -23,15 +23,14 @@ from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.spool.base import DeadLetterCause, NewEvent, NewRow, Spool
 from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.telemetry import Telemetry
-from impact_plugin.telemetry.events.faults import TransformFault
 from impact_plugin.telemetry.events.ingest import EventsIngested
+from impact_plugin.transformation.step import PreparedEvent, TransformStep, faults_to
 from impact_transformers import (
     AnyEvent,
     Conversion,
     Draft,
     Event,
     Outcome,
-    Question,
     Reason,
     Reject,
     Send,
@@ -39,11 +38,8 @@ from impact_transformers import (
     UndecodableEventError,
     Visit,
     conceal,
-    conclude,
-    decode_event,
     decode_object,
     may_hold_email,
-    prepare,
 )
 from impact_transformers.clicks import SEPARATOR
 from impact_transformers.events import UNREADABLE
@@ -54,14 +50,14 @@ Status: TypeAlias = Literal["stored", "duplicate", "filtered", "rejected"]
 SWITCHED_OFF: Final = "integrations_disabled"
 """The reason of an event whose ``integrations`` switch us off. https://segment.com/docs/connections/spec/common/"""
 
-TURN_SECONDS: Final = 0.005
-LOOK_EVERY: Final = 32
+PAUSE_AFTER_SECONDS: Final = 0.005
+CLOCK_INTERVAL: Final = 32
 KEPT_BYTES: Final = 4096
-"""How much of something that is no event is kept with its dead letter."""
+"""How much of something that is no event its dead letter keeps."""
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """One event as it came: a JSON object. ``type`` is the path's, which wins over the body's."""
+    """One event as the sender wrote it: a JSON object. ``type`` is the path's, which wins over the body's."""
 
     payload: bytes | msgspec.Raw
     type: str | None = None
@@ -93,22 +89,14 @@ class _Envelope(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     integrations: Any = None
 
 
-class _Way(msgspec.Struct, frozen=True, gc=False):
-    """An event on its way to one destination."""
-
-    known: KnownDestination
-    draft: Draft
-    question: Question | None
-
-
 class _Prepared(msgspec.Struct, frozen=True, gc=False):
-    """An event that waits for what the sessions know."""
+    """An event prepared for each of its destinations; ``seen`` is its digest, by which a duplicate is known."""
 
     message_id: str
     seen: bytes
     payload: bytes
     event: AnyEvent | None
-    ways: tuple[_Way, ...]
+    parts: tuple[PreparedEvent, ...]
 
 
 _envelopes: Final = msgspec.json.Decoder(_Envelope)
@@ -134,22 +122,23 @@ class Intake:
         self._spool = spool
         self._digests = digests
         self._telemetry = telemetry
+        self._step = TransformStep(faults_to(telemetry))
         self._clock = clock
         self._stored = stored
         self._failed = failed
         self.recorder: Recorder | None = None
 
     async def take(self, source: Source, items: Sequence[Item | Unusable]) -> list[ItemResult]:
-        """Make the items durable and say what became of each, in order.
+        """Make the items durable; returns what became of each, in order.
 
-        Raises :class:`impact_plugin.spool.base.SpoolFullError` and :class:`StateUnavailableError`; then nothing counts
-        as taken, and the sender is to come again.
+        Raises :class:`impact_plugin.spool.base.SpoolFullError` and :class:`StateUnavailableError`; then nothing was
+        taken, and the sender must send everything again.
         """
         started = perf_counter()
         now = self._clock()
         destinations = self._routing().feeds(source)
         prepared = await self._prepare_all(source, items, destinations, now)
-        questions = [way.question for one in prepared if isinstance(one, _Prepared) for way in one.ways]
+        questions = [part.question for one in prepared if isinstance(one, _Prepared) for part in one.parts]
         visits = iter(await self._sessions.visits(questions))
         results: list[ItemResult] = []
         events: list[NewEvent] = []
@@ -158,7 +147,7 @@ class Intake:
             if isinstance(one, ItemResult):
                 results.append(one)
                 continue
-            rows, result = self._conclude(one, [next(visits) for _ in one.ways])
+            rows, result = self._conclude(one, [next(visits) for _ in one.parts])
             results.append(result)
             if rows:
                 events.append(NewEvent(source.name, one.seen, int(now * 1000), rows))
@@ -170,18 +159,18 @@ class Intake:
         return results
 
     def _record(self, source: Source, prepared: Sequence[_Prepared | ItemResult]) -> None:
-        """Hand the events over to whoever records."""
+        """Hand the events to the recorder, while somebody records."""
         if self.recorder is None or not self.recorder.listening:
             return
         jobs = [
-            RecordedJob(one.payload, tuple((way.known.id, msgspec.Raw(way.known.written)) for way in one.ways))
+            RecordedJob(one.payload, tuple((part.known.id, msgspec.Raw(part.known.written)) for part in one.parts))
             for one in prepared
             if isinstance(one, _Prepared)
         ]
         self.recorder.take(source.name, jobs)
 
     async def _store(self, events: Sequence[NewEvent], places: Sequence[int], results: list[ItemResult]) -> None:
-        """Write the events down, and note which of them were there already."""
+        """Store the events, and correct the results of those that were stored before."""
         if not events:
             return
         try:
@@ -190,7 +179,7 @@ class Intake:
             self._failed(error)
             raise StateUnavailableError(str(error)) from error
         for place, new in zip(places, stored, strict=True):
-            # What is refused again is told again, and is one dead letter all the same.
+            # A sender that repeats a rejected event gets the same answer; it stays one dead letter.
             if not new and results[place].status != "rejected":
                 results[place] = ItemResult(results[place].message_id, "duplicate")
         self._stored()
@@ -198,13 +187,13 @@ class Intake:
     async def _prepare_all(
         self, source: Source, items: Sequence[Item | Unusable], destinations: Sequence[KnownDestination], now: float
     ) -> list[_Prepared | ItemResult]:
-        """Everything but the sessions, letting others have the event loop now and then."""
+        """Everything but the sessions, pausing now and then for other requests."""
         received = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         prepared: list[_Prepared | ItemResult] = []
         turn = perf_counter()
         for number, item in enumerate(items, 1):
             prepared.append(self._prepare_one(source, item, destinations, received))
-            if number % LOOK_EVERY == 0 and perf_counter() - turn > TURN_SECONDS:
+            if number % CLOCK_INTERVAL == 0 and perf_counter() - turn > PAUSE_AFTER_SECONDS:
                 await asyncio.sleep(0)
                 turn = perf_counter()
         return prepared
@@ -220,58 +209,49 @@ class Intake:
             if switches and switched_off(switches if isinstance(switches, dict) else None, source.integrations):
                 return ItemResult(as_text(envelope.message_id), "filtered", SWITCHED_OFF)
             message_id, payload = settle_payload(bytes(item.payload), item.type, envelope, received)
-            event = decode_event(payload)
         except (UndecodableEventError, *UNREADABLE) as error:
             return self._unreadable(source, bytes(item.payload), str(error), destinations)
-        ways = tuple(self._way(event, payload, known) for known in destinations)
+        event = self._step.decode(payload)
+        if isinstance(event, Reject):
+            return self._unreadable(source, bytes(item.payload), event.detail, destinations)
+        parts = tuple(self._step.prepare(event, known, payload) for known in destinations)
         name = (type(event).__name__, as_text(envelope.event) or "", message_id)
-        return _Prepared(message_id, self._seen(source, *name), payload, event, ways)
+        return _Prepared(message_id, self._seen(source, *name), payload, event, parts)
 
     def _unreadable(
         self, source: Source, payload: bytes, detail: str, destinations: Sequence[KnownDestination]
     ) -> _Prepared:
-        """Something that is no event: a dead letter, so that whoever looks can see what came."""
+        """Something that is no event: it becomes a dead letter, so that an operator can see what was sent."""
         kept = conceal_bytes(payload[:KEPT_BYTES])
-        reject = Draft(Reject(Reason.UNDECODABLE_EVENT, redact_emails(detail)))
+        draft = Draft(Reject(Reason.UNDECODABLE_EVENT, redact_emails(detail)))
         seen = self._seen(source, "", "", hashlib.sha256(payload).hexdigest())
-        return _Prepared("", seen, kept, None, tuple(_Way(known, reject, None) for known in destinations[:1]))
-
-    def _way(self, event: AnyEvent, payload: bytes, known: KnownDestination) -> _Way:
-        try:
-            if known.destination is None:
-                return _Way(known, Draft(Reject(Reason.CONFIGURATION, known.problem or "")), None)
-            message = decode_object(payload) if known.reads_message else None
-            draft = prepare(event, known.destination, message)
-            return _Way(known, draft, draft.question)
-        except Exception as error:  # noqa: BLE001 - the border of one event: a defect of ours is this event's error only
-            self._telemetry.emit(TransformFault(type(error).__name__, error))
-            return _Way(known, Draft(Reject(Reason.TRANSFORM_FAULT, type(error).__name__)), None)
+        return _Prepared("", seen, kept, None, tuple(PreparedEvent(known, None, draft) for known in destinations[:1]))
 
     def _conclude(self, one: _Prepared, visits: Sequence[Visit]) -> tuple[tuple[NewRow, ...], ItemResult]:
-        """The rows of an event, and what its sender is told: the best of what becomes of it at the destinations."""
+        """The rows of an event, and the result for its sender: the best of those at its destinations."""
         rows: list[NewRow] = []
         found: list[ItemResult] = []
-        for way, visit in zip(one.ways, visits, strict=True):
-            outcome = conclude(way.draft, visit)
+        for part, visit in zip(one.parts, visits, strict=True):
+            outcome = self._step.conclude(part, visit)
             found.append(_result(one.message_id, outcome))
             if not isinstance(outcome, Skip):
-                rows.append(self._row(one, way, visit, outcome))
+                rows.append(self._row(one, part, visit, outcome))
         order: tuple[Status, ...] = ("stored", "rejected", "filtered")
         return tuple(rows), min(found, key=lambda result: order.index(result.status))
 
-    def _row(self, one: _Prepared, way: _Way, visit: Visit, outcome: Outcome) -> NewRow:
-        people = self._people(one.event, way.draft)
+    def _row(self, one: _Prepared, part: PreparedEvent, visit: Visit, outcome: Outcome) -> NewRow:
+        people = self._people(one.event, part.draft)
         if isinstance(outcome, Reject):
             death = DeadLetterCause(str(outcome.reason), redact_emails(outcome.detail))
-            return NewRow(way.known.id, one.payload, people=people, order_id=_order_id(one.event), death=death)
+            return NewRow(part.known.id, one.payload, people=people, order_id=_order_id(one.event), death=death)
         request = outcome.request if isinstance(outcome, Send) else None
-        asked = _visits.encode(visit) if way.question is not None else b""
+        decided = _visits.encode(visit) if part.question is not None else b""
         urgent = isinstance(request, Conversion)
         order_id = request.form.get("OrderId") if isinstance(request, Conversion) else None
-        return NewRow(way.known.id, one.payload, asked, urgent, people[0] if people else None, people, order_id)
+        return NewRow(part.known.id, one.payload, decided, urgent, people[0] if people else None, people, order_id)
 
     def _people(self, event: AnyEvent | None, draft: Draft) -> tuple[bytes, ...]:
-        """Digests of whom the event is about, the visitor first; of no program where the event reached none."""
+        """Digests of the persons the event is about, the visitor first; of no program where the event reached none."""
         if not isinstance(event, Event):
             return ()
         program = "" if draft.destination is None else draft.destination.clicks.program
@@ -283,9 +263,9 @@ class Intake:
 
 
 def settle_payload(payload: bytes, call: str | None, envelope: _Envelope, received: str) -> tuple[str, bytes]:
-    """The event as it is written down, and its message id: of the path's call, without addresses, with a time.
+    """The message id, and the event as it is stored: with the path's call, without addresses, with a time.
 
-    An event without an id gets one made of what it says, so that it is the same event when it comes again.
+    An event without an id gets one made from its content, so that a repetition is known as the same event.
     """
     message_id = as_text(envelope.message_id)
     if may_hold_email(payload) or (call is not None and call != envelope.type):
@@ -301,7 +281,7 @@ def settle_payload(payload: bytes, call: str | None, envelope: _Envelope, receiv
 
 
 def with_entries(payload: bytes, added: Mapping[str, Any]) -> bytes:
-    """The object with more entries; of two with one name a reader takes the last."""
+    """The object with more entries; of two entries of one name, JSON readers take the last."""
     entries = msgspec.json.encode(added)[1:]
     head = payload.rstrip()[:-1].rstrip()
     return head + (b"" if head.endswith(b"{") else b",") + entries
@@ -313,7 +293,7 @@ def conceal_bytes(payload: bytes) -> bytes:
 
 
 def _order_id(event: AnyEvent | None) -> str | None:
-    """The order id that somebody would look an event up by, where the event came to no request."""
+    """The order id by which an operator finds an event that became no request."""
     properties = event.properties if isinstance(event, Event) else None
     found = (as_text((properties or {}).get(name)) for name in ("order_id", "orderId"))
     return next((one for one in found if one), None)

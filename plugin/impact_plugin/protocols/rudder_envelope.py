@@ -163,12 +163,12 @@ def _ids(metadata: msgspec.Raw) -> Ids:
         return Ids()
 
 
-def stat_tags(done: TransformedJob, feature: str) -> dict[str, str]:
+def stat_tags(transformed: TransformedJob, feature: str) -> dict[str, str]:
     """The router's labels for a failure, in the vocabulary of the stock transformer."""
-    category = REASONS[_reason(done)].category
-    ids = _ids(done.job.metadata)
-    found = {"destinationId": ids.destination_id or done.known.id}
-    found["workspaceId"] = ids.workspace_id or done.known.workspace_id
+    category = REASONS[_reason(transformed)].category
+    ids = _ids(transformed.job.metadata)
+    found = {"destinationId": ids.destination_id or transformed.known.id}
+    found["workspaceId"] = ids.workspace_id or transformed.known.workspace_id
     return {
         **STAT_CATEGORIES.get(category, {}),
         "destType": "IMPACT",
@@ -179,9 +179,9 @@ def stat_tags(done: TransformedJob, feature: str) -> dict[str, str]:
     }
 
 
-def _reason(done: TransformedJob) -> Reason:
-    assert not isinstance(done.outcome, Send)  # noqa: S101 - only failures have tags
-    return done.outcome.reason
+def _reason(transformed: TransformedJob) -> Reason:
+    assert not isinstance(transformed.outcome, Send)  # noqa: S101 - only failures have tags
+    return transformed.outcome.reason
 
 
 def error_text(outcome: Skip | Reject) -> str:

@@ -52,19 +52,19 @@ _compacted: Final = BatchReader(TypedBatch, RawBatch)
 _encoder: Final = msgspec.json.Encoder()
 
 
-async def answer(body: bytes, desk: TransformContext, *, compacted: bool) -> bytes:
+async def answer(body: bytes, context: TransformContext, *, compacted: bool) -> bytes:
     """Transform a batch and encode the reply, an entry for every event; raises :class:`EnvelopeError`."""
-    watch = BatchTimer("processor", body, desk.telemetry)
+    timer = BatchTimer("processor", body, context.telemetry)
     reader = _compacted if compacted else _plain
-    done = await transform_batch(reader.read(body, desk.destinations), desk, watch.counts)
-    record(desk, "processor", lambda: reader.read_raw(body))
-    return watch.report(_encoder.encode([_entry(one, desk.endpoints) for one in done]))
+    transformed = await transform_batch(reader.read(body, context.destinations), context, timer.counts)
+    record(context, "processor", lambda: reader.read_raw(body))
+    return timer.report(_encoder.encode([_entry(one, context.endpoints) for one in transformed]))
 
 
-def _entry(done: TransformedJob, endpoints: Endpoints) -> ProcessorSuccess | ProcessorFailure:
-    outcome = done.outcome
+def _entry(transformed: TransformedJob, endpoints: Endpoints) -> ProcessorSuccess | ProcessorFailure:
+    outcome = transformed.outcome
     if isinstance(outcome, Send):
         endpoint = endpoints.of(outcome.request, outcome.config)
-        return ProcessorSuccess(request_object(outcome, endpoint), done.job.metadata)
-    tags = stat_tags(done, "processor")
-    return ProcessorFailure(done.job.metadata, status_of(outcome), error_text(outcome), tags)
+        return ProcessorSuccess(request_object(outcome, endpoint), transformed.job.metadata)
+    tags = stat_tags(transformed, "processor")
+    return ProcessorFailure(transformed.job.metadata, status_of(outcome), error_text(outcome), tags)

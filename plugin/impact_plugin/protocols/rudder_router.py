@@ -35,7 +35,7 @@ from impact_transformers import Send
 from impact_transformers.events import UNREADABLE
 
 UNAVAILABLE: Final = 429
-"""Retried by the router without limit: the status for jobs that nobody here can take now."""
+"""Retried by the router without limit: the status for jobs that cannot be taken now."""
 
 
 class _Addressed(msgspec.Struct, frozen=True, rename="camel"):
@@ -53,7 +53,7 @@ class RouterSuccess(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class RouterFailure(msgspec.Struct, frozen=True, rename="camel"):
-    """A job that was filtered (298), failed (400) or is to come again (429, 500)."""
+    """A job that was filtered (298), failed (400) or must be sent again (429, 500)."""
 
     metadata: tuple[msgspec.Raw]
     destination: msgspec.Raw
@@ -112,15 +112,15 @@ def destination_type(body: bytes) -> str:
         return found.decode("utf-8", "replace").strip('"').lower()
 
 
-async def answer(body: bytes, desk: TransformContext) -> bytes:
+async def answer(body: bytes, context: TransformContext) -> bytes:
     """Transform the jobs and encode the reply, an entry for every job; raises :class:`EnvelopeError`."""
-    watch = BatchTimer("router", body, desk.telemetry)
-    done = await transform_batch(_reader.read(body, desk.destinations), desk, watch.counts)
-    record(desk, "router", lambda: _reader.read_raw(body))
-    return watch.report(_encoder.encode(RouterReply([_entry(one, desk.endpoints) for one in done])))
+    timer = BatchTimer("router", body, context.telemetry)
+    transformed = await transform_batch(_reader.read(body, context.destinations), context, timer.counts)
+    record(context, "router", lambda: _reader.read_raw(body))
+    return timer.report(_encoder.encode(RouterReply([_entry(one, context.endpoints) for one in transformed])))
 
 
-async def answer_batch(body: bytes, desk: TransformContext) -> bytes:
+async def answer_batch(body: bytes, context: TransformContext) -> bytes:
     """The reply to ``/batch``: the entries alone; there is nothing to put together, so every job stays by itself.
 
     Where the processor has transformed the jobs already, each is what is to be sent, and stays as it is.
@@ -128,7 +128,7 @@ async def answer_batch(body: bytes, desk: TransformContext) -> bytes:
     batch = _reader.read_raw(body)
     ready = [_ready(job, batch.destination or job.destination) for job in batch.jobs]
     if None in ready:
-        return msgspec.json.encode(msgspec.json.decode(await answer(body, desk), type=_Output).output)
+        return msgspec.json.encode(msgspec.json.decode(await answer(body, context), type=_Output).output)
     return _encoder.encode(ready)
 
 
@@ -143,7 +143,7 @@ def _ready(job: TypedJob | RawJob, destination: msgspec.Raw) -> Ready | None:
 
 
 def answer_unavailable(body: bytes, reason: str, *, batch: bool = False) -> bytes:
-    """Answer for jobs that nobody can take now, here or upstream: each is to come again later."""
+    """The reply for jobs that cannot be taken now, here or upstream: the router sends each again later."""
     tags = {"errorCategory": "platform", "errorType": "retryable", "module": "destination", "feature": "router"}
     read = _reader.read_raw(body)
     output: list[RouterSuccess | RouterFailure] = [
@@ -153,10 +153,10 @@ def answer_unavailable(body: bytes, reason: str, *, batch: bool = False) -> byte
     return _encoder.encode(output if batch else RouterReply(output))
 
 
-def _entry(done: TransformedJob, endpoints: Endpoints) -> RouterSuccess | RouterFailure:
-    outcome, metadata = done.outcome, (done.job.metadata,)
+def _entry(transformed: TransformedJob, endpoints: Endpoints) -> RouterSuccess | RouterFailure:
+    outcome, metadata = transformed.outcome, (transformed.job.metadata,)
     if isinstance(outcome, Send):
         endpoint = endpoints.of(outcome.request, outcome.config)
-        return RouterSuccess(request_object(outcome, endpoint), metadata, done.destination)
-    tags = stat_tags(done, "router")
-    return RouterFailure(metadata, done.destination, status_of(outcome), error_text(outcome), tags)
+        return RouterSuccess(request_object(outcome, endpoint), metadata, transformed.destination)
+    tags = stat_tags(transformed, "router")
+    return RouterFailure(metadata, transformed.destination, status_of(outcome), error_text(outcome), tags)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from time import perf_counter
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -14,37 +14,19 @@ from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.recording.recorder import RecordedJob, Recorder
 from impact_plugin.sessions.sessions import Sessions
 from impact_plugin.telemetry import Telemetry
-from impact_plugin.telemetry.events.faults import TransformFault
 from impact_plugin.telemetry.events.transformation import BatchTransformed
-from impact_transformers import (
-    NO_VISIT,
-    AnyEvent,
-    DecodedEvent,
-    Draft,
-    Event,
-    Outcome,
-    Question,
-    Reason,
-    Reject,
-    Send,
-    UndecodableEventError,
-    Visit,
-    conclude,
-    decode_event,
-    decode_object,
-    prepare,
-)
+from impact_plugin.transformation.step import PreparedEvent, TransformStep, faults_to
+from impact_transformers import NO_VISIT, DecodedEvent, Outcome, Send
 from impact_transformers.events import UNREADABLE
 
-LOOK_EVERY: Final = 32
-"""Events between two looks at the clock."""
+CLOCK_INTERVAL: Final = 32
+"""Events between two readings of the clock."""
 
-CONCLUDED: Final = 1024
-"""Events concluded at a stretch; each takes less than a microsecond."""
+CONCLUDED_AT_ONCE: Final = 1024
+"""Events concluded without a pause; each takes less than a microsecond."""
 
-TURN_SECONDS: Final = 0.005
+PAUSE_AFTER_SECONDS: Final = 0.005
 """How long a batch may keep the event loop: a large batch must not delay a small one, or /health, by much."""
-
 
 EMPTY: Final = msgspec.Raw(b"{}")
 
@@ -89,24 +71,13 @@ class BatchCounts(msgspec.Struct, frozen=True):
 
 
 class TransformContext(msgspec.Struct, frozen=True):
-    """What every batch is worked on with; without ``sessions`` every event stands for itself."""
+    """What every batch is transformed with; without ``sessions`` every event stands for itself."""
 
     destinations: Destinations
     endpoints: Endpoints
     telemetry: Telemetry
     sessions: Sessions | None = None
     recorder: Recorder | None = None
-
-
-class _Prepared(msgspec.Struct, frozen=True, gc=False):
-    """One event of a batch that waits for what the sessions know."""
-
-    job: TypedJob | RawJob
-    destination: msgspec.Raw
-    known: KnownDestination
-    event: AnyEvent | None
-    draft: Draft
-    question: Question | None
 
 
 class BatchTimer:
@@ -129,33 +100,33 @@ class BatchTimer:
         return reply
 
 
-class _Destined(msgspec.Struct, frozen=True):
+class _RecordedDestination(msgspec.Struct, frozen=True):
     """What a recording keeps of a destination."""
 
     id: str = msgspec.field(name="ID", default="")
     config: msgspec.Raw = msgspec.field(name="Config", default=EMPTY)
 
 
-def record(desk: TransformContext, via: Literal["processor", "router"], read: Callable[[], Batch]) -> None:
-    """Hand a batch over to whoever records; it is read once more, whole, and only then."""
-    if desk.recorder is None or not desk.recorder.listening:
+def record(context: TransformContext, via: Literal["processor", "router"], read: Callable[[], Batch]) -> None:
+    """Hand the batch to the recorder; while somebody records, and only then, it is read once more, whole."""
+    if context.recorder is None or not context.recorder.listening:
         return
-    batch, told = read(), _told_destinations()
+    batch, destination_of = read(), _recorded_destinations()
     jobs = [
-        RecordedJob(job.message, (told(batch.destination or job.destination),))
+        RecordedJob(job.message, (destination_of(batch.destination or job.destination),))
         for job in batch.jobs
         if isinstance(job, RawJob)
     ]
-    desk.recorder.take(via, jobs)
+    context.recorder.take(via, jobs)
 
 
-def _told_destinations() -> Callable[[msgspec.Raw], tuple[str, msgspec.Raw]]:
-    """Reads destinations of one batch, which are few."""
+def _recorded_destinations() -> Callable[[msgspec.Raw], tuple[str, msgspec.Raw]]:
+    """Reads the destinations of one batch, which are few, each once."""
 
     @cache
     def read(raw: bytes) -> tuple[str, msgspec.Raw]:
         try:
-            known = msgspec.json.decode(raw, type=_Destined)
+            known = msgspec.json.decode(raw, type=_RecordedDestination)
         except UNREADABLE:
             return "", EMPTY
         return known.id, known.config
@@ -163,91 +134,48 @@ def _told_destinations() -> Callable[[msgspec.Raw], tuple[str, msgspec.Raw]]:
     return lambda raw: read(bytes(raw))
 
 
-async def transform_batch(batch: Batch, desk: TransformContext, counts: BatchCounts) -> list[TransformedJob]:
+async def transform_batch(batch: Batch, context: TransformContext, counts: BatchCounts) -> list[TransformedJob]:
     """Give every job its outcome, in order; a fault in one is that one's alone.
 
-    Raises :class:`StateUnavailableError` when the batch must come again because the session state is out of reach.
+    Raises :class:`StateUnavailableError` when the session state is out of reach and the router must send the batch
+    again.
     """
-    prepared = await _prepare_all(batch, desk)
-    visits = None
-    if desk.sessions is not None:
-        visits = await desk.sessions.visits([one.question for one in prepared])
-    done: list[TransformedJob] = []
-    outcomes = counts.outcomes
+    sessions = context.sessions
+    step = TransformStep(faults_to(context.telemetry), sessions is not None)
+    prepared = await _prepare_all(batch, context.destinations, step)
+    visits = None if sessions is None else await sessions.visits([one.question for one in prepared])
+    transformed: list[TransformedJob] = []
+    outcomes, shared = counts.outcomes, batch.destination
     for number, one in enumerate(prepared):
-        outcome = _conclude_one(one, NO_VISIT if visits is None else visits[number], desk.telemetry)
-        done.append(TransformedJob(one.job, one.destination, one.known, outcome))
+        job = batch.jobs[number]
+        outcome = step.conclude(one, NO_VISIT if visits is None else visits[number])
+        transformed.append(TransformedJob(job, job.destination if shared is None else shared, one.known, outcome))
         if isinstance(outcome, Send):
             outcomes[type(one.event).__name__, outcome.request.endpoint_path, ""] += 1
             if outcome.notices:
                 counts.notices.update(outcome.notices)
         else:
-            outcomes[_call(one.event), type(outcome).__name__.lower(), outcome.reason] += 1
-        if number % CONCLUDED == CONCLUDED - 1:
+            outcomes[one.call, type(outcome).__name__.lower(), outcome.reason] += 1
+        if number % CONCLUDED_AT_ONCE == CONCLUDED_AT_ONCE - 1:
             await asyncio.sleep(0)
-    return done
+    return transformed
 
 
-async def _prepare_all(batch: Batch, desk: TransformContext) -> list[_Prepared]:
-    """Everything but the sessions, letting others have the event loop now and then."""
-    prepared: list[_Prepared] = []
+async def _prepare_all(batch: Batch, destinations: Destinations, step: TransformStep) -> list[PreparedEvent]:
+    """Everything but the sessions, pausing now and then for other requests."""
+    prepared: list[PreparedEvent] = []
     shared = batch.destination
-    raw = EMPTY if shared is None else shared
-    known = desk.destinations.get(raw)
+    known = destinations.get(EMPTY if shared is None else shared)
     turn = perf_counter()
     for number, job in enumerate(batch.jobs, 1):
         if shared is None:
-            raw = job.destination
-            known = desk.destinations.get(raw)
-        event, draft = _prepare_one(job, known, desk.telemetry)
-        question = None if desk.sessions is None else _question_of(draft, desk.telemetry)
-        prepared.append(_Prepared(job, raw, known, event, draft, question))
-        if number % LOOK_EVERY == 0 and perf_counter() - turn > TURN_SECONDS:
+            known = destinations.get(job.destination)
+        message = job.message
+        if isinstance(message, msgspec.Raw):
+            prepared.append(step.read(message, known))
+        else:
+            prepared.append(step.prepare(message, known))
+        if number % CLOCK_INTERVAL == 0 and perf_counter() - turn > PAUSE_AFTER_SECONDS:
             await asyncio.sleep(0)
             turn = perf_counter()
     return prepared
-
-
-def _prepare_one(
-    job: TypedJob | RawJob, known: KnownDestination, telemetry: Telemetry
-) -> tuple[AnyEvent | None, Draft]:
-    event: AnyEvent | None = None
-    message: dict[str, Any] | None = None
-    try:
-        if isinstance(job, TypedJob):
-            event = job.message
-        else:
-            event = decode_event(job.message)
-            message = decode_object(job.message)
-        if known.destination is None:
-            return event, Draft(Reject(Reason.CONFIGURATION, known.problem or ""))
-        return event, prepare(event, known.destination, message)
-    except UndecodableEventError as error:
-        return event, Draft(Reject(Reason.UNDECODABLE_EVENT, str(error)))
-    except Exception as error:  # noqa: BLE001 - the border of one event: a defect of ours is this event's error only
-        return event, Draft(_fault(error, telemetry))
-
-
-def _question_of(draft: Draft, telemetry: Telemetry) -> Question | None:
-    try:
-        return draft.question
-    except Exception as error:  # noqa: BLE001 - the border of one event, as above; it is sent without its visit
-        telemetry.emit(TransformFault(type(error).__name__, error))
-        return None
-
-
-def _conclude_one(one: _Prepared, visit: Visit, telemetry: Telemetry) -> Outcome:
-    try:
-        return conclude(one.draft, visit)
-    except Exception as error:  # noqa: BLE001 - the border of one event, as above
-        return _fault(error, telemetry)
-
-
-def _fault(error: Exception, telemetry: Telemetry) -> Reject:
-    telemetry.emit(TransformFault(type(error).__name__, error))
-    return Reject(Reason.TRANSFORM_FAULT, f"{type(error).__name__} in the transformation")
-
-
-def _call(event: AnyEvent | None) -> str:
-    """The event's type as a metric label: bounded, whatever a sender writes there."""
-    return type(event).__name__ if isinstance(event, Event) else "Other"

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.config.settings import ImpactSettings, make_settings
 from impact_plugin.config.sources import Routing, make_routing
 from impact_plugin.delivery.endpoints import Endpoints
@@ -278,6 +279,34 @@ async def test_a_defect_is_tried_some_times_and_buried(place: Place) -> None:
 
     assert MAX_FAULTS == place.engine.sent.count("poison:page")
     assert [("fault", MAX_FAULTS)] == await place.letters()
+
+
+class BrokenDestination:
+    """A destination with a defect of ours in it."""
+
+    reads_message = False
+
+    def for_event(self, _message: Any) -> Any:
+        """Fail."""
+        raise KeyError
+
+
+async def test_a_defect_in_the_transformation_is_tried_some_times_and_buried(place: Place) -> None:
+    """An update may come meanwhile; what was never sent is a dead letter that can be sent then."""
+    broken: Any = BrokenDestination()
+    place.routing = Routing({}, {"eu": KnownDestination("eu", "", broken)})
+    await place.put("a", order=True)
+    async with open_drain(place.drain, 1.0):
+        for _ in range(MAX_FAULTS):
+            await asyncio.sleep(0.1)
+            place.offset += LONGEST_BACK_OFF
+            place.drain.wake()
+        await place.empty()
+    faults = place.telemetry.metrics.registry.get_sample_value("impact_plugin_faults_total", {"where": "event"})
+
+    assert [] == place.engine.sent
+    assert [("fault", MAX_FAULTS)] == await place.letters()
+    assert MAX_FAULTS == faults
 
 
 async def test_bytes_that_are_no_event_are_buried(place: Place) -> None:

@@ -19,7 +19,7 @@ from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.store.embedded import EmbeddedSettings, open_embedded
 from impact_plugin.store.engine import Capacities
 from impact_plugin.telemetry import Telemetry
-from impact_transformers import Secret, hash_email, prepare
+from impact_transformers import Secret, conclude, hash_email, prepare
 
 NOW: Final = 1_789_034_400.0
 SHOP: Final = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
@@ -203,7 +203,24 @@ async def test_a_defect_is_one_events_error(
             raise ZeroDivisionError
         return prepare(event, *more)
 
-    monkeypatch.setattr("impact_plugin.ingest.intake.prepare", fail)
+    monkeypatch.setattr("impact_plugin.transformation.step.prepare", fail)
+    results = await desk.take(page, order)
+
+    assert [("rejected", "transform_fault"), ("stored", "")] == statuses(results)
+    assert ["transform_fault", None] == [row.death.reason if row.death else None for row in desk.shelf.rows]
+
+
+async def test_a_defect_at_the_end_is_one_events_error_too(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, page: dict[str, Any], order: dict[str, Any]
+) -> None:
+    """Also when the visit is known already, nobody else's event is lost."""
+
+    def fail(draft: Any, *more: Any) -> Any:
+        if draft.event.message_id == page["messageId"]:
+            raise ZeroDivisionError
+        return conclude(draft, *more)
+
+    monkeypatch.setattr("impact_plugin.transformation.step.conclude", fail)
     results = await desk.take(page, order)
 
     assert [("rejected", "transform_fault"), ("stored", "")] == statuses(results)

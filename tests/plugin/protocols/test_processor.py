@@ -243,7 +243,7 @@ async def test_a_defect_of_ours_is_one_events_500(
             raise ZeroDivisionError("about jane@example.com")
         return prepare(event, *rest)
 
-    monkeypatch.setattr("impact_plugin.transformation.batch.prepare", broken)
+    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
     found = await entries(http, service, [item(page, 1), item({**page, "messageId": "m-bad"}, 2), item(page, 3)])
 
     assert [one["statusCode"] for one in found] == [200, 500, 200]

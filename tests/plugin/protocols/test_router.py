@@ -206,7 +206,7 @@ async def test_a_defect_of_ours_is_one_jobs_500(
             raise ZeroDivisionError
         return prepare(event, *rest)
 
-    monkeypatch.setattr("impact_plugin.transformation.batch.prepare", broken)
+    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
     jobs = [item(page, 1), item({**page, "messageId": "m-bad"}, 2), item(page, 3)]
     found = await outputs(http, service, {"input": jobs, "destType": "impact"})
 

@@ -95,7 +95,7 @@ async def test_nothing_personal_or_secret_is_written_whatever_is_sent(
             raise ValueError(f"jane@example.com in {event}")
         return prepare(event, *rest)
 
-    monkeypatch.setattr("impact_plugin.transformation.batch.prepare", broken)
+    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
     person = {**page, "anonymousId": "anon-4711", "userId": "jane@example.com", "traits": {"email": "jane@example.com"}}
     batch = [
         item(person),
@@ -132,12 +132,12 @@ async def test_an_exception_shows_where_and_not_what(
     def broken(*_given: Any) -> Any:
         raise ValueError("jane the outer") from KeyError("jane the inner")
 
-    monkeypatch.setattr("impact_plugin.transformation.batch.prepare", broken)
+    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
     await post(http, f"{service.url}/v0/destinations/impact", [item(page)])
     fault, batch = written(capsys)
 
     assert (fault["event"], fault["level"], fault["error"]) == ("transform_fault", "error", "ValueError")
-    assert any("batch.py:" in place for place in fault["at"])
+    assert any("step.py:" in place for place in fault["at"])
     assert "jane" not in json.dumps(fault)
     assert batch["outcomes"] == {"Page/reject/transform_fault": 1}
 

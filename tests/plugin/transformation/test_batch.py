@@ -6,18 +6,24 @@ from typing import Any
 import msgspec
 import pytest
 
-import impact_plugin.transformation.batch
 from impact_plugin.config.destinations import Destinations
 from impact_plugin.config.settings import ImpactSettings
 from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.telemetry import Telemetry
-from impact_plugin.transformation.batch import LOOK_EVERY, Batch, BatchTimer, RawJob, TransformContext, transform_batch
+from impact_plugin.transformation.batch import (
+    CLOCK_INTERVAL,
+    Batch,
+    BatchTimer,
+    RawJob,
+    TransformContext,
+    transform_batch,
+)
 from impact_transformers import Reason, Reject, Send, Skip, prepare
 
 
-@pytest.fixture(name="desk")
-def desk_fixture() -> TransformContext:
-    """Lend what a batch is worked on with."""
+@pytest.fixture(name="context")
+def context_fixture() -> TransformContext:
+    """Lend what a batch is transformed with."""
     return TransformContext(Destinations({}), Endpoints(ImpactSettings()), Telemetry())
 
 
@@ -31,30 +37,30 @@ def job(message: Any, config: dict[str, Any], number: int = 1) -> RawJob:
     )
 
 
-def counted(desk: TransformContext) -> dict[tuple[str, str, str], float]:
+def counted(context: TransformContext) -> dict[tuple[str, str, str], float]:
     """The events counted so far, by call, outcome and reason."""
     return {
         (sample.labels["call"], sample.labels["outcome"], sample.labels["reason"]): sample.value
-        for metric in desk.telemetry.metrics.registry.collect()
+        for metric in context.telemetry.metrics.registry.collect()
         for sample in metric.samples
         if sample.name == "impact_plugin_events_total"
     }
 
 
 async def test_outcomes_come_in_the_order_of_the_jobs(
-    desk: TransformContext, page: dict[str, Any], order: dict[str, Any], config: dict[str, Any]
+    context: TransformContext, page: dict[str, Any], order: dict[str, Any], config: dict[str, Any]
 ) -> None:
     """Every job has one outcome, at its own place, whatever became of its neighbours."""
     messages = [page, {"type": "group"}, order, {"type": "page"}, "text", None]
-    watch = BatchTimer("processor", b"", desk.telemetry)
+    timer = BatchTimer("processor", b"", context.telemetry)
     done = await transform_batch(
-        Batch([job(message, config, n) for n, message in enumerate(messages)]), desk, watch.counts
+        Batch([job(message, config, n) for n, message in enumerate(messages)]), context, timer.counts
     )
-    watch.report(b"")
+    timer.report(b"")
 
     assert [type(one.outcome) for one in done] == [Send, Skip, Send, Reject, Reject, Reject]
     assert [msgspec.json.decode(one.job.metadata)["jobId"] for one in done] == list(range(6))
-    assert counted(desk) == {
+    assert counted(context) == {
         ("Page", "pageload", ""): 1,
         ("Other", "skip", Reason.UNSUPPORTED_TYPE): 1,
         ("Track", "conversions", ""): 1,
@@ -64,7 +70,7 @@ async def test_outcomes_come_in_the_order_of_the_jobs(
 
 
 async def test_a_defect_is_its_own_events_fault(
-    desk: TransformContext, page: dict[str, Any], config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    context: TransformContext, page: dict[str, Any], config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception in the transformation rejects one event as a fault of ours, counts it, and goes no further."""
 
@@ -73,20 +79,20 @@ async def test_a_defect_is_its_own_events_fault(
             raise KeyError("jane@example.com")
         return prepare(event, *rest)
 
-    monkeypatch.setattr("impact_plugin.transformation.batch.prepare", broken)
+    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
     jobs = [job(page, config), job({**page, "messageId": "m-bad"}, config), job(page, config)]
-    done = await transform_batch(Batch(jobs), desk, BatchTimer("processor", b"", desk.telemetry).counts)
+    done = await transform_batch(Batch(jobs), context, BatchTimer("processor", b"", context.telemetry).counts)
 
     assert [type(one.outcome) for one in done] == [Send, Reject, Send]
     assert done[1].outcome == Reject(Reason.TRANSFORM_FAULT, "KeyError in the transformation")
-    assert desk.telemetry.metrics.registry.get_sample_value("impact_plugin_faults_total", {"where": "event"}) == 1
+    assert context.telemetry.metrics.registry.get_sample_value("impact_plugin_faults_total", {"where": "event"}) == 1
 
 
 async def test_a_large_batch_lets_others_have_their_turn(
-    desk: TransformContext, page: dict[str, Any], config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    context: TransformContext, page: dict[str, Any], config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a thousand events are transformed, another task runs again and again."""
-    monkeypatch.setattr(impact_plugin.transformation.batch, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr("impact_plugin.transformation.batch.PAUSE_AFTER_SECONDS", 0.0)
     turns = 0
     finished = asyncio.Event()
 
@@ -97,29 +103,31 @@ async def test_a_large_batch_lets_others_have_their_turn(
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    await transform_batch(Batch([job(page, config)] * 1000), desk, BatchTimer("processor", b"", desk.telemetry).counts)
+    await transform_batch(
+        Batch([job(page, config)] * 1000), context, BatchTimer("processor", b"", context.telemetry).counts
+    )
     finished.set()
     await task
 
-    assert turns >= 1000 // LOOK_EVERY - 1
+    assert turns >= 1000 // CLOCK_INTERVAL - 1
 
 
-async def test_a_report_tells_sizes_and_counts_once(desk: TransformContext, config: dict[str, Any]) -> None:
+async def test_a_report_tells_sizes_and_counts_once(context: TransformContext, config: dict[str, Any]) -> None:
     """The one report of a batch moves the histogram by one batch."""
-    watch = BatchTimer("router", b"12345", desk.telemetry)
-    await transform_batch(Batch([job({"type": "group"}, config)] * 3), desk, watch.counts)
-    value = desk.telemetry.metrics.registry.get_sample_value
+    timer = BatchTimer("router", b"12345", context.telemetry)
+    await transform_batch(Batch([job({"type": "group"}, config)] * 3), context, timer.counts)
+    value = context.telemetry.metrics.registry.get_sample_value
 
-    assert watch.report(b"reply") == b"reply"
+    assert timer.report(b"reply") == b"reply"
     assert value("impact_plugin_batch_events_count", {"protocol": "router"}) == 1
     assert value("impact_plugin_batch_events_sum", {"protocol": "router"}) == 3
 
 
 @pytest.mark.parametrize("kind", ["x" * 5000, "jane@example.com", "\u0000", "Page "])
-async def test_the_call_in_the_tally_is_bounded(desk: TransformContext, config: dict[str, Any], kind: str) -> None:
+async def test_the_call_in_the_tally_is_bounded(context: TransformContext, config: dict[str, Any], kind: str) -> None:
     """A sender decides on the type of an event, but not on the labels of our metrics."""
-    watch = BatchTimer("processor", b"", desk.telemetry)
-    await transform_batch(Batch([job({"type": kind, "anonymousId": "a"}, config)]), desk, watch.counts)
-    watch.report(b"")
+    timer = BatchTimer("processor", b"", context.telemetry)
+    await transform_batch(Batch([job({"type": kind, "anonymousId": "a"}, config)]), context, timer.counts)
+    timer.report(b"")
 
-    assert {call for call, _, _ in counted(desk)} <= {"Other", "Page"}
+    assert {call for call, _, _ in counted(context)} <= {"Other", "Page"}

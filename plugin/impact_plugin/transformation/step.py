@@ -1,0 +1,120 @@
+"""One event at one destination: decoded, prepared with its question to the sessions, concluded with its visit.
+
+Whatever transforms events does it through :class:`TransformStep`: the router's batches, intake and drain of the ingest
+port, ``replay`` and ``explain``. The fault border of one event stands here and nowhere else: a defect of ours rejects
+the event it met and is reported, and no other event is lost by it.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from impact_plugin.config.destinations import KnownDestination
+from impact_plugin.telemetry import Telemetry
+from impact_plugin.telemetry.events.faults import TransformFault
+from impact_transformers import (
+    AnyEvent,
+    Draft,
+    Event,
+    Outcome,
+    Question,
+    Reason,
+    Reject,
+    UndecodableEventError,
+    Visit,
+    conclude,
+    decode_event,
+    decode_object,
+    prepare,
+)
+
+RawEvent: TypeAlias = bytes | msgspec.Raw
+ReportFault: TypeAlias = Callable[[Exception], None]
+
+
+class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event at one destination, waiting for its visit.
+
+    ``event`` is None for bytes that hold no event. ``question`` is None when the event asks the sessions nothing.
+    """
+
+    known: KnownDestination
+    event: AnyEvent | None
+    draft: Draft
+    question: Question | None = None
+
+    @property
+    def call(self) -> str:
+        """The event's call as a metric label: bounded, whatever type the sender wrote."""
+        return type(self.event).__name__ if isinstance(self.event, Event) else "Other"
+
+
+class TransformStep(msgspec.Struct, frozen=True):
+    """Decodes, prepares and concludes events one at a time; ``report_fault`` gets every exception that is our defect.
+
+    Without ``asks`` no event gets a question: there are no sessions to answer it.
+    """
+
+    report_fault: ReportFault
+    asks: bool = True
+
+    def decode(self, raw: RawEvent) -> AnyEvent | Reject:
+        """The event in these bytes, or why there is none."""
+        try:
+            return decode_event(raw)
+        except UndecodableEventError as error:
+            return _undecodable(error)
+        except Exception as error:  # noqa: BLE001 - the border of one event: our defect is this event's error only
+            return self._reject(error)
+
+    def prepare(self, event: AnyEvent, known: KnownDestination, raw: RawEvent | None = None) -> PreparedEvent:
+        """What becomes of a decoded event at the destination, as far as it is known without the visit.
+
+        ``raw`` is the same event in bytes, read again by destinations that look at the whole message.
+        """
+        destination = known.destination
+        if destination is None:
+            return PreparedEvent(known, event, Draft(Reject(Reason.CONFIGURATION, known.problem or "")))
+        try:
+            message = decode_object(raw) if raw is not None and destination.reads_message else None
+            draft = prepare(event, destination, message)
+        except UndecodableEventError as error:
+            return PreparedEvent(known, event, Draft(_undecodable(error)))
+        except Exception as error:  # noqa: BLE001 - the border of one event, as above
+            return PreparedEvent(known, event, Draft(self._reject(error)))
+        return PreparedEvent(known, event, draft, self._question(draft) if self.asks else None)
+
+    def read(self, raw: RawEvent, known: KnownDestination) -> PreparedEvent:
+        """Decode the event and prepare it for the destination."""
+        event = self.decode(raw)
+        if isinstance(event, Reject):
+            return PreparedEvent(known, None, Draft(event))
+        return self.prepare(event, known, raw)
+
+    def conclude(self, prepared: PreparedEvent, visit: Visit) -> Outcome:
+        """What becomes of the event now that its visit is known."""
+        try:
+            return conclude(prepared.draft, visit)
+        except Exception as error:  # noqa: BLE001 - the border of one event, as above
+            return self._reject(error)
+
+    def _question(self, draft: Draft) -> Question | None:
+        try:
+            return draft.question
+        except Exception as error:  # noqa: BLE001 - the border of one event, as above; it is sent without its visit
+            self.report_fault(error)
+            return None
+
+    def _reject(self, error: Exception) -> Reject:
+        self.report_fault(error)
+        return Reject(Reason.TRANSFORM_FAULT, f"{type(error).__name__} in the transformation")
+
+
+def faults_to(telemetry: Telemetry) -> ReportFault:
+    """Report faults as telemetry events."""
+    return lambda error: telemetry.emit(TransformFault(type(error).__name__, error))
+
+
+def _undecodable(error: UndecodableEventError) -> Reject:
+    return Reject(Reason.UNDECODABLE_EVENT, str(error))
