@@ -252,6 +252,18 @@ def test_an_alert_asks_for_what_there_is_and_says_what_to_do(rule: dict[str, Any
         assert label == "instance" or any(label in series[one.series] for one in asked)
 
 
+SUDDEN = [rule for rule in RULES if re.match(r"increase\(\w+\{?", rule["expr"]) and "for" not in rule]
+
+
+@pytest.mark.parametrize("rule", SUDDEN, ids=lambda rule: rule["alert"])
+def test_an_alert_on_a_single_increment_sees_the_first_one(rule: dict[str, Any]) -> None:
+    """A series with labels begins with its first increment, which ``increase`` does not see."""
+    series, window = re.findall(r"increase\((.+?)\[(\w+)\]\)", rule["expr"])[0]
+    labels = known_series()[selectors(series)[0].series]
+
+    assert not labels or rule["expr"].endswith(f"> 0 or ({series} unless {series} offset {window}) > 0")
+
+
 def test_prometheus_scrapes_the_operators_port_and_reads_the_alerts() -> None:
     """By the names of the compose file."""
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
