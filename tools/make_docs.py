@@ -5,7 +5,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +14,10 @@ from cyclopts import App
 from rich.console import Console
 
 from impact_plugin.__main__ import app
+from impact_plugin.config.fields import Field, fields_of
 from impact_plugin.config.manifest import load_manifest
-from impact_plugin.config.settings import DESCRIPTIONS, ENVIRONMENT_PREFIX, Settings
-from impact_plugin.config.sources import SIGNATURE_KEYS, SOURCE_KEYS, Signature, Source
+from impact_plugin.config.settings import ENVIRONMENT_PREFIX, SETTINGS, variable_of
+from impact_plugin.config.sources import Signature, Source
 from impact_plugin.delivery.policy import CAUSES
 from impact_plugin.http.openapi.document import PORTS, document
 from impact_plugin.http.openapi.operations import OPERATIONS, Operation
@@ -178,8 +179,8 @@ def sources() -> str:
     """The keys of a source and of its signature."""
     lines = ["# Sources and destinations", "", "Tables of the file that `serve --config` reads; see ../ingest.md.", ""]
     lines += [SOURCES_TEXT, "## [sources.NAME]", ""]
-    lines += [_keys_table(Source, SOURCE_KEYS), "", "## [sources.NAME.signature]", ""]
-    return "\n".join([*lines, _keys_table(Signature, SIGNATURE_KEYS)])
+    lines += [_keys_table(Source), "", "## [sources.NAME.signature]", ""]
+    return "\n".join([*lines, _keys_table(Signature)])
 
 
 SOURCES_TEXT: Final = f"""`[destinations.NAME]` has the keys of [a destination](configuration.md), also
@@ -203,25 +204,28 @@ between their texts. Of destinations, what is nested is JSON, and lists may be.
 """
 
 
-def _keys_table(kind: type[msgspec.Struct], descriptions: Mapping[str, str]) -> str:
-    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
-    rows = []
-    for key, description in descriptions.items():
-        default = defaults[key]
-        shown = "required" if default is msgspec.NODEFAULT else f"`{_json(default)}`"
-        rows.append((f"`{key}`", shown, description))
-    return _table(("key", "default", "what it is"), rows)
+def _keys_table(kind: type[msgspec.Struct]) -> str:
+    rows = [
+        (f"`{key}`", field.values, _default(field), field.setting.description) for key, field in fields_of(kind).items()
+    ]
+    return _table(("key", "value", "default", "what it is"), rows)
 
 
 def settings_table() -> str:
     """The settings as a table."""
-    defaults = msgspec.to_builtins(Settings(), enc_hook=Secret.reveal)
     rows = []
-    for setting, description in DESCRIPTIONS.items():
+    for setting, field in SETTINGS.items():
         section, key = setting.split(".")
-        variable = f"{ENVIRONMENT_PREFIX}{section.upper()}__{key.upper()}"
-        rows.append((f"`[{section}] {key}`", f"`{variable}`", f"`{_json(defaults[section][key])}`", description))
-    return _table(("setting", "variable", "default", "what it does"), rows)
+        name, variable = f"`[{section}] {key}`", f"`{variable_of(setting)}`"
+        rows.append((name, variable, field.values, _default(field), field.setting.description))
+    return _table(("setting", "variable", "value", "default", "what it does"), rows)
+
+
+def _default(field: Field) -> str:
+    if field.default is msgspec.NODEFAULT:
+        return "required"
+    default = field.default.reveal() if isinstance(field.default, Secret) else field.default
+    return f"`{_json(default)}`"
 
 
 def explained() -> str:

@@ -40,7 +40,7 @@ from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.process import ServiceStarted, ServiceStopping
 from impact_plugin.telemetry.events.sessions import StateLoaded
 from impact_plugin.transformation.batch import TransformContext
-from impact_transformers.configuration import VARIABLE_PREFIX
+from impact_transformers.configuration import VARIABLE_PREFIX, Problem
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -107,7 +107,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(f"state.dir: {folder} cannot be made: {error.strerror}") from error
+        raise SettingsError(Problem("state.dir", f"{folder} cannot be made: {error.strerror}")) from error
 
 
 async def _open_sessions(

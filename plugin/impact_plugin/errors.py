@@ -1,5 +1,11 @@
 """The faults this package raises; outcomes of events are values, see :mod:`impact_transformers.outcome`."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # At run time it would load the whole core for `impact-plugin --version`.
+    from impact_transformers.configuration import Problem
+
 
 class ImpactPluginError(Exception):
     """Base of every fault of ours."""
@@ -10,7 +16,11 @@ class ManifestError(ImpactPluginError):
 
 
 class SettingsError(ImpactPluginError):
-    """A setting cannot be used; the message names it and what would do."""
+    """Settings, sources or destinations cannot be used; ``problems`` has every mistake, its place and what to do."""
+
+    def __init__(self, *problems: "Problem") -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
 
 
 class StateError(ImpactPluginError):

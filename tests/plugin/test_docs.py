@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -10,9 +10,10 @@ import pytest
 from cyclopts import App
 
 from impact_plugin.__main__ import app
+from impact_plugin.config.fields import fields_of
 from impact_plugin.config.manifest import load_manifest
-from impact_plugin.config.settings import DESCRIPTIONS, Settings
-from impact_plugin.config.sources import SIGNATURE_KEYS, SOURCE_KEYS, Signature, Source
+from impact_plugin.config.settings import SETTINGS, Settings
+from impact_plugin.config.sources import Signature, Source
 from impact_plugin.delivery.policy import CAUSES, Cause
 from impact_plugin.http.openapi.operations import OPERATIONS
 from impact_plugin.ingest.intake import SWITCHED_OFF
@@ -35,23 +36,21 @@ def commands(command: App, *before: str) -> Iterator[tuple[tuple[str, ...], App]
 
 
 def test_every_setting_is_described() -> None:
-    """A setting without a sentence fails here, as does a sentence without a setting."""
+    """A setting without a sentence in its annotation fails here: nobody could set it."""
     fields = {
         f"{section.name}.{field.name}"
         for section in msgspec.structs.fields(Settings)
         for field in msgspec.structs.fields(section.type)
     }
 
-    assert fields == set(DESCRIPTIONS)
+    assert fields == set(SETTINGS)
+    assert [] == [name for name, field in SETTINGS.items() if not field.setting.description.endswith(".")]
 
 
 def test_every_key_of_a_source_is_described() -> None:
-    """And nothing is described that is no key; a source's name is its table's."""
-    described: dict[type[msgspec.Struct], Iterable[str]] = {Source: SOURCE_KEYS, Signature: SIGNATURE_KEYS}
-    for kind, keys in described.items():
-        fields = {field.name for field in msgspec.structs.fields(kind)} - {"name"}
-
-        assert fields == set(keys)
+    """But a source's name, which is its table's."""
+    for kind in (Source, Signature):
+        assert {field.name for field in msgspec.structs.fields(kind)} - {"name"} == set(fields_of(kind))
 
 
 def test_every_reason_notice_and_cause_is_explained() -> None:
@@ -76,7 +75,7 @@ def entries(page: str) -> set[str]:
     [
         ("reasons.md", [*Reason, *Notice, *Cause, *DeadLetterReason, SWITCHED_OFF]),
         ("sources.md", [field.name for kind in (Source, Signature) for field in msgspec.structs.fields(kind)][1:]),
-        ("settings.md", [f"[{section}] {name}" for section, _, name in (key.partition(".") for key in DESCRIPTIONS)]),
+        ("settings.md", [f"[{section}] {name}" for section, _, name in (key.partition(".") for key in SETTINGS)]),
         ("telemetry.md", [facts.name + "_total" * (facts.kind == "counter") for facts in METRICS]),
         ("telemetry.md", [event.__name__ for event in TELEMETRY_EVENTS]),
         ("configuration.md", [key.key for key in load_manifest().configuration]),

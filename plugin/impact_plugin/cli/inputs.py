@@ -7,11 +7,18 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from cyclopts import Parameter
 
+from impact_plugin.config.settings import SETTINGS
 from impact_plugin.errors import ImpactPluginError
 from impact_transformers.events import UNREADABLE
 
 Flag: TypeAlias = Annotated[bool, Parameter(negative=())]
 """A switch without a --no- of its own."""
+
+
+def setting_option(setting: str) -> Parameter:
+    """An option that sets ``setting``; its help is what is said of the setting."""
+    field = SETTINGS[setting]
+    return Parameter(help=f"{field.setting.description} {field.values.capitalize()}; default {field.default}.")
 
 
 class InputError(ImpactPluginError):

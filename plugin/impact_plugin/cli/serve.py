@@ -3,15 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import anyio
-import msgspec
 
 from impact_plugin.app import run_service
-from impact_plugin.config.settings import Settings, check_settings, load_settings
+from impact_plugin.cli.inputs import setting_option
+from impact_plugin.config.settings import Settings, load_settings
 from impact_plugin.config.sources import RoutingFile
 from impact_plugin.process.supervisor import supervise
 from impact_plugin.process.worker import Worker, assigned
@@ -25,10 +24,10 @@ SWITCH_SECONDS: Final = 0.001
 async def serve(
     *,
     host: str | None = None,
-    port: int | None = None,
-    operator_port: int | None = None,
-    ingest_port: int | None = None,
-    workers: int | None = None,
+    port: Annotated[int | None, setting_option("server.port")] = None,
+    operator_port: Annotated[int | None, setting_option("server.operator_port")] = None,
+    ingest_port: Annotated[int | None, setting_option("server.ingest_port")] = None,
+    workers: Annotated[int | None, setting_option("server.workers")] = None,
     config: Path | None = None,
 ) -> int:
     """Serve the router's protocol until interrupted.
@@ -37,21 +36,20 @@ async def serve(
     ----------
     host
         Address to listen on, all ports; default 127.0.0.1.
-    port
-        Port for the router; default 9090.
-    operator_port
-        Port for metrics and health; default 9091.
-    ingest_port
-        Port for senders of events, opened when there are sources; default 9092.
-    workers
-        1: serve by a worker under a supervisor, which keeps the ports open while the worker is replaced: at once when
-        it dies, and on SIGHUP by a process with code and settings of now. Default 0: one process without a supervisor.
     config
         TOML file with settings, sources and destinations; read again on SIGHUP, without a supervisor as far as the
         latter two go.
     """
-    numbers = {"port": port, "operator_port": operator_port, "ingest_port": ingest_port, "workers": workers}
-    settings = _with_options(load_settings(config, os.environ), host, numbers)
+    options = {
+        "server.host": host,
+        "server.operator_host": host,
+        "server.ingest_host": host,
+        "server.port": port,
+        "server.operator_port": operator_port,
+        "server.ingest_port": ingest_port,
+        "server.workers": workers,
+    }
+    settings = load_settings(config, os.environ, options)
     configure_logging(settings.log)
     worker = assigned(os.environ)
     if worker is None and settings.server.workers:
@@ -87,12 +85,3 @@ async def _supervise(settings: Settings, config: Path | None) -> int:
     routing = RoutingFile(config, os.environ).current
     arguments = ["serve", *(["--config", str(config)] if config else [])]
     return await supervise(settings.server, arguments, Telemetry(), ingest=bool(routing.sources))
-
-
-def _with_options(settings: Settings, host: str | None, numbers: Mapping[str, int | None]) -> Settings:
-    """Options on the command line win over file and environment; the result is checked like both."""
-    given: dict[str, str | int | None] = {"host": host, "operator_host": host, "ingest_host": host, **numbers}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    changed = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **chosen))
-    check_settings(changed)
-    return changed

@@ -9,8 +9,9 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Final
 
+from impact_plugin.config.fields import quote_name
 from impact_plugin.errors import SettingsError
-from impact_transformers.configuration import DEEPEST
+from impact_transformers.configuration import DEEPEST, Problem
 
 FILE_PREFIX: Final = "file:"
 LONGEST_FILE: Final = 65_536
@@ -41,13 +42,15 @@ class References:
 
     def _resolve(self, value: Any, path: str, files: bool, depth: int) -> Any:
         if depth > DEEPEST:
-            raise SettingsError(f"{path[:80]}...: is nested more than {DEEPEST} levels deep")
+            raise SettingsError(Problem(f"{path[:80]}...", f"is nested more than {DEEPEST} levels deep"))
         if isinstance(value, str):
             return self._text(value, path, files)
         if isinstance(value, list):
             return [self._resolve(one, f"{path}[{place}]", files, depth + 1) for place, one in enumerate(value)]
         if isinstance(value, dict):
-            return {key: self._resolve(one, f"{path}.{shown(key)}", files, depth + 1) for key, one in value.items()}
+            return {
+                key: self._resolve(one, f"{path}.{quote_name(key)}", files, depth + 1) for key, one in value.items()
+            }
         return value
 
     def _text(self, written: str, path: str, files: bool) -> str:
@@ -64,15 +67,16 @@ class References:
                 return "${"
             name = match["name"]
             if name is None:
-                raise SettingsError(f"{path}: ${{NAME}} must name an environment variable; write $${{ for a plain ${{")
+                told = "${NAME} must name an environment variable; write $${ for a plain ${"
+                raise SettingsError(Problem(path, told))
             if name not in self._environment:
-                raise SettingsError(f"{path}: the variable {name} is not set in the service's environment")
+                raise SettingsError(Problem(path, f"the variable {name} is not set in the service's environment"))
             return self._environment[name]
 
         filled = _REFERENCE.sub(variable, text)
         # Bytes of the environment that are not UTF-8 come as surrogates, which nothing could be sent with.
         if any("\ud800" <= character <= "\udfff" for character in filled):
-            raise SettingsError(f"{path}: must be UTF-8 text")
+            raise SettingsError(Problem(path, "must be UTF-8 text"))
         return filled
 
 
@@ -85,39 +89,34 @@ def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from texts(one, f"{path}[{place}]")
     elif isinstance(value, dict):
         for key, one in value.items():
-            yield from texts(one, f"{path}.{shown(key)}")
-
-
-def shown(name: str) -> str:
-    """A name from the file as errors show it: one of the usual kind as it is, any other quoted and cut."""
-    return name if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) else ascii(name[:64])
+            yield from texts(one, f"{path}.{quote_name(key)}")
 
 
 def _read(name: str, written: str, path: str) -> str:
     """The text of a file; errors show its name as it was written, since variables may be a part of it."""
-    file, named = Path(name), f"{path}: {shown_text(written)}"
+    file, named = Path(name), on_one_line(written)
     if not file.is_absolute():
-        raise SettingsError(f"{named} must have an absolute path, such as file:/run/secrets/name")
+        raise SettingsError(Problem(path, f"{named} must have an absolute path, such as file:/run/secrets/name"))
     try:
         if not S_ISREG(file.stat().st_mode):
-            raise SettingsError(f"{named} is not a file")
+            raise SettingsError(Problem(path, f"{named} is not a file"))
         with file.open("rb") as opened:
             raw = opened.read(LONGEST_FILE + 1)
     except OSError as error:
-        raise SettingsError(f"{named} cannot be read: {error.strerror}") from None
+        raise SettingsError(Problem(path, f"{named} cannot be read: {error.strerror}")) from None
     except ValueError:
-        raise SettingsError(f"{named} cannot be the name of a file") from None
+        raise SettingsError(Problem(path, f"{named} cannot be the name of a file")) from None
     if len(raw) > LONGEST_FILE:
-        raise SettingsError(f"{named} has more than {LONGEST_FILE:,} bytes; it must hold one secret")
+        raise SettingsError(Problem(path, f"{named} has more than {LONGEST_FILE:,} bytes; it must hold one secret"))
     try:
         text = raw.decode("utf-8").strip()
     except UnicodeDecodeError:
-        raise SettingsError(f"{named} is not UTF-8 text") from None
+        raise SettingsError(Problem(path, f"{named} is not UTF-8 text")) from None
     if not text:
-        raise SettingsError(f"{named} is empty")
+        raise SettingsError(Problem(path, f"{named} is empty"))
     return text
 
 
-def shown_text(text: str) -> str:
+def on_one_line(text: str) -> str:
     """A text of the file on one line."""
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -9,30 +9,26 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from impact_plugin.config.destination_tables import compile_table, destination_places
 from impact_plugin.config.destinations import KnownDestination
-from impact_plugin.config.references import References, shown
-from impact_plugin.config.settings import ROUTING, read_file, secret_from_text
-from impact_plugin.config.variables import Tables, VariablePath, meant, place_variables, several
+from impact_plugin.config.fields import Setting, comma_list, did_you_mean, fields_of, quote_name
+from impact_plugin.config.references import References
+from impact_plugin.config.settings import ROUTING, read_file
+from impact_plugin.config.variables import Tables, VariablePath, place_variables
 from impact_plugin.errors import SettingsError
 from impact_transformers import Secret
-from impact_transformers.configuration import VARIABLE_PREFIX
+from impact_transformers.configuration import VARIABLE_PREFIX, Problem
 
 Adapter: TypeAlias = Literal["segment", "posthog", "tracardi", "jitsu_reverse_etl"]
 Scheme: TypeAlias = Literal["segment_sha1", "jitsu_hmac", "standard_webhooks"]
 Authentication: TypeAlias = Literal["key", "bearer", "basic", "header", "url_token", "none"]
 
-LIMITS: Final[dict[str, tuple[int, int]]] = {
-    "max_event_kb": (1, 32_768),
-    "max_batch_mb": (1, 64),
-    "max_webhook_mb": (1, 512),
-}
 SHORTEST_KEY: Final = 16
 LONGEST_KEY: Final = 256
 MOST_KEYS: Final = 16
@@ -47,8 +43,6 @@ SHORTEST_BINARY_SECRET: Final = 24
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
-LONGEST_WINDOW: Final = 86_400
-
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PRINTABLE: Final = re.compile(r"[!-~]*")
 _URL_SAFE: Final = re.compile(r"[A-Za-z0-9._~-]*")
@@ -62,28 +56,89 @@ _SALT: Final = os.urandom(32)
 class Signature(msgspec.Struct, frozen=True):
     """How a sender signs its requests; every secret is tried, so that they can be exchanged one by one."""
 
-    scheme: Scheme
-    secrets: tuple[Secret, ...]
-    header: str = ""
-    window_seconds: float = 300.0
-    first_item: bool = False
+    scheme: Annotated[
+        Scheme,
+        Setting("segment_sha1 (Segment and Customer.io), jitsu_hmac (Jitsu), or standard_webhooks (PostHog, Svix)."),
+    ]
+    secrets: Annotated[
+        tuple[Secret, ...],
+        Setting(
+            "Secrets shared with the sender, 16 characters or more; for standard_webhooks as issued, base64 with or "
+            "without whsec_ in front. Several, so that they can be exchanged."
+        ),
+    ]
+    header: Annotated[str, Setting("The header that holds the signature, where it is not the scheme's own.")] = ""
+    window_seconds: Annotated[
+        float, Setting("How far a signed time may be off; segment_sha1 signs no time.", least=1, most=86_400)
+    ] = 300.0
+    first_item: Annotated[
+        bool,
+        Setting(
+            "Also take an array of which only the first item is signed, as Segment's Webhooks (Actions) does in "
+            "batches: whoever sees one such request can send others. Only with segment_sha1."
+        ),
+    ] = False
 
 
 class Source(msgspec.Struct, frozen=True):
     """One sender of events, or several that share its keys."""
 
     name: str
-    keys: tuple[Secret, ...] = ()
-    adapter: Adapter = "segment"
-    authentication: Authentication = "key"
-    header: str = ""
-    signature: Signature | None = None
-    destinations: tuple[str, ...] = ()
-    max_event_kb: int = 256
-    max_batch_mb: int = 4
-    max_webhook_mb: int = 32
-    strict: bool = False
-    integrations: tuple[str, ...] = ("Impact", "impact.com", "Impact Partnership Cloud", "IMPACT")
+    keys: Annotated[
+        tuple[Secret, ...],
+        Setting(
+            "Keys that senders present: 16 to 256 printable characters, without spaces and colons (Jitsu cuts header "
+            "values at one). Several, so that they can be exchanged. A key belongs to one source."
+        ),
+    ] = ()
+    adapter: Annotated[
+        Adapter,
+        Setting("The dialect: segment (also of RudderStack and Jitsu), posthog, tracardi or jitsu_reverse_etl."),
+    ] = "segment"
+    authentication: Annotated[
+        Authentication,
+        Setting(
+            "Where its webhook looks for the key: key (any of the places), bearer, basic, header, url_token; "
+            "none only where requests are signed, and then without keys."
+        ),
+    ] = "key"
+    header: Annotated[str, Setting("The header that holds the key; only with authentication header.")] = ""
+    signature: Annotated[
+        Signature | None,
+        Setting("How requests to its webhook are signed: the table [sources.NAME.signature], see below."),
+    ] = None
+    destinations: Annotated[
+        tuple[str, ...], Setting("Names of the destinations that get its events; all of them unless told.")
+    ] = ()
+    max_event_kb: Annotated[
+        int,
+        Setting(
+            "Largest event in KiB; a larger one is a dead letter, cut, and a single call of the Segment HTTP API is "
+            "answered 413.",
+            least=1,
+            most=32_768,
+        ),
+    ] = 256
+    max_batch_mb: Annotated[
+        int, Setting("Largest body on the Segment HTTP API in MiB after inflation.", least=1, most=64)
+    ] = 4
+    max_webhook_mb: Annotated[
+        int,
+        Setting(
+            "Largest body on its webhook in MiB after inflation; a batch of Jitsu may have twenty.", least=1, most=512
+        ),
+    ] = 32
+    strict: Annotated[
+        bool,
+        Setting(
+            "Answer 400 to a single event that cannot be used, so that the failure shows at the sender. For Segment "
+            "and PostHog only: Jitsu sends again what gets a 400, its reverse ETL gives up all records of the request, "
+            "and Kafka Connect stops. Refused with the adapter jitsu_reverse_etl and the scheme jitsu_hmac."
+        ),
+    ] = False
+    integrations: Annotated[
+        tuple[str, ...], Setting("Names under which the integrations object of an event may switch us off.")
+    ] = ("Impact", "impact.com", "Impact Partnership Cloud", "IMPACT")
 
     def has_key(self, key: str) -> bool:
         """Whether this is one of the source's keys; takes as long for a wrong one as for a right one."""
@@ -92,52 +147,6 @@ class Source(msgspec.Struct, frozen=True):
         for known in self.keys:
             found |= hmac.compare_digest(_digest(known.reveal()), given)
         return found
-
-
-SOURCE_KEYS: Final[dict[str, str]] = {
-    "keys": (
-        "Keys that senders present: 16 to 256 printable characters, without spaces and colons (Jitsu cuts header "
-        "values at one). Several, so that they can be exchanged. A key belongs to one source."
-    ),
-    "adapter": "The dialect: segment (also of RudderStack and Jitsu), posthog, tracardi or jitsu_reverse_etl.",
-    "authentication": (
-        "Where its webhook looks for the key: key (any of the places), bearer, basic, header, url_token; "
-        "none only where requests are signed, and then without keys."
-    ),
-    "header": "The header that holds the key; only with authentication header.",
-    "destinations": "Names of the destinations that get its events; all of them unless told.",
-    "max_event_kb": (
-        "Largest event in KiB, 1 to 32768; a larger one is a dead letter, cut, and a single call of the Segment HTTP "
-        "API is answered 413."
-    ),
-    "max_batch_mb": "Largest body on the Segment HTTP API in MiB after inflation, 1 to 64.",
-    "max_webhook_mb": "Largest body on its webhook in MiB after inflation, 1 to 512; a batch of Jitsu may have twenty.",
-    "strict": (
-        "Answer 400 to a single event that cannot be used, so that the failure shows at the sender. For Segment and "
-        "PostHog only: Jitsu sends again what gets a 400, its reverse ETL gives up all records of the request, and "
-        "Kafka Connect stops. Refused with the adapter jitsu_reverse_etl and the scheme jitsu_hmac."
-    ),
-    "integrations": "Names under which the integrations object of an event may switch us off.",
-    "signature": "How requests to its webhook are signed: the table [sources.NAME.signature], see below.",
-}
-"""What each key of a source means; the reference page is made from it."""
-
-SIGNATURE_KEYS: Final[dict[str, str]] = {
-    "scheme": (
-        "segment_sha1 (Segment and Customer.io), jitsu_hmac (Jitsu), or standard_webhooks (PostHog, Svix and others)."
-    ),
-    "secrets": (
-        "Secrets shared with the sender, 16 characters or more; for standard_webhooks as issued, base64 with or "
-        "without whsec_ in front. Several, so that they can be exchanged."
-    ),
-    "header": "The header that holds the signature, where it is not the scheme's own.",
-    "window_seconds": "How far a signed time may be off, 1 to 86400; segment_sha1 signs no time.",
-    "first_item": (
-        "Also take an array of which only the first item is signed, as Segment's Webhooks (Actions) does in batches: "
-        "whoever sees one such request can send others. Only with segment_sha1."
-    ),
-}
-"""The same for its signature."""
 
 
 class Routing(msgspec.Struct, frozen=True):
@@ -191,7 +200,7 @@ class RoutingFile:
 
 
 def load_routing(file: Path | None, environment: Mapping[str, str]) -> Routing:
-    """Read and check sources and destinations; raises :class:`SettingsError` with the path of the mistake."""
+    """Read and check sources and destinations; raises :class:`SettingsError` with every mistake and its path."""
     return make_routing(_tree(file), environment)
 
 
@@ -208,146 +217,159 @@ def _make(
     tree: Mapping[str, Any], environment: Mapping[str, str], compiled: Mapping[bytes, KnownDestination]
 ) -> tuple[Routing, dict[bytes, KnownDestination]]:
     """The routing, and its destinations by digests of their tables; those in ``compiled`` are not made again."""
-    tables: Tables = {kind: _tables(tree, kind) for kind in ROUTING}
-    place_variables(tables, environment, {"sources": _source_places(), "destinations": destination_places()})
-    for kind, held in tables.items():
-        _check_names(kind, held)
+    problems: list[Problem] = []
+    tables: Tables = {kind: _tables(tree, kind, problems) for kind in ROUTING}
+    places = {"sources": _source_places(), "destinations": destination_places()}
+    problems += place_variables(tables, environment, places)
+    named = {kind: _well_named(kind, held, problems) for kind, held in tables.items()}
     references = References(environment)
     variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
-    made = dict(
-        compile_table(name, table, references, variables, compiled) for name, table in tables["destinations"].items()
-    )
-    destinations = {known.id: known for known in made.values()}
-    sources = {name: _source(name, table, references) for name, table in tables["sources"].items()}
-    for source in sources.values():
-        _check_source(source, destinations)
-    _check_keys_apart(sources.values())
-    return Routing(sources, destinations), made
+    made: dict[bytes, KnownDestination] = {}
+    for name, table in named["destinations"].items():
+        try:
+            mark, known = compile_table(name, table, references, variables, compiled)
+            made[mark] = known
+        except SettingsError as error:
+            problems += error.problems
+    sources = dict(_sources(named["sources"], tables["destinations"], references, problems))
+    problems += _shared_key_problems(sources.values())
+    if problems:
+        raise SettingsError(*problems)
+    return Routing(sources, {known.id: known for known in made.values()}), made
 
 
-def _tables(tree: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+def _tables(tree: Mapping[str, Any], kind: str, problems: list[Problem]) -> dict[str, dict[str, Any]]:
     held = tree.get(kind, {})
     if not isinstance(held, dict):
-        raise SettingsError(f"{kind}: must be tables of the file, [{kind}.NAME]")
-    for name, table in held.items():
-        if not isinstance(table, dict):
-            raise SettingsError(f"{kind}.{shown(name)}: must be a table of the file, [{kind}.NAME]")
+        problems.append(Problem(kind, f"must be tables of the file, [{kind}.NAME]"))
+        return {}
+    problems += [
+        Problem(f"{kind}.{quote_name(name)}", f"must be a table of the file, [{kind}.NAME]")
+        for name, table in held.items()
+        if not isinstance(table, dict)
+    ]
     # Tables within tables too, since variables are put into them.
     return {
         name: {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
         for name, table in held.items()
+        if isinstance(table, dict)
     }
 
 
-def _check_names(kind: str, names: Iterable[str]) -> None:
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise SettingsError(
-                f"{kind}.{shown(name)}: a name must be of small letters, digits, _ and -, start with a letter or "
-                "digit, and have at most 64 characters"
-            )
+def _well_named(kind: str, tables: Mapping[str, dict[str, Any]], problems: list[Problem]) -> dict[str, dict[str, Any]]:
+    """The tables whose names can be used, also in paths and URLs."""
+    told = (
+        "a name must be of small letters, digits, _ and -, start with a letter or digit, and have at most 64 characters"
+    )
+    problems += [Problem(f"{kind}.{quote_name(name)}", told) for name in tables if not _NAME.fullmatch(name)]
+    return {name: table for name, table in tables.items() if _NAME.fullmatch(name)}
 
 
 def _source_places() -> Iterator[VariablePath]:
     """Where variables belong in the table of a source."""
     for kind, start in ((Source, ()), (Signature, ("signature",))):
-        for field in msgspec.structs.fields(kind):
-            if field.name not in ("name", "signature"):
-                yield VariablePath((*start, field.name), several if get_origin(field.type) is tuple else str)
+        for field in fields_of(kind).values():
+            if field.name != "signature":
+                yield VariablePath((*start, field.name), comma_list if field.is_list else str)
 
 
-def _source(name: str, table: Mapping[str, Any], references: References) -> Source:
+def _sources(
+    tables: Mapping[str, Mapping[str, Any]],
+    destinations: Collection[str],
+    references: References,
+    problems: list[Problem],
+) -> Iterator[tuple[str, Source]]:
+    """The sources that can be read; what speaks against them goes to ``problems``."""
+    for name, table in tables.items():
+        found: list[Problem] = []
+        source = _source(name, table, references, found)
+        if not found:
+            found += _source_problems(source, destinations)
+            yield name, source
+        problems += found
+
+
+def _source(name: str, table: Mapping[str, Any], references: References, problems: list[Problem]) -> Source:
     path = f"sources.{name}"
-    _check_known(path, table, SOURCE_KEYS)
     written = {key: value for key, value in table.items() if key != "signature"}
-    values = _values(Source, path, written, references, files="keys")
+    values = _values(Source, path, written, references, problems)
     if "signature" in table:
-        values["signature"] = _signature(f"{path}.signature", table["signature"], references)
+        values["signature"] = _signature(f"{path}.signature", table["signature"], references, problems)
     return Source(name, **values)
 
 
-def _signature(path: str, table: Any, references: References) -> Signature:
+def _signature(path: str, table: Any, references: References, problems: list[Problem]) -> Signature | None:
     if not isinstance(table, dict):
-        raise SettingsError(f"{path}: must be a table, with a scheme and secrets")
-    _check_known(path, table, SIGNATURE_KEYS)
-    for key in ("scheme", "secrets"):
-        if key not in table:
-            raise SettingsError(f"{path}.{key}: is required")
-    return Signature(**_values(Signature, path, table, references, files="secrets"))
-
-
-def _check_known(path: str, table: Mapping[str, Any], known: Mapping[str, str]) -> None:
-    for key in table:
-        if key not in known:
-            raise SettingsError(f"{path}.{shown(key)}: there is no such key{meant(key, known)}")
+        problems.append(Problem(path, "must be a table, with a scheme and secrets"))
+        return None
+    values = _values(Signature, path, table, references, problems)
+    missing = [key for key in ("scheme", "secrets") if key not in table]
+    problems += [Problem(f"{path}.{key}", "is required") for key in missing]
+    return Signature(**values) if {"scheme", "secrets"} <= values.keys() else None
 
 
 def _values(
-    kind: type[msgspec.Struct], path: str, table: Mapping[str, Any], references: References, files: str
+    kind: type[msgspec.Struct],
+    path: str,
+    table: Mapping[str, Any],
+    references: References,
+    problems: list[Problem],
 ) -> dict[str, Any]:
-    """The values of a table in their types, references resolved; secrets, which may be in files, under ``files``."""
-    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    values = {}
+    """The values of a table in their types, references resolved; lists of secrets may be in files."""
+    fields, values = fields_of(kind), {}
     for key, value in table.items():
-        resolved = references.resolve(value, f"{path}.{key}", files=key == files)
+        field = fields.get(key)
+        if field is None:
+            close = did_you_mean(key, fields)
+            problems.append(Problem(f"{path}.{quote_name(key)}", f"there is no such key{close}"))
+            continue
         try:
-            values[key] = msgspec.convert(resolved, types[key], strict=False, dec_hook=secret_from_text)
-        except msgspec.ValidationError:
-            # Without its cause, which may quote the value.
-            raise SettingsError(f"{path}.{key}: {_expected(types[key])}") from None
+            values[key] = field.read(references.resolve(value, f"{path}.{key}", files=field.holds_secrets))
+        except SettingsError as error:
+            problems += error.problems
+        except ValueError as error:
+            problems.append(Problem(f"{path}.{key}", str(error)))
     return values
 
 
-def _expected(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return f"must be one of {', '.join(get_args(kind))}"
-    if get_origin(kind) is tuple:
-        return "must be a list of texts"
-    return {int: "must be a whole number", float: "must be a number", bool: "must be true or false"}.get(
-        kind, "must be text"
-    )
-
-
-def _check_source(source: Source, destinations: Mapping[str, KnownDestination]) -> None:
+def _source_problems(source: Source, destinations: Collection[str]) -> Iterator[Problem]:
     path = f"sources.{source.name}"
     if not destinations:
-        raise SettingsError(f"{path}: there is no destination for its events; add [destinations.NAME]")
-    for place, name in enumerate(source.destinations):
+        yield Problem(path, "there is no destination for its events; add [destinations.NAME]")
+    for place, name in enumerate(source.destinations if destinations else ()):
         if name not in destinations:
             # Not shown, since a reference may have led to it.
-            others = meant(name, destinations) or f"; there is {', '.join([*destinations][:MOST_SHOWN])}"
-            raise SettingsError(f"{path}.destinations[{place}]: there is no destination of that name{others}")
-        if name in source.destinations[:place]:
-            raise SettingsError(f"{path}.destinations[{place}]: {name} is named twice")
-    _check_authentication(source, path)
-    for key, (low, high) in LIMITS.items():
-        if not low <= getattr(source, key) <= high:
-            raise SettingsError(f"{path}.{key}: must be between {low:,} and {high:,}")
+            others = did_you_mean(name, destinations) or f"; there is {', '.join([*destinations][:MOST_SHOWN])}"
+            yield Problem(f"{path}.destinations[{place}]", f"there is no destination of that name{others}")
+        elif name in source.destinations[:place]:
+            yield Problem(f"{path}.destinations[{place}]", f"{name} is named twice")
+    yield from _authentication_problems(source, path)
     if not all(name.strip() for name in source.integrations):
-        raise SettingsError(f"{path}.integrations: must not hold an empty name")
+        yield Problem(f"{path}.integrations", "must not hold an empty name")
     if source.signature is not None:
-        _check_signature(source.signature, f"{path}.signature")
-    _check_strict(source, path)
+        yield from _signature_problems(source.signature, f"{path}.signature")
+    yield from _strict_problems(source, path)
 
 
-def _check_authentication(source: Source, path: str) -> None:
-    if source.authentication == "none" and source.signature is None:
-        raise SettingsError(f"{path}.authentication: none is for signed requests only; add {path}.signature")
-    if source.authentication == "none" and source.keys:
-        raise SettingsError(f"{path}.keys: are not asked for with authentication none; remove them, or choose key")
-    if source.authentication != "none" and not 1 <= len(source.keys) <= MOST_KEYS:
-        raise SettingsError(f"{path}.keys: must hold 1 to {MOST_KEYS} keys; openssl rand -hex 32 makes one")
+def _authentication_problems(source: Source, path: str) -> Iterator[Problem]:
+    signed_only = source.authentication == "none"
+    if signed_only and source.signature is None:
+        yield Problem(f"{path}.authentication", f"none is for signed requests only; add {path}.signature")
+    if signed_only and source.keys:
+        told = "are not asked for with authentication none; remove them, or choose key"
+        yield Problem(f"{path}.keys", told)
+    if not signed_only and not 1 <= len(source.keys) <= MOST_KEYS:
+        yield Problem(f"{path}.keys", f"must hold 1 to {MOST_KEYS} keys; openssl rand -hex 32 makes one")
     if source.authentication == "header" and not source.header:
-        raise SettingsError(f"{path}.header: must name the header that holds the key")
+        yield Problem(f"{path}.header", "must name the header that holds the key")
     if source.authentication != "header" and source.header:
-        raise SettingsError(
-            f"{path}.header: is for authentication header only; for signatures, {path}.signature.header"
-        )
-    _check_header(source.header, f"{path}.header")
+        told = f"is for authentication header only; for signatures, {path}.signature.header"
+        yield Problem(f"{path}.header", told)
+    yield from _header_problems(source.header, f"{path}.header")
     for place, key in enumerate(source.keys):
         problem = _key_problem(key.reveal(), source.authentication)
         if problem:
-            raise SettingsError(f"{path}.keys[{place}]: {problem}")
+            yield Problem(f"{path}.keys[{place}]", problem)
 
 
 def _key_problem(key: str, authentication: Authentication) -> str | None:
@@ -367,23 +389,21 @@ def _key_problem(key: str, authentication: Authentication) -> str | None:
     return None
 
 
-def _check_header(name: str, path: str) -> None:
+def _header_problems(name: str, path: str) -> Iterator[Problem]:
     if name and not _HEADER.fullmatch(name):
-        raise SettingsError(f"{path}: must be the name of a header, such as X-Signature")
+        yield Problem(path, "must be the name of a header, such as X-Signature")
 
 
-def _check_signature(signature: Signature, path: str) -> None:
+def _signature_problems(signature: Signature, path: str) -> Iterator[Problem]:
     if not 1 <= len(signature.secrets) <= MOST_KEYS:
-        raise SettingsError(f"{path}.secrets: must hold 1 to {MOST_KEYS} secrets")
+        yield Problem(f"{path}.secrets", f"must hold 1 to {MOST_KEYS} secrets")
     for place, secret in enumerate(signature.secrets):
         problem = _secret_problem(secret.reveal(), signature.scheme)
         if problem:
-            raise SettingsError(f"{path}.secrets[{place}]: {problem}")
-    if not 1 <= signature.window_seconds <= LONGEST_WINDOW:
-        raise SettingsError(f"{path}.window_seconds: must be between 1 and {LONGEST_WINDOW:,}")
-    _check_header(signature.header, f"{path}.header")
+            yield Problem(f"{path}.secrets[{place}]", problem)
+    yield from _header_problems(signature.header, f"{path}.header")
     if signature.first_item and signature.scheme != "segment_sha1":
-        raise SettingsError(f"{path}.first_item: is for segment_sha1 only; the others sign all of an array")
+        yield Problem(f"{path}.first_item", "is for segment_sha1 only; the others sign all of an array")
 
 
 def _secret_problem(secret: str, scheme: Scheme) -> str | None:
@@ -398,29 +418,27 @@ def _secret_problem(secret: str, scheme: Scheme) -> str | None:
     return None if len(raw) >= size else f"must be base64 of at least {size} bytes; was all of it copied?"
 
 
-def _check_strict(source: Source, path: str) -> None:
+def _strict_problems(source: Source, path: str) -> Iterator[Problem]:
     """Refuse a 400 where it does harm.
 
     A request of Jitsu's reverse ETL holds many records, and a 400 gives up all of them; its webhooks come again:
     https://github.com/jitsucom/jitsu/blob/401709fbb6f1db6c183b06a61f4362eb73438680/libs/destination-functions/src/functions/webhook/deliver.ts
     """
     if source.strict and source.adapter == "jitsu_reverse_etl":
-        raise SettingsError(
-            f"{path}.strict: must be false, Jitsu's reverse ETL gives up all records of a refused request"
-        )
+        told = "must be false, Jitsu's reverse ETL gives up all records of a refused request"
+        yield Problem(f"{path}.strict", told)
     if source.strict and source.signature is not None and source.signature.scheme == "jitsu_hmac":
-        raise SettingsError(f"{path}.strict: must be false, Jitsu sends again what is refused")
+        yield Problem(f"{path}.strict", "must be false, Jitsu sends again what is refused")
 
 
-def _check_keys_apart(sources: Iterable[Source]) -> None:
+def _shared_key_problems(sources: Iterable[Source]) -> Iterator[Problem]:
     owners: dict[Secret, str] = {}
     for source in sources:
         for place, key in enumerate(source.keys):
-            owner = owners.setdefault(key, f"sources.{source.name}.keys[{place}]")
-            if owner != f"sources.{source.name}.keys[{place}]":
-                raise SettingsError(
-                    f"sources.{source.name}.keys[{place}]: is the same as {owner}; a key must have one owner"
-                )
+            path = f"sources.{source.name}.keys[{place}]"
+            owner = owners.setdefault(key, path)
+            if owner != path:
+                yield Problem(path, f"is the same as {owner}; a key must have one owner")
 
 
 def _digest(key: str) -> bytes:

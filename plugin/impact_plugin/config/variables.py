@@ -1,13 +1,13 @@
 """Variables that win over the file, such as ``IMPACT_PLUGIN__SOURCES__NAME__KEY`` and those of destinations."""
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from impact_plugin.config.fields import comma_list, did_you_mean
 from impact_plugin.config.settings import ENVIRONMENT_PREFIX
-from impact_plugin.errors import SettingsError
+from impact_transformers.configuration import Problem
 from impact_transformers.events import UNREADABLE
 
 SEPARATOR: Final = "__"
@@ -24,14 +24,9 @@ class VariablePath(msgspec.Struct, frozen=True):
     instead: tuple[str, ...] = ()
 
 
-def several(text: str) -> list[str]:
-    """Texts with commas between them."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def several_or_json(text: str) -> Any:
+def comma_list_or_json(text: str) -> Any:
     """Texts with commas between them, or JSON; raises :class:`ValueError`."""
-    return as_json(text) if text.lstrip().startswith(("[", "{")) else several(text)
+    return as_json(text) if text.lstrip().startswith(("[", "{")) else comma_list(text)
 
 
 def as_json(text: str) -> Any:
@@ -45,23 +40,22 @@ def as_json(text: str) -> Any:
 
 def place_variables(
     tables: Tables, environment: Mapping[str, str], places: Mapping[str, Iterable[VariablePath]]
-) -> None:
+) -> list[Problem]:
     """Put the variables of each kind where they belong; names are matched without case, and ``_`` matches ``-``.
 
-    A source or destination that the file does not have is made. Raises :class:`SettingsError` naming the variable.
+    A source or destination that the file does not have is made. Returns the variables that cannot be used.
     """
+    problems: list[Problem] = []
     known = {kind: {_spelled(place.path): place for place in found} for kind, found in places.items()}
     for variable, value in environment.items():
         if variable.upper().startswith(ENVIRONMENT_PREFIX):
             kind, *rest = variable[len(ENVIRONMENT_PREFIX) :].split(SEPARATOR)
             if kind.lower() in tables:
-                _put(tables[kind.lower()], known[kind.lower()], variable, rest, value)
-
-
-def meant(given: str, known: Iterable[str]) -> str:
-    """The end of an error about a name that is not known: what it could have meant."""
-    close = difflib.get_close_matches(given[:64], list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+                try:
+                    _put(tables[kind.lower()], known[kind.lower()], variable, rest, value)
+                except ValueError as error:
+                    problems.append(Problem(variable, str(error)))
+    return problems
 
 
 def _spelled(path: Iterable[str]) -> str:
@@ -71,31 +65,29 @@ def _spelled(path: Iterable[str]) -> str:
 def _put(
     held: dict[str, dict[str, Any]], known: Mapping[str, VariablePath], variable: str, rest: list[str], value: str
 ) -> None:
+    """Put one variable where it belongs; raises :class:`ValueError`, which does not show the value."""
     name, *path = rest or [""]
     if not name or not path:
         kind = variable[len(ENVIRONMENT_PREFIX) :].partition(SEPARATOR)[0].upper()
-        raise SettingsError(f"{variable}: must be {ENVIRONMENT_PREFIX}{kind}{SEPARATOR}NAME{SEPARATOR}KEY")
+        raise ValueError(f"must be {ENVIRONMENT_PREFIX}{kind}{SEPARATOR}NAME{SEPARATOR}KEY")
     place = known.get(_spelled(path))
     if place is None:
-        raise SettingsError(f"{variable}: there is no key {_spelled(path)}{meant(_spelled(path), known)}")
-    table = held.setdefault(_name(held, name, variable), {})
+        raise ValueError(f"there is no key {_spelled(path)}{did_you_mean(_spelled(path), known)}")
+    table = held.setdefault(_name(held, name), {})
     for spelling in place.instead:
         table.pop(spelling, None)
     for part in place.path[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise SettingsError(f"{variable}: {part} must be a table of the file, not a value")
-    try:
-        table[place.path[-1]] = place.read(value)
-    except ValueError as error:
-        raise SettingsError(f"{variable}: {error}") from None
+            raise ValueError(f"{part} must be a table of the file, not a value")  # noqa: TRY004 - of a variable's value
+    table[place.path[-1]] = place.read(value)
 
 
-def _name(held: Iterable[str], given: str, variable: str) -> str:
+def _name(held: Iterable[str], given: str) -> str:
     """The name in the file that a variable means, else a new one."""
     found = [name for name in held if _fold(name) == _fold(given)]
     if len(found) > 1:
-        raise SettingsError(f"{variable}: could mean {' or '.join(found)}; rename one of them")
+        raise ValueError(f"could mean {' or '.join(found)}; rename one of them")
     return found[0] if found else given.lower()
 
 

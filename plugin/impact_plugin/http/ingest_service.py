@@ -21,6 +21,7 @@ from impact_plugin.spool.sqlite_schema import FILE
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.ingest import RoutingLoaded, RoutingRefused
 from impact_plugin.transformation.batch import TransformContext
+from impact_transformers.configuration import Problem
 
 MIB: Final = 1024 * 1024
 HOUR_SECONDS: Final = 3600.0
@@ -82,7 +83,7 @@ async def open_ingest(
     """Open the spool where there are sources, or events of earlier ones, and deliver from it until the stack ends."""
     telemetry, sessions = desk.telemetry, desk.sessions
     if sessions is None:
-        raise SettingsError("sources: events of senders need the session state")
+        raise SettingsError(Problem("sources", "events of senders need the session state"))
     if not routing.current.sources and not (Path(settings.state.dir) / FILE).exists():
         return Ingest(routing, Forgetting(sessions, None, telemetry), telemetry, None, None)
     spool = await stack.enter_async_context(open_sqlite_spool(spool_settings(settings), clock))
@@ -108,7 +109,7 @@ def _make_app(
     forget: Forget,
 ) -> IngestApp:
     if desk.sessions is None:
-        raise SettingsError("sources: events of senders need the session state")
+        raise SettingsError(Problem("sources", "events of senders need the session state"))
     intake = Intake(
         lambda: routing.current,
         desk.sessions,

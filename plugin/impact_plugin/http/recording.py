@@ -17,6 +17,7 @@ from impact_plugin.recording.recorder import MIB, Recorder
 from impact_plugin.tasks import beside
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.http import RecordingEnded, RecordingStarted
+from impact_transformers.configuration import Problem
 
 MOST: Final = 4
 """Recordings under way at the same time; each costs time for every event."""
@@ -104,7 +105,7 @@ async def open_recordings(
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(f"record.dir: {folder} cannot be made: {error.strerror}") from error
+        raise SettingsError(Problem("record.dir", f"{folder} cannot be made: {error.strerror}")) from error
     name = datetime.now(UTC).strftime(f"recording-%Y%m%dT%H%M%S-{os.getpid()}.ndjson.gz")
     async with beside(recordings.write(folder / name, settings)):
         yield recordings

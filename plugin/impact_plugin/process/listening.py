@@ -17,6 +17,7 @@ from aiohttp import web
 
 from impact_plugin.config.settings import ServerSettings
 from impact_plugin.errors import SettingsError
+from impact_transformers.configuration import Problem
 
 BACKLOG: Final = 4096
 """Connections that wait to be accepted, as far as the system allows (net.core.somaxconn)."""
@@ -170,4 +171,4 @@ class _Begun(asyncio.Protocol):
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> SettingsError:
-    return SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}")
+    return SettingsError(Problem("server", f"cannot listen on {host}:{port}: {error.strerror or error}"))

@@ -13,6 +13,7 @@ import msgspec
 
 from impact_plugin.errors import SettingsError
 from impact_plugin.process.listening import Sockets
+from impact_transformers.configuration import Problem
 
 VARIABLE: Final = "IMPACT_PLUGIN_WORKER"
 """Set by the supervisor for its workers, and by nobody else."""
@@ -80,7 +81,9 @@ def assigned(environment: Mapping[str, str]) -> Worker | None:
     try:
         return Worker(msgspec.json.decode(told, type=Assignment))
     except (msgspec.DecodeError, OSError) as error:
-        raise SettingsError(f"{VARIABLE}: is set by serve --workers for its own workers; unset it: {error}") from error
+        raise SettingsError(
+            Problem(VARIABLE, f"is set by serve --workers for its own workers; unset it: {error}")
+        ) from error
 
 
 def assign(environment: MutableMapping[str, str], assignment: Assignment) -> None:

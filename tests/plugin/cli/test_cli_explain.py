@@ -374,7 +374,7 @@ def test_wrong_settings_are_told(write: Write, page: dict[str, Any], monkeypatch
     """A mistyped variable is refused here as well."""
     monkeypatch.setenv("IMPACT_PLUGIN__IMPACT__APIURL", "http://127.0.0.1")
 
-    with pytest.raises(SettingsError, match=r"impact\.apiurl"):
+    with pytest.raises(SettingsError, match=r"IMPACT__APIURL: .*did you mean .*IMPACT__API_URL"):
         run(write("page.json", page))
 
 

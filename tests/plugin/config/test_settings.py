@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from impact_plugin.config.settings import DESCRIPTIONS, Settings, load_settings
+from impact_plugin.config.settings import SECTIONS, SETTINGS, Settings, load_settings, make_settings
 from impact_plugin.errors import SettingsError
 from impact_transformers import Secret
 
@@ -138,7 +138,7 @@ def test_every_setting_is_described_and_has_a_test_that_flips_it() -> None:
     """A setting that is not documented, or that no test turns, is not a setting."""
     names = sorted(setting_names())
 
-    assert sorted(DESCRIPTIONS) == names
+    assert sorted(SETTINGS) == names
     assert sorted(FLIPPED) == names
     assert sorted(BEHAVIOUR) == names
 
@@ -203,10 +203,10 @@ def test_variables_of_others_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("variables", "named"),
     [
-        ({"SERVER__PORTS": "1"}, "server.ports"),
-        ({"SERVICE__PORT": "1"}, "service.port"),
-        ({"SERVER": "1"}, "server."),
-        ({"SERVER__PORT__X": "1"}, "server.port__x"),
+        ({"SERVER__PORTS": "1"}, "IMPACT_PLUGIN__SERVER__PORT?"),
+        ({"SERVICE__PORT": "1"}, "IMPACT_PLUGIN__SERVER__PORT?"),
+        ({"NOTHING": "1"}, "docs/reference/settings.md"),
+        ({"SERVER__PORT__X": "1"}, "IMPACT_PLUGIN__SERVER__PORT?"),
     ],
 )
 def test_an_unknown_variable_is_refused_by_name(load: Load, variables: dict[str, str], named: str) -> None:
@@ -214,9 +214,8 @@ def test_an_unknown_variable_is_refused_by_name(load: Load, variables: dict[str,
     with pytest.raises(SettingsError) as refused:
         load(**variables)
 
-    assert next(iter(variables)) in str(refused.value)
-    assert f"there is no setting {named}" in str(refused.value)
-    assert "README" in str(refused.value)
+    assert str(refused.value).startswith(f"IMPACT_PLUGIN__{next(iter(variables))}: there is no such setting; ")
+    assert str(refused.value).endswith((f"did you mean {named}", f"{named} lists all"))
 
 
 def test_the_setting_that_chose_a_server_for_the_state_is_refused(tmp_path: Path, load: Load) -> None:
@@ -238,11 +237,11 @@ def test_the_setting_that_chose_a_server_for_the_state_is_refused(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("[server]\nprot = 1\n", "prot"),
-        ("[sever]\nport = 1\n", "sever"),
-        ('[server]\nport = "many"\n', "$.server.port"),
-        ('[log]\nlevel = "loud"\n', "$.log.level"),
-        ("server = 5\n", "$.server"),
+        ("[server]\nprot = 1\n", "server.prot: there is no such setting; did you mean port?"),
+        ("[sever]\nport = 1\n", "sever: there is no such section; did you mean server?"),
+        ('[server]\nport = "many"\n', "server.port: must be a whole number between 0 (any free port) and 65,535"),
+        ('[log]\nlevel = "loud"\n', "log.level: must be one of debug, info, warning, error"),
+        ("server = 5\n", "server: must be a section of the file, [server]"),
         ("[server\n", "is not TOML"),
     ],
 )
@@ -282,33 +281,98 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "named"),
     [
-        ({"SERVER__PORT": "many"}, "port"),
-        ({"RUDDER__ROUTER_TRANSFORM": "maybe"}, "router_transform"),
-        ({"IMPACT__TRACKING_URL": "trkapi.impact.com"}, "impact.tracking_url"),
-        ({"IMPACT__API_URL": "ftp://api.impact.com"}, "impact.api_url"),
-        ({"RUDDER__UPSTREAM": "stock:9090"}, "rudder.upstream"),
-        ({"RUDDER__DESTINATION_TYPES": " , "}, "rudder.destination_types"),
-        ({"SERVER__MAX_BODY_MB": "0"}, "server.max_body_mb"),
-        ({"SERVER__MAX_BODY_MB": "4096"}, "server.max_body_mb"),
-        ({"SERVER__MAX_MEMORY_MB": "63"}, "server.max_memory_mb"),
-        ({"SERVER__MAX_MEMORY_MB": "-1"}, "server.max_memory_mb"),
-        ({"RECORD__MINUTES": "0"}, "record.minutes"),
-        ({"RECORD__MAX_MB": "0"}, "record.max_mb"),
-        ({"SERVER__WORKERS": "-1"}, "server.workers"),
-        ({"SERVER__WORKERS": "65"}, "server.workers"),
-        ({"SERVER__WORKERS": "2"}, "server.workers: must be 0 (no supervisor) or 1: one process owns the state"),
-        ({"DELIVERY__TIMEOUT_SECONDS": "0"}, "timeout_seconds"),
-        ({"DELIVERY__CONNECTIONS": "0"}, "connections"),
-        ({"DELIVERY__DEDUP_WINDOW_HOURS": "-1"}, "delivery.dedup_window_hours"),
-        ({"STATE__ORDER_MEMORY_DAYS": "0.5"}, "state.order_memory_days"),
-        ({"STATE__ORDER_MEMORY_DAYS": "1", "DELIVERY__DEDUP_WINDOW_HOURS": "25"}, "delivery.dedup_window_hours"),
-        ({"STATE__MAX_ORDERS": "0"}, "state.max_orders"),
-        ({"LOG__LEVEL": "verbose"}, "log.level"),
+        ({"SERVER__PORT": "many"}, "must be a whole number between 0 (any free port) and 65,535"),
+        ({"SERVER__PORT": "65536"}, "must be a whole number between 0 (any free port) and 65,535"),
+        ({"SERVER__MAX_BODY_MB": "0"}, "must be a whole number between 1 and 2,048"),
+        ({"SERVER__MAX_BODY_MB": "2049"}, "must be a whole number between 1 and 2,048"),
+        ({"SERVER__MAX_MEMORY_MB": "63"}, "must be 0 (no ceiling) or a whole number between 64 and 1,000,000"),
+        ({"SERVER__MAX_MEMORY_MB": "-1"}, "must be 0 (no ceiling) or a whole number between 64 and 1,000,000"),
+        ({"SERVER__WORKERS": "-1"}, "must be 0 (no supervisor) or 1; one process owns the state in state.dir"),
+        ({"SERVER__WORKERS": "2"}, "must be 0 (no supervisor) or 1; one process owns the state in state.dir"),
+        ({"SERVER__SHUTDOWN_GRACE_SECONDS": "-1"}, "must be a number between 0 and 3,600"),
+        ({"SERVER__SHUTDOWN_GRACE_SECONDS": "nan"}, "must be a number between 0 and 3,600"),
+        ({"RUDDER__ROUTER_TRANSFORM": "maybe"}, "must be true or false"),
+        ({"RUDDER__UPSTREAM": "stock:9090"}, "must be text that starts with https:// or http://, or empty"),
+        ({"RUDDER__DESTINATION_TYPES": " , "}, "must be a list of at least 1 text"),
+        ({"IMPACT__TRACKING_URL": "trkapi.impact.com"}, "must be text that starts with https:// or http://"),
+        ({"IMPACT__API_URL": "ftp://api.impact.com"}, "must be text that starts with https:// or http://"),
+        ({"IMPACT__API_URL": ""}, "must be text that starts with https:// or http://"),
+        ({"RECORD__MINUTES": "0"}, "must be a number above 0 and at most 10,080"),
+        ({"RECORD__MINUTES": "10081"}, "must be a number above 0 and at most 10,080"),
+        ({"RECORD__MAX_MB": "0"}, "must be a whole number between 1 and 10,240"),
+        ({"DELIVERY__TIMEOUT_SECONDS": "0"}, "must be a number above 0 and at most 3,600"),
+        ({"DELIVERY__CONNECTIONS": "0"}, "must be a whole number between 1 and 1,000,000"),
+        ({"DELIVERY__MAX_WAITING": "1000001"}, "must be a whole number between 1 and 1,000,000"),
+        ({"DELIVERY__DEDUP_WINDOW_HOURS": "-1"}, "must be a number between 0 and 9,600"),
+        ({"STATE__SECRET": "15-characters.."}, "must be text of at least 16 characters; try openssl rand -hex 32"),
+        ({"STATE__ORDER_MEMORY_DAYS": "0.5"}, "must be a number between 1 and 400"),
+        ({"STATE__MAX_ORDERS": "0"}, "must be a whole number between 1 and 100,000,000"),
+        ({"LOG__LEVEL": "verbose"}, "must be one of debug, info, warning, error"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(load: Load, variables: dict[str, str], named: str) -> None:
-    """The service does not start with a value it cannot use, and says which."""
+    """The service does not start with a value it cannot use, and says where it stands and what would do."""
     with pytest.raises(SettingsError) as refused:
         load(**variables)
+    [(name, value)] = variables.items()
 
-    assert named in str(refused.value)
+    assert str(refused.value).startswith(f"IMPACT_PLUGIN__{name}: {named}")
+    assert value not in str(refused.value).removeprefix(f"IMPACT_PLUGIN__{name}: {named}") or len(value) < 4
+
+
+BOUNDS = [
+    (name, bound)
+    for name, field in SETTINGS.items()
+    for bound in (field.setting.least, field.setting.most)
+    if bound is not None
+]
+
+
+@pytest.mark.parametrize(("name", "bound"), BOUNDS)
+def test_the_ends_of_a_range_belong_to_it(name: str, bound: float) -> None:
+    """And what lies beyond does not, unless it is the default."""
+    field = SETTINGS[name]
+    beyond = bound - 1 if bound == field.setting.least else bound + 1
+
+    assert bound == field.read(bound)
+    if beyond != field.default:
+        with pytest.raises(ValueError, match="must be"):
+            field.read(beyond)
+
+
+def test_defaults_can_be_used() -> None:
+    """Whoever writes down what holds anyway changes nothing."""
+    written = {
+        section: {key: value.reveal() if isinstance(value, Secret) else value for key, value in keys.items()}
+        for section, keys in ((name, msgspec.structs.asdict(getattr(Settings(), name))) for name in SECTIONS)
+    }
+
+    assert Settings() == make_settings(written)
+
+
+def test_settings_that_contradict_each_other_are_refused(load: Load) -> None:
+    """An order must not be forgotten while it may still be sent again."""
+    with pytest.raises(SettingsError) as refused:
+        load(STATE__ORDER_MEMORY_DAYS="1", DELIVERY__DEDUP_WINDOW_HOURS="25")
+
+    assert str(refused.value) == (
+        "delivery.dedup_window_hours: must be at most 24, the hours of state.order_memory_days"
+    )
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    """Of file, variables and options, each where it stands; what another place sets right is no mistake."""
+    file = tmp_path / "settings.toml"
+    text = "[server]\nport = -1\noperator_port = -1\nprot = 1\n[log]\nlevel = 'loud'\n[state]\nmax_claims = 0\n"
+    file.write_text(text, encoding="utf-8")
+    environment = {"IMPACT_PLUGIN__LOG__LEVEL": "quiet", "IMPACT_PLUGIN__STATE__MAX_CLAIMS": "1"}
+    with pytest.raises(SettingsError) as refused:
+        load_settings(file, environment, {"server.operator_port": 70_000, "server.workers": None})
+
+    assert [problem.path for problem in refused.value.problems] == [
+        "server.prot",
+        "server.port",
+        "--operator-port",
+        "IMPACT_PLUGIN__LOG__LEVEL",
+    ]
+    assert str(refused.value) == "; ".join(map(str, refused.value.problems))

@@ -11,14 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impact_plugin.config.destinations import KnownDestination
+from impact_plugin.config.fields import fields_of
 from impact_plugin.config.manifest import load_manifest
 from impact_plugin.config.references import LONGEST_FILE
 from impact_plugin.config.settings import Settings, load_settings
 from impact_plugin.config.sources import (
-    LIMITS,
     LONGEST_KEY,
-    SIGNATURE_KEYS,
-    SOURCE_KEYS,
     Adapter,
     Authentication,
     Routing,
@@ -226,9 +224,9 @@ def key_names(kind: type[msgspec.Struct]) -> list[str]:
 
 def test_every_key_is_documented_and_has_a_test() -> None:
     """A key that is not explained, or that no test turns, is no key."""
-    assert sorted(key_names(Source)) == sorted(SOURCE_KEYS)
-    assert sorted(key_names(Signature)) == sorted(SIGNATURE_KEYS)
-    assert set(VALUES) == {*SOURCE_KEYS, *(f"signature.{key}" for key in SIGNATURE_KEYS)} - {"signature"}
+    assert sorted(key_names(Source)) == sorted(fields_of(Source))
+    assert sorted(key_names(Signature)) == sorted(fields_of(Signature))
+    assert set(VALUES) == {*fields_of(Source), *(f"signature.{key}" for key in fields_of(Signature))} - {"signature"}
 
 
 def test_the_reference_explains_every_key_and_choice() -> None:
@@ -236,7 +234,7 @@ def test_the_reference_explains_every_key_and_choice() -> None:
     page = (ROOT / "docs" / "reference" / "sources.md").read_text(encoding="utf-8")
     choices = [*get_args(Adapter), *get_args(Authentication), *get_args(Scheme)]
 
-    assert [name for name in (*SOURCE_KEYS, *SIGNATURE_KEYS) if f"`{name}`" not in page] == []
+    assert [name for name in (*fields_of(Source), *fields_of(Signature)) if f"`{name}`" not in page] == []
     assert [choice for choice in choices if choice not in page] == []
 
 
@@ -489,10 +487,10 @@ def test_a_reference_that_leads_nowhere_is_named(text: str, expected: str) -> No
         ({"destinations": ["asia"]}, "destinations[0]: there is no destination of that name; there is eu"),
         ({"destinations": ["eu", "eu"]}, "destinations[1]: eu is named twice"),
         ({"integrations": ["Impact", " "]}, "integrations: must not hold an empty name"),
-        ({"max_event_kb": 0}, "max_event_kb: must be between 1 and 32,768"),
+        ({"max_event_kb": 0}, "max_event_kb: must be a whole number between 1 and 32,768"),
         ({"max_event_kb": "many"}, "max_event_kb: must be a whole number"),
-        ({"max_batch_mb": 65}, "max_batch_mb: must be between 1 and 64"),
-        ({"max_webhook_mb": 513}, "max_webhook_mb: must be between 1 and 512"),
+        ({"max_batch_mb": 65}, "max_batch_mb: must be a whole number between 1 and 64"),
+        ({"max_webhook_mb": 513}, "max_webhook_mb: must be a whole number between 1 and 512"),
         ({"strict": "maybe"}, "strict: must be true or false"),
         ({"strict": True, "adapter": "jitsu_reverse_etl"}, "strict: must be false, Jitsu's reverse ETL"),
         ({"strict": True, "signature": {**SIGNED, "scheme": "jitsu_hmac"}}, "strict: must be false, Jitsu sends again"),
@@ -503,8 +501,11 @@ def test_a_reference_that_leads_nowhere_is_named(text: str, expected: str) -> No
         ({"signature": {**SIGNED, "secrets": []}}, "signature.secrets: must hold 1 to 16 secrets"),
         ({"signature": {**SIGNED, "secrets": ["short"]}}, "signature.secrets[0]: must have at least 16 characters"),
         ({"signature": {**SIGNED, "secret": KEY}}, "signature.secret: there is no such key; did you mean secrets?"),
-        ({"signature": {**SIGNED, "window_seconds": 0}}, "signature.window_seconds: must be between 1 and 86,400"),
-        ({"signature": {**SIGNED, "window_seconds": "nan"}}, "signature.window_seconds: must be between"),
+        (
+            {"signature": {**SIGNED, "window_seconds": 0}},
+            "signature.window_seconds: must be a number between 1 and 86,400",
+        ),
+        ({"signature": {**SIGNED, "window_seconds": "nan"}}, "signature.window_seconds: must be a number between"),
         ({"signature": {**SIGNED, "header": "X:Sign"}}, "signature.header: must be the name of a header"),
         (
             {"signature": {"scheme": "jitsu_hmac", "secrets": [KEY], "first_item": True}},
@@ -528,10 +529,11 @@ def test_a_mistake_in_a_source_has_its_path(written: Tree, expected: str) -> Non
     assert KEY not in message
 
 
-@pytest.mark.parametrize("key", sorted(LIMITS))
+@pytest.mark.parametrize("key", ["max_event_kb", "max_batch_mb", "max_webhook_mb"])
 def test_limits_may_be_reached(key: str) -> None:
     """The ends of a range belong to it."""
-    for limit in LIMITS[key]:
+    setting = fields_of(Source)[key].setting
+    for limit in (setting.least, setting.most):
         assert getattr(shop({key: limit}), key) == limit
 
 
@@ -582,7 +584,7 @@ def test_a_mistake_in_the_tables_has_its_path(written: Tree, expected: str) -> N
         ("apiKey", "env.IMPACT_VAR_ABSENT", "apiKey: the variable IMPACT_VAR_ABSENT is not set"),
         ("apiKey", "{{ hunter2[ }}", "apiKey: the value cannot be used (not shown"),
         ("campaignId", "{{ event.a[ }}", "campaignId: "),
-        ("campaignId", "env.IMPACT_VAR_TEMPLATE", "a value that a variable leads to cannot be used"),
+        ("campaignId", "env.IMPACT_VAR_TEMPLATE", ": a value that a variable leads to cannot be used"),
         ("campainId", "1", "campainId: there is no such key; did you mean campaignId?"),
         ("refundEventNames", ["x"], "refundEventNames: reversal and modification events are not available yet"),
         ("trackingDomains", ["https://x", "${TOKEN}"], "trackingDomains[0]: the value cannot be used (not shown"),
@@ -602,7 +604,7 @@ def test_a_mistake_in_a_destination_has_its_path(key: str, value: Any, expected:
     }
     message = refusal(tree(eu={**EU, key: value}), **environment)
 
-    assert f"destinations.eu.{expected}" in message
+    assert f"destinations.eu{'' if expected.startswith(':') else '.'}{expected}" in message
     assert "hunter2" not in message
 
 
@@ -614,6 +616,33 @@ def test_every_mistake_of_a_destination_is_told_at_once() -> None:
         "destinations.eu.accountSID",
         "estinations.eu.apiKey",
         "estinations.eu.campaignId",
+    ]
+
+
+def test_every_mistake_of_all_tables_is_told_at_once() -> None:
+    """Of variables, names, destinations, sources and signatures; a source of a wrong destination is right itself."""
+    written = {
+        "destinations": {"eu": {**EU, "campainId": "1", "campaignId": "x"}, "Bad": EU},
+        "sources": {
+            "shop": {"keys": [KEY], "destinations": ["eu"], "max_event_kb": 0, "signature": {"scheme": "md5"}},
+            "app": {"keys": ["short"], "header": "X-Key", "destinations": ["us"]},
+            "crm": {"keys": [OTHER_KEY], "destinations": ["eu", "Bad"]},
+        },
+    }
+    with pytest.raises(SettingsError) as refused:
+        make_routing(written, variables(SOURCES__SHOP__KEIS=KEY))
+
+    assert [problem.path for problem in refused.value.problems] == [
+        "IMPACT_PLUGIN__SOURCES__SHOP__KEIS",
+        "destinations.Bad",
+        "destinations.eu.campainId",
+        "destinations.eu.campaignId",
+        "sources.shop.max_event_kb",
+        "sources.shop.signature.scheme",
+        "sources.shop.signature.secrets",
+        "sources.app.destinations[0]",
+        "sources.app.header",
+        "sources.app.keys[0]",
     ]
 
 
@@ -732,7 +761,7 @@ destination_tables = st.builds(
     lambda base, more: {**base, **more}, st.sampled_from([{}, EU]), some(SPELLINGS, {"apiKey", "authToken"})
 )
 source_tables = some(
-    list(SOURCE_KEYS), {"keys"}, signature=some(list(SIGNATURE_KEYS), {"secrets"}, secrets=secrets) | values
+    list(fields_of(Source)), {"keys"}, signature=some(list(fields_of(Signature)), {"secrets"}, secrets=secrets) | values
 )
 
 
@@ -757,8 +786,8 @@ def said_of(written: Tree, **environment: str) -> str:
     named=st.dictionaries(
         st.sampled_from(
             [
-                *(f"SOURCES__{name}__{key.upper()}" for name in ("SHOP", "NEW") for key in SOURCE_KEYS),
-                *(f"SOURCES__SHOP__SIGNATURE__{key.upper()}" for key in SIGNATURE_KEYS),
+                *(f"SOURCES__{name}__{key.upper()}" for name in ("SHOP", "NEW") for key in fields_of(Source)),
+                *(f"SOURCES__SHOP__SIGNATURE__{key.upper()}" for key in fields_of(Signature)),
                 *(f"DESTINATIONS__EU__{key.upper()}" for key in SPELLINGS),
                 "SOURCES",
                 "SOURCES__",

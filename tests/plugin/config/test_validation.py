@@ -91,10 +91,10 @@ rpeatedClicks = "drop"
     assert sorted(found(file)) == sorted(
         [
             "error: server.prot: there is no such setting; did you mean port?",
-            "error: server.max_body_mb: must be between 1 and 2048",
+            "error: server.max_body_mb: must be a whole number between 1 and 2,048",
             f"error: state.url: {NO_LONGER}",
             "error: sttae: there is no such section; did you mean state?",
-            "error: log.level: Invalid enum value 'loud'",
+            "error: log.level: must be one of debug, info, warning, error",
             "error: sources.shop.keys[0]: must have 16 to 256 characters; openssl rand -hex 32 makes one",
             "error: sources.app.destination: there is no such key; did you mean destinations?",
             "error: destinations.eu.evntTypeId: there is no such key; did you mean eventTypeId?",
@@ -108,14 +108,14 @@ rpeatedClicks = "drop"
     ("variable", "value", "told"),
     [
         ("IMPACT_PLUGIN__SERVER__PROT", "1", "there is no such setting; did you mean IMPACT_PLUGIN__SERVER__PORT?"),
-        ("IMPACT_PLUGIN__NOTHING", "1", "there is no such setting"),
+        ("IMPACT_PLUGIN__NOTHING", "1", "there is no such setting; docs/reference/settings.md lists all"),
         (
             "IMPACT_PLUGIN__STATE__URL",
             "embedded:",
             NO_LONGER,
         ),
-        ("IMPACT_PLUGIN__SERVER__PORT", "99999", "must be between 0 (any free port) and 65535"),
-        ("IMPACT_PLUGIN__SERVER__PORT", "many", "Expected `int`, got `str`"),
+        ("IMPACT_PLUGIN__SERVER__PORT", "99999", "must be a whole number between 0 (any free port) and 65,535"),
+        ("IMPACT_PLUGIN__SERVER__PORT", "many", "must be a whole number between 0 (any free port) and 65,535"),
     ],
 )
 def test_variables_are_looked_at_too(variable: str, value: str, told: str) -> None:
@@ -128,7 +128,7 @@ def test_settings_that_contradict_each_other_are_told(write: Write) -> None:
     file = write("[state]\norder_memory_days = 1\n[delivery]\ndedup_window_hours = 48\n")
 
     assert found(file) == [
-        "error: delivery.dedup_window_hours: must be between 0 and 24, state.order_memory_days",
+        "error: delivery.dedup_window_hours: must be at most 24, the hours of state.order_memory_days",
     ]
 
 
