@@ -158,6 +158,20 @@ def test_rules_of_the_operator(config: dict[str, Any], url: str, *, candidate: b
     assert candidate == (asked.key is not None)
 
 
+def test_a_landing_of_nobody_is_no_candidate() -> None:
+    """The key of a click names its visitor; without one, two visitors' clicks would count as one."""
+    event = {**landing("https://go.example.com/"), "anonymousId": None, "userId": None}
+
+    assert question(event, RULED) is None
+
+
+def test_a_rejected_landing_of_nobody_asks_nothing() -> None:
+    """Its click id could be remembered for nobody."""
+    event = {**landing("https://shop.example.com/?irclickid=C"), "anonymousId": None, "userId": None}
+
+    assert question(event, destination(enablePageEvents=False)) is None
+
+
 @given(time=st.integers(0, 2**42), received=st.integers(0, 2**42))
 def test_clamping(time: int, received: int) -> None:
     """The time is the event's own within reach, and never out of it."""

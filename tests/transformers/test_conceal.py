@@ -49,6 +49,7 @@ def hashed(address: str) -> str:
         ("https://shop.example/?m=ada%2540shop.example", f"https://shop.example/?m={hashed(ADDRESS)}"),
         (f"{ADDRESS};bob@shop.example", f"{hashed(ADDRESS)};{hashed('bob@shop.example')}"),
         (CONCEALED, CONCEALED),
+        (f"@shop.example of {ADDRESS}", f"@shop.example of {hashed(ADDRESS)}"),
     ],
 )
 def test_an_address_is_replaced_by_its_digest(text: str, expected: str) -> None:

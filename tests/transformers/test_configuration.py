@@ -218,6 +218,8 @@ MISTAKES: Final[list[tuple[dict[str, Any], str, str]]] = [
     ({"emailAsCustomerId": "send"}, "emailAsCustomerId", "must be one of drop, hash"),
     ({"consentPaths": [7]}, "consentPaths[0]", "must be text"),
     ({"consentPaths": ["a["]}, "consentPaths", "is not a path"),
+    ({"consentPaths": ["@click_id"]}, "consentPaths", "'@click_id' is not a path of the event"),
+    ({"consentPaths": ["destination.campaignId"]}, "consentPaths", "is not a path of the event"),
     ({"consentGate": "on"}, "consentGate", "must be one of off, denied, required"),
     ({"reversalEventNames": ["Order Refunded"]}, "reversalEventNames", "remove this key"),
     ({"modificationEventNames": ["Order Updated"]}, "modificationEventNames", "remove this key"),
@@ -522,6 +524,16 @@ def test_exactly_one_event_identifier_whatever_is_mapped(identifier: str, settin
         return
 
     assert 1 == len({"EventTypeId", "EventTypeCode", "ActionTrackerId"} & set(form))
+
+
+def test_of_two_mapped_event_identifiers_the_one_by_id_is_sent() -> None:
+    """impact.com takes one identifier: an id says which event type is meant more surely than a code does."""
+    rows = [{"from": "properties.path", "to": "EventTypeCode"}, {"from": "properties.number", "to": "EventTypeId"}]
+    event = ORDER.replace(b'"path":"x"', b'"path":"x","number":77')
+    form = order_form(event, rudderToImpactProperty=rows)
+
+    assert "77" == form["EventTypeId"]
+    assert "EventTypeCode" not in form
 
 
 @pytest.mark.parametrize("pair", [("Oid", "OrderId"), ("Currency", "CurrencyCode")])

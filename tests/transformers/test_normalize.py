@@ -100,6 +100,8 @@ def test_holds_email(text: str, expected: bool) -> None:
         ("https://x.example.com/?q=100%25", "https://x.example.com/?q=100%25"),
         ("https://x.example.com/?m=a%25%34%30example.com", "https://x.example.com/"),
         ("nothing here", "nothing here"),
+        ("follow @shop.example or /%40shop.example", "follow @shop.example or /%40shop.example"),
+        ("@shop.example, buyer@example.com", "@shop.example, redacted"),
     ],
 )
 def test_redact_emails(text: str, expected: str) -> None:

@@ -29,7 +29,7 @@ def test_parse_path(text: str, expected: tuple[str | int, ...]) -> None:
     assert expected == parse_path(text)
 
 
-@pytest.mark.parametrize("text", ["", " ", ".", "..", "a[b]", "a[", "a]", "a[-1]", "a[]"])
+@pytest.mark.parametrize("text", ["", " ", ".", "..", "a[b]", "a[", "a]", "a[-1]", "a[]", "@click_id"])
 def test_parse_path_refuses(text: str) -> None:
     """Text that is no path is refused with the text in the message."""
     with pytest.raises(PathError) as caught:

@@ -213,11 +213,8 @@ def _trace_row(row: Compiled, scope: dict[str, Any], index: str) -> Step:
 
 def locate(refusal: RefusalError, steps: Iterable[Step]) -> RefusalError:
     """The refusal with the parameter and path at which :func:`trace` met it."""
-    for step in steps:
-        for one in step.tries:
-            if one.refused is not None:
-                return refusal.at(step.parameter, one.path)
-    return refusal
+    found = (refusal.at(step.parameter, one.path) for step in steps for one in step.tries if one.refused is not None)
+    return next(found, refusal)
 
 
 def _evaluate(expression: str, scope: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from impact_transformers.currencies import CURRENCIES
-from impact_transformers.paths import PathError, parse_path
+from impact_transformers.paths import NAMED_SOURCE, PathError, parse_path
 from impact_transformers.secret import Secret
 
 KeyType: TypeAlias = Literal[
@@ -353,8 +353,15 @@ def _read_names(key: ConfigKey, value: Any) -> tuple[str, ...]:
 
 
 def _read_strings(key: ConfigKey, value: Any) -> tuple[str, ...]:
+    """Paths of the event alone: a consent is read from the event, not from a source that has a name."""
     paths = _read_names(key, value)
-    _check_paths(key.key, paths)
+    problems = _path_problems(key.key, paths) + [
+        Problem(key.key, f"{path!r} is not a path of the event such as context.consent.ads")
+        for path in paths
+        if path.startswith(NAMED_SOURCE)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
     return paths
 
 
@@ -446,16 +453,10 @@ def _event_type(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": name, "kind": row.get("kind") or "action", **texts}
 
 
-def _check_paths(where: str, paths: Iterable[str]) -> None:
-    problems = _path_problems(where, paths)
-    if problems:
-        raise ConfigurationError(problems)
-
-
 def _path_problems(where: str, paths: Iterable[str]) -> list[Problem]:
     problems = []
     for path in paths:
-        if path.startswith(("@", "destination.")):
+        if path.startswith(NAMED_SOURCE):
             continue
         try:
             parse_path(path)

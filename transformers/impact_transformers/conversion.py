@@ -121,8 +121,6 @@ def _check_money(form: Mapping[str, str]) -> None:
         for name in ORDER_AMOUNTS:
             if name in form:
                 raise _conflict(name, f"{name} and items report the same money twice")
-    elif "OrderDiscount" in form and any(name in form for name in ORDER_AMOUNTS):
-        raise _conflict("OrderDiscount", "an order amount is net of the discount already")
 
 
 def _conflict(parameter: str, detail: str) -> RefusalError:

@@ -24,7 +24,7 @@ from impact_transformers.configuration import (
 )
 from impact_transformers.fields import MappingRow, rule_of
 from impact_transformers.normalize import as_text, truth
-from impact_transformers.paths import PathError, dig, parse_path
+from impact_transformers.paths import NAMED_SOURCE, PathError, dig, parse_path
 from impact_transformers.sources import NAMED, FindClickId, click_id_finder
 
 ORDER_COMPLETED: Final = "Order Completed"
@@ -152,12 +152,12 @@ def _check_sources(config: DestinationConfig, constants: Mapping[str, str]) -> N
     """Refuse sources that do not exist: their names become part of generated code, so nothing else may."""
     rows = (*config.rudder_to_impact_property, *config.products_mapping)
     listed = [(f"parameterSources.{name}", path) for name, paths in config.parameter_sources.items() for path in paths]
-    listed += [("mapping", row.source) for row in rows] + [("consentPaths", path) for path in config.consent_paths]
+    listed += [("mapping", row.source) for row in rows]
     known = {*(f"@{name}" for name in NAMED), *(f"destination.{name}" for name in constants)}
     problems = [
         Problem(where, f"{path!r} is no source; see the reference of parameters")
         for where, path in listed
-        if path.startswith(("@", "destination.")) and path not in known
+        if path.startswith(NAMED_SOURCE) and path not in known
     ]
     if problems:
         raise ConfigurationError(problems)

@@ -13,6 +13,9 @@ import msgspec
 
 from impact_transformers.events import Context, Event, Part
 
+NAMED_SOURCE: Final = ("@", "destination.")
+"""How a source begins that is not a path of the event."""
+
 _SEGMENT: Final = re.compile(r"[^.\[\]]+|\[\d+\]")
 
 PARTS: Final = ("page", "app", "device", "os", "library", "referrer")
