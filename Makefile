@@ -41,7 +41,7 @@ check: $(READY) ## Linters, types, import contracts, docs.
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/make_docs.py --check
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/mkdocs build --strict
 
 format: $(READY) ## Format the code.
 	$(BIN)/ruff format .

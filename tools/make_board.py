@@ -241,7 +241,7 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
             ),
             (
                 "Refused, and kept by the router",
-                "By reason; docs/operating.md has what to do.",
+                "By reason; docs/troubleshooting.md says what to do.",
                 "reqps",
                 [(rate("impact_plugin_refused_requests_total", "reason"), "{{reason}}")],
             ),

@@ -1,4 +1,4 @@
-"""Generate ``docs/reference`` and the marked tables of the README from the code; ``--check`` only compares."""
+"""Generate ``docs/reference``, and what else is made from the code; ``--check`` only compares."""
 
 import argparse
 import contextlib
@@ -70,29 +70,48 @@ def pages() -> dict[Path, str]:
     manifest = load_manifest()
     registered = rudderstack.files(manifest, manifest.destination_type, rudderstack.DISPLAY_NAME)
     found.update({ROOT / "deploy" / "rudderstack" / name: text for name, text in registered.items()})
-    readme = ROOT / "README.md"
-    found[readme] = with_tables(readme.read_text(encoding="utf-8"))
+    how_to = ROOT / "docs" / "how-to" / "explain-an-event.md"
+    found[how_to] = with_output(how_to.read_text(encoding="utf-8"), "explain", explained())
     found[ROOT / "deploy" / "grafana" / "impact-plugin.json"] = board()
     return found
 
 
-def with_tables(text: str) -> str:
-    """The README with its marked tables made anew."""
-    tables = {"configuration": configuration_table(), "settings": settings_table(), "explain": explained()}
-    for name, table in tables.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        made = table.replace("\\", r"\\")
-        text = re.sub(pattern, rf"\g<1>{made}\n\g<2>", text, flags=re.DOTALL)
-    return text
+def with_output(text: str, name: str, output: str) -> str:
+    """A page with what stands between its marks of that name replaced."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    return re.sub(pattern, lambda match: f"{match[1]}{output}\n{match[2]}", text, flags=re.DOTALL)
 
 
 def configuration() -> str:
     """The keys of a destination, a section each."""
-    lines = ["# Configuration of a destination", ""]
-    lines += ["What the router's control plane, or your `workspaceConfig.json`, holds under `config`.", ""]
+    lines = ["# Configuration of a destination", "", CONFIGURATION_TEXT]
     for key in load_manifest().configuration:
         lines += [f"## {key.key}", "", key.description, "", *_facts(key), ""]
     return "\n".join(lines)
+
+
+CONFIGURATION_TEXT: Final = """A destination is one program of one account at impact.com. Its keys are what the router's
+control plane, or your `workspaceConfig.json`, holds under `config`, and what stands under `[destinations.NAME]` in the
+[file of the service](sources.md). Only `accountSID`, `apiKey` and `campaignId` are required:
+
+```json
+{
+  "accountSID": "IRabc", "apiKey": "env.IMPACT_VAR_TOKEN", "campaignId": "23224",
+  "eventTypes": {
+    "Order Completed": {"id": "56446"},
+    "Signed Up": {"code": "SIGNUP", "kind": "lead"},
+    "Product Viewed": {"kind": "page_load"}
+  },
+  "rudderToImpactProperty": [{"from": "properties.profit", "to": "Money1"}],
+  "productsMapping": [{"from": "size", "to": "ItemText{i}_1"}],
+  "parameterSources": {"OrderId": ["properties.cart.id"], "OrderDiscount": []}
+}
+```
+
+A value may come from each event, as in `{{ event.context.campaign || "23224" }}`, or from a variable in the service's
+environment whose name starts with `IMPACT_VAR_`, as in `env.IMPACT_VAR_TOKEN`. [Explain an
+event](../how-to/explain-an-event.md) shows the effect of each key.
+"""
 
 
 def _facts(key: ConfigKey) -> list[str]:
@@ -103,19 +122,6 @@ def _facts(key: ConfigKey) -> list[str]:
     facts += [f"- from {key.minimum} to {key.maximum}"] if key.maximum is not None else []
     facts += [f"- pattern: `{key.pattern}`"] if key.pattern else []
     return [*facts, "- secret: never shown"] if key.secret else facts
-
-
-def configuration_table() -> str:
-    """The keys as a table."""
-    rows = [
-        (
-            f"`{key.key}`" + (" *" if key.required else ""),
-            f"`{_json(key.default)}`" if key.default is not None else "",
-            key.description,
-        )
-        for key in load_manifest().configuration
-    ]
-    return _table(("key (* required)", "default", "what it is"), rows)
 
 
 def parameters() -> str:
