@@ -1,1 +1,1 @@
-"""Traffic as it came in, written down without persons."""
+"""Recordings of traffic without personal data."""

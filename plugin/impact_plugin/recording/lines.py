@@ -1,7 +1,7 @@
-"""The lines of a recording: gzipped NDJSON that ``zcat`` and ``jq`` read.
+"""The lines of a recording: gzipped NDJSON, which ``zcat`` and ``jq`` can read.
 
-The first line tells the format. A destination's configuration stands before the first event that goes to it, and again
-when it changed; credentials are not in it. Events of one request have one ``request`` number, because the sessions
+The first line is the header. A destination's configuration, without credentials, precedes the first event that goes to
+it, and follows again after every change. Events of one request share one ``request`` number, because the sessions
 decide about a request as a whole.
 """
 
@@ -13,7 +13,7 @@ VERSION: Final = 1
 
 
 class Header(msgspec.Struct, frozen=True, tag_field="line", tag="recording"):
-    """What the file is, and from when."""
+    """The version of the format, when the recording began (ISO 8601), and the version of the plugin."""
 
     version: int
     at: str
@@ -21,14 +21,14 @@ class Header(msgspec.Struct, frozen=True, tag_field="line", tag="recording"):
 
 
 class DestinationLine(msgspec.Struct, frozen=True, tag_field="line", tag="destination"):
-    """What the destination of this id is configured to, from here on."""
+    """The configuration that the destination of this id has from here on."""
 
     id: str
     config: dict[str, Any]
 
 
 class EventLine(msgspec.Struct, frozen=True, tag_field="line", tag="event"):
-    """One event: when it was received (ms since 1970), by which way, in which request, and for which destinations."""
+    """An event: when it was received (ms since 1970), by which way, in which request, and for which destinations."""
 
     at: int
     via: str
@@ -38,7 +38,7 @@ class EventLine(msgspec.Struct, frozen=True, tag_field="line", tag="event"):
 
 
 class EndLine(msgspec.Struct, frozen=True, tag_field="line", tag="end"):
-    """How many events there are, how many were left out because they came too fast, and why it ended."""
+    """The number of events, the number left out because they arrived too fast, and why the recording ended."""
 
     events: int
     left_out: int

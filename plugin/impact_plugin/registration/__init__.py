@@ -1,1 +1,1 @@
-"""How routers get to know the plugin: the files they read, made from the manifest, and what people fill in by hand."""
+"""How routers learn about the plugin: files generated from the manifest, and guides to their forms."""

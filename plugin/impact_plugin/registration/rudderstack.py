@@ -1,23 +1,22 @@
-"""The destination definition of RudderStack, made from the manifest.
+"""RudderStack's files for the destination, generated from the manifest.
 
-``db-config.json`` (behaviour), ``schema.json`` (what the control plane lets an operator save) and ``ui-config.json``
-(the form) are those of https://github.com/rudderlabs/rudder-integrations-config; a rudder-server that has no control
-plane reads ``workspaceConfig.json`` instead.
+``db-config.json`` (behaviour), ``schema.json`` (what the control plane lets you save) and ``ui-config.json`` (the form)
+have the format of https://github.com/rudderlabs/rudder-integrations-config. A rudder-server without a control plane
+reads ``workspaceConfig.json`` instead.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from impact_plugin.config.manifest import Manifest
-from impact_plugin.config.settings import ServerSettings
-from impact_transformers import ConfigKey
-from impact_transformers.configuration import KINDS, VARIABLE_PREFIX
+from impact_plugin.registration.rudderstack_environment import environment_file, environment_name, variables
+from impact_plugin.registration.rudderstack_keys import ROW_TEXT, has_field, key_field, key_schema, rows, text
+from impact_transformers.configuration import VARIABLE_PREFIX
 
 DISPLAY_NAME: Final = "impact.com"
-"""The built-in destination's, by which events name it in their ``integrations``."""
+"""The name of the built-in destination, which events use in their ``integrations``."""
 
 CLOUD: Final = "cloud"
 SOURCE_TYPES: Final = (
@@ -35,29 +34,21 @@ SOURCE_TYPES: Final = (
     "cordova",
     "shopify",
 )
+BEHAVIOUR: Final = {"transformAtV1": "processor", "saveDestinationResponse": True}
 CONSENT_KEYS: Final = ("oneTrustCookieCategories", "ketchConsentPurposes", "consentManagement")
 NAME: Final = re.compile(r"[a-zA-Z0-9_]{1,64}")
-"""What rudder-server's database, the control plane and the names of variables take for the type of a destination."""
-
-TEMPLATE_OR_VARIABLE: Final = r"(^\{\{.*\|\|(.*)\}\}$)|(^env[.].+)"
-"""Any text of a configuration may come from each event, or from the environment."""
-
-ROW_TEXT: Final = r".{0,255}"
-ANY_TEXT: Final = r".{1,255}"
-FORMLESS: Final = "sources"
-"""The type of keys that are objects of lists: the control plane has no form for them."""
+"""A type of destination that rudder-server's database, the control plane and names of variables all accept."""
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 
 
 def definition(manifest: Manifest, name: str, display_name: str) -> dict[str, Any]:
-    """``db-config.json``."""
+    """Return ``db-config.json``: what the destination does."""
     return {
         "name": name,
         "displayName": display_name,
         "config": {
-            "transformAtV1": "processor",
-            "saveDestinationResponse": True,
+            **BEHAVIOUR,
             "includeKeys": list(CONSENT_KEYS),
             "excludeKeys": [],
             "supportedSourceTypes": list(SOURCE_TYPES),
@@ -73,17 +64,17 @@ def definition(manifest: Manifest, name: str, display_name: str) -> dict[str, An
 
 
 def schema(manifest: Manifest) -> dict[str, Any]:
-    """``schema.json``: JSON Schema draft-07, by which the control plane checks what an operator saves."""
+    """Return ``schema.json``: the JSON Schema (draft-07) that the control plane checks a configuration against."""
     return {
         "configSchema": {
             "$schema": DRAFT,
             "type": "object",
             "required": [key.key for key in manifest.configuration if key.required],
             "properties": {
-                **{key.key: _SCHEMAS[key.type](key) for key in manifest.configuration},
+                **{key.key: key_schema(key) for key in manifest.configuration},
                 "connectionMode": _by_source({"type": "string", "enum": [CLOUD]}),
-                "oneTrustCookieCategories": _by_source(_rows(oneTrustCookieCategory=_text(ROW_TEXT))),
-                "ketchConsentPurposes": _by_source(_rows(purpose=_text(ROW_TEXT))),
+                "oneTrustCookieCategories": _by_source(rows(oneTrustCookieCategory=text(ROW_TEXT))),
+                "ketchConsentPurposes": _by_source(rows(purpose=text(ROW_TEXT))),
                 "consentManagement": _by_source(_consent()),
             },
         }
@@ -91,20 +82,21 @@ def schema(manifest: Manifest) -> dict[str, Any]:
 
 
 def form(manifest: Manifest) -> dict[str, Any]:
-    """``ui-config.json``: the form, in two parts; keys without a kind of field for them are left out."""
-    keys = [key for key in manifest.configuration if key.type != FORMLESS]
+    """Return ``ui-config.json``: the form, in two parts, without the keys that no kind of field fits."""
+    keys = [key for key in manifest.configuration if has_field(key)]
     return {
         "uiConfig": [
-            {"title": "Connection Settings", "fields": [_field(key) for key in keys if key.required]},
-            {"title": "Event Settings", "fields": [_field(key) for key in keys if not key.required]},
+            {"title": "Connection Settings", "fields": [key_field(key) for key in keys if key.required]},
+            {"title": "Event Settings", "fields": [key_field(key) for key in keys if not key.required]},
         ]
     }
 
 
 def workspace(manifest: Manifest, name: str, display_name: str) -> dict[str, Any]:
-    """``workspaceConfig.json`` with one source and one destination; what is to be replaced is in capital letters.
+    """Return ``workspaceConfig.json`` with one source and one destination; replace what starts with ``REPLACE_``.
 
-    Without a control plane rudder-server replaces no ``env.`` names, but we do, for names that may be read so.
+    Without a control plane rudder-server does not fill in ``env.`` names; the plugin does, for names that start with
+    ``IMPACT_VAR_``.
     """
     destination = {
         "id": "dst-impact-1",
@@ -115,7 +107,7 @@ def workspace(manifest: Manifest, name: str, display_name: str) -> dict[str, Any
         "revisionId": "1",
         "transformations": [],
         "config": {
-            key.key: f"env.{VARIABLE_PREFIX}AUTH_TOKEN" if key.secret else f"REPLACE_{_upper(key.key)}"
+            key.key: f"env.{VARIABLE_PREFIX}AUTH_TOKEN" if key.secret else f"REPLACE_{environment_name(key.key)}"
             for key in manifest.configuration
             if key.required
         },
@@ -123,11 +115,8 @@ def workspace(manifest: Manifest, name: str, display_name: str) -> dict[str, Any
             "id": "dstdef-impact",
             "name": name,
             "displayName": display_name,
-            # rudder-server takes no notice of the control plane's form of this, an object.
-            "config": {
-                **_part(definition(manifest, name, display_name)["config"], "transformAtV1", "saveDestinationResponse"),
-                "supportedMessageTypes": list(manifest.message_types),
-            },
+            # In a file rudder-server reads a list here, not the control plane's object.
+            "config": {**BEHAVIOUR, "supportedMessageTypes": list(manifest.message_types)},
         },
     }
     source = {
@@ -143,88 +132,8 @@ def workspace(manifest: Manifest, name: str, display_name: str) -> dict[str, Any
     return {"enableMetrics": False, "workspaceId": "ws-local", "sources": [source], "libraries": [], "connections": {}}
 
 
-class Variable(msgspec.Struct, frozen=True):
-    """One variable of rudder-server's environment, and why; ``optional`` ones are written commented out."""
-
-    name: str
-    value: str
-    why: str
-    optional: bool = False
-
-
-def variables(name: str) -> tuple[Variable, ...]:
-    """What rudder-server's environment should hold for a destination of this type.
-
-    How keys become names: https://github.com/rudderlabs/rudder-go-kit/blob/main/config/config_env.go
-    """
-    typed = environment_name(name)
-    throttle = f"RSERVER_ROUTER_THROTTLER_DELIVERY_{typed}_CONVERSIONS"
-    return (
-        Variable(
-            "DEST_TRANSFORM_URL",
-            f"http://127.0.0.1:{ServerSettings().port}",
-            "The transformer of all destinations: us. What is not ours goes on to IMPACT_PLUGIN__RUDDER__UPSTREAM.",
-        ),
-        Variable(
-            "RSERVER_TRANSFORMER_CLIENT_DISABLE_KEEP_ALIVES",
-            "false",
-            "Without it every request opens a connection of its own.",
-        ),
-        Variable(
-            f"RSERVER_ROUTER_{typed}_TRANSFORMER_PROXY",
-            "true",
-            "We deliver: under impact.com's limits, each order once, errors told by what they are.",
-        ),
-        Variable(
-            f"RSERVER_PROCESSOR_{typed}_TRANSFORM_AT",
-            "router",
-            "Transform at delivery: an order in the same instant as its landing gets its click id. Batches of 20, up to"
-            " five seconds later.",
-            optional=True,
-        ),
-        Variable(
-            f"RSERVER_ROUTER_{typed}_RETRY_TIME_WINDOW",
-            "720h",
-            "For delivery by rudder-server itself: how long it tries again after a 5xx; three hours unless told.",
-            optional=True,
-        ),
-        Variable(
-            f"{throttle}_LIMIT",
-            "10",
-            "For delivery by rudder-server itself: at most so many conversions ... ; clicks and pageload work alike.",
-            optional=True,
-        ),
-        Variable(f"{throttle}_TIME_WINDOW", "1s", "... in so much time.", optional=True),
-        Variable(
-            "RSERVER_BACKEND_CONFIG_CONFIG_FROM_FILE",
-            "true",
-            "Without a control plane: read the workspace from a file ...",
-            optional=True,
-        ),
-        Variable(
-            "RSERVER_BACKEND_CONFIG_CONFIG_JSONPATH",
-            "/etc/rudderstack/workspaceConfig.json",
-            "... which is this one.",
-            optional=True,
-        ),
-    )
-
-
-def environment_name(name: str) -> str:
-    """A destination's type as it stands in the names of variables: a word begins at a capital after a small letter."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper()
-
-
-def environment_file(found: Iterable[Variable]) -> str:
-    """Variables as an environment file, each with what it is for."""
-    blocks = [
-        f"# {variable.why}\n{'# ' if variable.optional else ''}{variable.name}={variable.value}\n" for variable in found
-    ]
-    return "\n".join(blocks)
-
-
 def files(manifest: Manifest, name: str, display_name: str) -> dict[str, str]:
-    """Every file, by name."""
+    """Return the text of every file by its name."""
     trees = {
         "db-config.json": definition(manifest, name, display_name),
         "schema.json": schema(manifest),
@@ -238,75 +147,12 @@ def files(manifest: Manifest, name: str, display_name: str) -> dict[str, str]:
     }
 
 
-def _upper(key: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).upper()
-
-
-def _part(tree: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: tree[key] for key in keys}
-
-
-def _pattern(own: str, *, optional: bool = False) -> str:
-    return f"{TEMPLATE_OR_VARIABLE}|^({own})$" + ("|^$" if optional else "")
-
-
-def _text(own: str, *, optional: bool = False) -> dict[str, Any]:
-    return {"type": "string", "pattern": _pattern(own, optional=optional)}
-
-
-def _own_pattern(key: ConfigKey) -> str:
-    """The pattern of a key's text: its values, its pattern, or anything of a bearable length."""
-    if key.values:
-        return "|".join(map(re.escape, key.values))
-    return key.pattern or ANY_TEXT
-
-
-def _string(key: ConfigKey) -> dict[str, Any]:
-    return _text(_own_pattern(key), optional=not key.required)
-
-
-def _boolean(key: ConfigKey) -> dict[str, Any]:
-    return {"type": "boolean", "default": key.default}
-
-
-def _integer(key: ConfigKey) -> dict[str, Any]:
-    bounds = {"minimum": key.minimum, "maximum": key.maximum}
-    number = {"type": "integer", **{name: bound for name, bound in bounds.items() if bound is not None}}
-    return {"anyOf": [number, _text("[0-9]{1,9}", optional=True)]}
-
-
-def _names(key: ConfigKey) -> dict[str, Any]:
-    own = _own_pattern(key) if key.values else ROW_TEXT
-    return _rows(eventName=_text(own, optional=bool(key.values)))
-
-
-def _mapping(_key: ConfigKey) -> dict[str, Any]:
-    return _rows(**{"from": _text(ROW_TEXT), "to": _text(ROW_TEXT)})
-
-
-def _event_types(_key: ConfigKey) -> dict[str, Any]:
-    return _rows(
-        eventName=_text(ROW_TEXT),
-        id=_text("[0-9]{1,10}", optional=True),
-        code=_text(".{0,64}"),
-        kind=_text("|".join(KINDS), optional=True),
-    )
-
-
-def _sources(_key: ConfigKey) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}}
-
-
-def _rows(**columns: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": {"type": "object", "properties": columns}}
-
-
 def _by_source(each: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": dict.fromkeys(SOURCE_TYPES, each)}
 
 
 def _consent() -> dict[str, Any]:
-    """What every destination's schema says of consent.
+    """Return what the schema of every destination says about consent.
 
     https://www.rudderstack.com/docs/data-governance/consent-management/
     """
@@ -314,7 +160,7 @@ def _consent() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "provider": {"type": "string", "enum": ["custom", "iubenda", "ketch", "oneTrust"], "default": "oneTrust"},
-            "consents": _rows(consent=_text(ROW_TEXT)),
+            "consents": rows(consent=text(ROW_TEXT)),
         },
         "allOf": [
             {
@@ -327,62 +173,3 @@ def _consent() -> dict[str, Any]:
         ],
     }
     return {"type": "array", "items": item}
-
-
-_SCHEMAS: Final[dict[str, Callable[[ConfigKey], dict[str, Any]]]] = {
-    "string": _string,
-    "boolean": _boolean,
-    "integer": _integer,
-    "names": _names,
-    "hosts": _names,
-    "queries": _names,
-    "strings": _names,
-    "mapping": _mapping,
-    "event_types": _event_types,
-    "sources": _sources,
-}
-
-
-def _field(key: ConfigKey) -> dict[str, Any]:
-    common = {"label": key.title, "value": key.key, "footerNote": key.description}
-    if key.type == "boolean":
-        return {"type": "checkbox", **common, "default": key.default}
-    if key.type == "mapping":
-        sides = {"labelLeft": "Path in the event", "labelRight": "impact.com parameter", "keyLeft": "from"}
-        return {"type": "dynamicForm", **common, **sides, "keyRight": "to"}
-    if key.type == "event_types":
-        columns = [_column("eventName", "Event", ROW_TEXT), _column("id", "Id", "[0-9]{0,10}")]
-        kinds = _select({"label": "Kind", "value": "kind"}, KINDS, KINDS[0])
-        return {
-            "type": "dynamicCustomForm",
-            **common,
-            "customFields": [*columns, _column("code", "Code", ".{0,64}"), kinds],
-        }
-    if key.type in ("names", "hosts", "queries", "strings"):
-        return {"type": "dynamicCustomForm", **common, "customFields": [_column("eventName", key.title, ROW_TEXT)]}
-    if key.values:
-        return _select(common, key.values, str(key.default))
-    return _input(key, common)
-
-
-def _input(key: ConfigKey, common: dict[str, Any]) -> dict[str, Any]:
-    own = "[0-9]{1,9}" if key.type == "integer" else _own_pattern(key)
-    return {
-        "type": "textInput",
-        **common,
-        "regex": _pattern(own, optional=not key.required),
-        "regexErrorMessage": f"Invalid {key.title}",
-        "required": key.required,
-        "secret": key.secret,
-        **({} if key.default is None else {"default": str(key.default)}),
-    }
-
-
-def _column(value: str, label: str, own: str) -> dict[str, Any]:
-    return {"type": "textInput", "label": label, "value": value, "regex": _pattern(own), "required": False}
-
-
-def _select(common: dict[str, Any], values: Iterable[str], default: str) -> dict[str, Any]:
-    options = [{"name": value.replace("_", " "), "value": value} for value in values]
-    chosen = next(option for option in options if option["value"] == default)
-    return {"type": "singleSelect", **common, "options": options, "defaultOption": chosen, "required": False}

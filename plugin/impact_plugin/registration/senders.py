@@ -1,4 +1,4 @@
-"""What people fill in at routers that let nobody register a type of destination, but call any address."""
+"""What to fill in at Jitsu and Segment, which have no destination of ours to register but call any address."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ PORT: Final = ServerSettings().ingest_port
 
 
 class Guide(msgspec.Struct, frozen=True):
-    """One way to connect a router: where to click, what to fill in, and the source that goes with it."""
+    """One way to connect a router: the form to fill in, and the source to add to your configuration file."""
 
     title: str
     fields: tuple[tuple[str, str], ...]
@@ -20,17 +20,17 @@ class Guide(msgspec.Struct, frozen=True):
 
 JITSU: Final = (
     Guide(
-        "Segment destination: an address and a key, nothing else",
+        "Segment destination: an address and a key",
         (
             ("Destination", "Segment"),
             ("API Base", f"http://impact-plugin:{PORT}/v1"),
             ("Write Key", "the source's key"),
         ),
         '[sources.jitsu]\nkeys = ["${JITSU_KEY}"]\n',
-        ("Add the service's host to FETCH_LOCAL_WHITELIST where Jitsu may not call private addresses.",),
+        ("If Jitsu may not call private addresses, add the service's host to FETCH_LOCAL_WHITELIST.",),
     ),
     Guide(
-        "Webhook: signed, one event a request",
+        "Webhook: signed, one event per request",
         (
             ("Destination", "Webhook"),
             ("URL", f"http://impact-plugin:{PORT}/webhook/jitsu-signed"),
@@ -43,7 +43,7 @@ JITSU: Final = (
         ),
         '[sources.jitsu-signed]\nkeys = ["${JITSU_WEBHOOK_KEY}"]\n'
         'signature = { scheme = "jitsu_hmac", secrets = ["${JITSU_SECRET}"] }\n',
-        ("Keys must not contain a colon: Jitsu cuts the values of headers there.",),
+        ("Keys must not contain a colon: Jitsu cuts header values there.",),
     ),
 )
 
@@ -57,7 +57,7 @@ SEGMENT: Final = (
         ),
         '[sources.segment]\nkeys = ["${SEGMENT_KEY}"]\nstrict = true\n'
         'signature = { scheme = "segment_sha1", secrets = ["${SEGMENT_SECRET}"] }\n',
-        ("Segment calls public addresses only: put the port behind a proxy with TLS that leaves bodies as they are.",),
+        ("Segment calls public addresses only: put the port behind a TLS proxy that does not change bodies.",),
     ),
     Guide(
         "Webhooks (Actions)",
@@ -70,7 +70,7 @@ SEGMENT: Final = (
         ),
         '[sources.segment-actions]\nkeys = ["${SEGMENT_ACTIONS_KEY}"]\n\n[sources.segment-actions.signature]\n'
         'scheme = "segment_sha1"\nsecrets = ["${SEGMENT_ACTIONS_SECRET}"]\nfirst_item = true\n',
-        ("Of a batch Segment signs the first event only, which first_item takes: the key vouches for the others.",),
+        ("Segment signs only the first event of a batch, which first_item accepts: the key vouches for the others.",),
     ),
 )
 
@@ -81,10 +81,10 @@ DESTINATION: Final = (
 
 
 def text(router: str) -> str:
-    """A router's guides as plain text."""
+    """Return a router's guides as plain text."""
     return (
         "\n".join(_lines(guide) for guide in GUIDES[router])
-        + f"\nAnd where it goes, in the same file:\n\n{DESTINATION}"
+        + f"\nAdd its destination to the same file:\n\n{DESTINATION}"
     )
 
 
@@ -92,4 +92,4 @@ def _lines(guide: Guide) -> str:
     width = max(len(name) for name, _ in guide.fields)
     rows = "".join(f"  {name:<{width}}  {value}\n" for name, value in guide.fields)
     notes = "".join(f"Note: {note}\n" for note in guide.notes)
-    return f"{guide.title}\n\n{rows}\nSource in the configuration file:\n\n{guide.source}\n{notes}"
+    return f"{guide.title}\n\n{rows}\nAdd this source to your configuration file:\n\n{guide.source}\n{notes}"

@@ -15,7 +15,7 @@ from impact_plugin.cli.register import RegisterError
 from impact_plugin.config.manifest import load_manifest
 from impact_plugin.config.settings import Settings
 from impact_plugin.config.sources import make_routing
-from impact_plugin.registration import rudderstack, senders
+from impact_plugin.registration import rudderstack_environment, senders
 from impact_transformers.configuration import parse_configuration
 
 ROOT = Path(__file__).parents[3]
@@ -263,7 +263,7 @@ def test_the_routers_environment_explains_itself() -> None:
         "RSERVER_TRANSFORMER_CLIENT_DISABLE_KEEP_ALIVES",
         "RSERVER_ROUTER_IMPACT_TRANSFORMER_PROXY",
     }
-    assert rudderstack.environment_name("IMPACT") == "IMPACT"
+    assert rudderstack_environment.environment_name("IMPACT") == "IMPACT"
 
 
 @pytest.mark.parametrize("router", ["jitsu", "segment"])

@@ -1,10 +1,12 @@
 """Nobody can be found in what is written down, and every rule decides as before."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impact_plugin.recording.pseudonyms import LONGEST_ID, Pseudonyms, shortened
+from impact_plugin.recording.pseudonyms import MAX_ID_LENGTH, Pseudonyms, truncated
 
 PSEUDONYMS = Pseudonyms(b"the key of the tests")
 EVENT = {
@@ -62,6 +64,39 @@ def test_what_decides_stays() -> None:
     assert (event["request_ip"], event["context"]["ip"]) == ("14.5.67.0", "2001:db8:2223::")
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"properties": {"phone": "+49 30 123456", "first_name": "Ada", "total": 5}},
+        {"properties": {"customer": {"name": "Ada Lovelace", "id": 4711}}},
+        {"properties": {"shipping_address": {"name": "Ada", "address1": "Unter den Linden 1", "city": "Berlin"}}},
+        {"context": {"traits": {"address": "Unter den Linden 1, Berlin"}}},
+        {"context": {"traits": {"company": {"name": "Ada & Sons", "contact": {"name": "Ada"}}}}},
+        {"context": {"externalId": [{"type": "brazeExternalId", "id": "user-4711"}]}},
+        {"userProperties": {"fullName": "Ada Lovelace", "date_of_birth": "1815-12-10"}},
+    ],
+    ids=str,
+)
+def test_a_person_is_replaced_wherever_a_sender_puts_one(event: dict[str, Any]) -> None:
+    """Not only in traits: also in an order's customer and addresses, and in ids of other systems."""
+    text = str(PSEUDONYMS.event(event))
+
+    for personal in ("Ada", "4711", "123456", "Linden", "1815"):
+        assert personal not in text
+
+
+def test_names_of_things_stay() -> None:
+    """A product, a page, a campaign and an event are no persons."""
+    event = {
+        "event": "Order Completed",
+        "name": "Checkout",
+        "properties": {"name": "Hat", "id": "p-1", "products": [{"name": "Hat", "id": "p-1"}], "shipping": 4.9},
+        "context": {"app": {"name": "Shop"}, "campaign": {"name": "summer"}, "library": {"name": "web"}},
+    }
+
+    assert PSEUDONYMS.event(event) == event
+
+
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_equal_stays_equal_and_different_stays_different(one: str, other: str) -> None:
     """The visitor of a landing is the visitor of its order."""
@@ -72,7 +107,7 @@ def test_equal_stays_equal_and_different_stays_different(one: str, other: str) -
 @given(st.text(min_size=1, max_size=200))
 def test_what_is_too_long_stays_too_long(value: str) -> None:
     """A rule that refuses an identifier for its length refuses its pseudonym."""
-    assert (len(PSEUDONYMS.of(value)) > LONGEST_ID) == (len(value) > LONGEST_ID)
+    assert (len(PSEUDONYMS.of(value)) > MAX_ID_LENGTH) == (len(value) > MAX_ID_LENGTH)
     assert bool(PSEUDONYMS.of(value).strip()) == bool(value.strip())
 
 
@@ -87,7 +122,7 @@ def test_another_key_gives_other_pseudonyms() -> None:
 )
 def test_addresses_lose_their_last_part(address: str, kept: str) -> None:
     """Private ones stay private, so that the rules pass them over as before."""
-    assert shortened(address) == kept
+    assert truncated(address) == kept
 
 
 def test_a_uuid_stays_one() -> None:
