@@ -10,7 +10,7 @@ from time import monotonic, time
 import msgspec
 
 from impact_plugin import __version__
-from impact_plugin.config.destinations import Destinations
+from impact_plugin.config.destinations import Destinations, destination_variables
 from impact_plugin.config.manifest import load_manifest
 from impact_plugin.config.secrets import read_or_make_secret
 from impact_plugin.config.settings import ServerSettings, Settings, StateSettings
@@ -40,7 +40,7 @@ from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.process import ServiceStarted, ServiceStopping
 from impact_plugin.telemetry.events.sessions import StateLoaded
 from impact_plugin.transformation.batch import TransformContext
-from impact_transformers.configuration import VARIABLE_PREFIX, Problem
+from impact_transformers.configuration import Problem
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -160,7 +160,7 @@ def _make_desk(
     telemetry: Telemetry,
     recorder: Recorder,
 ) -> TransformContext:
-    variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
+    variables = destination_variables(environment)
     return TransformContext(Destinations(variables), Endpoints(settings.impact), telemetry, sessions, recorder)
 
 

@@ -8,7 +8,7 @@ import msgspec
 from impact_transformers.configuration import ConfigurationError
 from impact_transformers.destination import AnyDestination
 from impact_transformers.events import AnyEvent, Event
-from impact_transformers.outcome import Outcome, Reject, Send
+from impact_transformers.outcome import Outcome, Send, Skip
 from impact_transformers.trail import Step
 from impact_transformers.transform import conversion_kind, trace_event, transform
 from impact_transformers.visit import NO_VISIT, Visit
@@ -29,16 +29,21 @@ def explain(
 ) -> Explanation:
     """Do what ``transform`` does, and show the working."""
     outcome = transform(event, destination, message, visit)
-    if not isinstance(event, Event):
-        return Explanation(outcome)
+    return Explanation(outcome, steps_to(outcome, event, destination, message))
+
+
+def steps_to(
+    outcome: Outcome, event: AnyEvent, destination: AnyDestination, message: Mapping[str, Any]
+) -> tuple[Step, ...]:
+    """The steps that led the event to its outcome; none where no table was consulted."""
+    if not isinstance(event, Event) or isinstance(outcome, Skip):
+        return ()
     try:
         static = destination.for_event(message)
     except ConfigurationError:
-        return Explanation(outcome)
+        return ()
     steps = tuple(trace_event(event, conversion_kind(event, static), static, message))
-    if isinstance(outcome, Send):
-        return Explanation(outcome, _as_sent(steps, outcome.request.form))
-    return Explanation(outcome, steps if isinstance(outcome, Reject) else ())
+    return _as_sent(steps, outcome.request.form) if isinstance(outcome, Send) else steps
 
 
 def _as_sent(steps: tuple[Step, ...], form: Mapping[str, str]) -> tuple[Step, ...]:

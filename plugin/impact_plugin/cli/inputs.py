@@ -1,5 +1,6 @@
 """What commands are given: switches, and files, read so that every mistake is one line."""
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -7,7 +8,9 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from cyclopts import Parameter
 
-from impact_plugin.config.settings import SETTINGS
+from impact_plugin.config.destinations import Destinations, KnownDestination, destination_variables
+from impact_plugin.config.settings import ROUTING, SETTINGS, read_file
+from impact_plugin.config.sources import load_routing
 from impact_plugin.errors import ImpactPluginError
 from impact_transformers.events import UNREADABLE
 
@@ -44,3 +47,18 @@ def read_config(path: Path) -> dict[str, Any]:
         found = config.get("Config", config.get("config", config))
         return found if isinstance(found, dict) else config
     raise InputError(f"{path}: must hold one object with the destination's keys")
+
+
+def read_destinations(path: Path | None) -> list[KnownDestination]:
+    """The destination of a configuration's file, or all destinations of the service's TOML file; none without a file.
+
+    Raises :class:`InputError` for a configuration that cannot be used.
+    """
+    if path is None:
+        return []
+    if path.suffix == ".toml" and any(kind in read_file(path) for kind in ROUTING):
+        return [*load_routing(path, os.environ).destinations.values()]
+    known = Destinations(destination_variables(os.environ)).of_config(path.stem, read_config(path))
+    if known.destination is None:
+        raise InputError(f"{path}: the configuration cannot be used: {known.problem}")
+    return [known]

@@ -4,29 +4,29 @@ import contextlib
 import gc
 import os
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from impact_plugin.cli.inputs import Flag, InputError, read_config, write_text
+from impact_plugin.cli.faults import log_faults_once
+from impact_plugin.cli.inputs import Flag, InputError, read_destinations, write_text
 from impact_plugin.cli.output import INTERRUPTED, Advance, Output, interruptible
 from impact_plugin.cli.send_again import NOWHERE, To, send_again
-from impact_plugin.config.destinations import KnownDestination
-from impact_plugin.config.manifest import load_manifest
-from impact_plugin.config.settings import ROUTING, read_file
-from impact_plugin.config.sources import load_routing
+from impact_plugin.config.destinations import KnownDestination, destination_variables
 from impact_plugin.traffic import snapshots, summary
-from impact_plugin.traffic.reading import RecordedDestination, Traffic, TrafficEvent, fingerprints
-from impact_plugin.traffic.replay import Chosen, Comparison, Compile, ReplayedEvent, ReplayRun
-from impact_transformers import ConfigurationError, Event, Reject, Skip, compile_destination
-from impact_transformers.configuration import VARIABLE_PREFIX
-from impact_transformers.normalize import as_text, redact_emails
+from impact_plugin.traffic.comparison import Comparison
+from impact_plugin.traffic.destinations import TrafficDestinations
+from impact_plugin.traffic.reading import Traffic, TrafficEvent, fingerprints
+from impact_plugin.traffic.replay import ReplayedEvent, ReplayRun, requests_of
+from impact_transformers import Reject, Skip
+from impact_transformers.normalize import redact_emails
 
 COLLECTED_AFTER: Final = (100_000, 50, 100)
 NOT_FOUND: Final = 1
+PROGRESS_EVENTS: Final = 256
+"""Events between two reports of progress."""
 
 
 def replay(
@@ -73,110 +73,78 @@ def replay(
     """
     if not files:
         raise InputError("replay: name at least one file")
-    look = Output(as_json=json, quiet=quiet)
+    output = Output(as_json=json, quiet=quiet)
     if to.send is not None:
         if against is not None or order_id is not None or html is not None:
             raise InputError("--send: goes without --against, --order-id and --html; run the replay without it first")
         with interruptible() as interrupted:
-            return send_again(files, to, destination, resume, look, interrupted)
-    run = _Run(files, [_destinations(one) for one in (destination, against)[: 1 if against is None else 2]])
+            return send_again(files, to, destination, resume, output, interrupted)
+    run = _Replay(files, [read_destinations(one) for one in (destination, against)[: 1 if against is None else 2]])
     began = perf_counter()
-    with _rarely_collected(), interruptible() as interrupted, look.progress("replaying", run.traffic.total) as advance:
+    with (
+        _rarely_collected(),
+        interruptible() as interrupted,
+        output.progress("replaying", run.traffic.total) as advance,
+    ):
         whole = run.go(advance, interrupted, resume, order_id)
     if order_id is not None:
-        return _tell_order(look, order_id, run.found)
-    sums, seconds = run.sides[0].finish(), perf_counter() - began
-    _tell(look, run, seconds)
-    for file in run.traffic.cut_off:
-        look.line(f"{file}: is cut off; what can be read of it was replayed", "bold")
-    look.result(summary.as_object(sums, seconds, run.comparison))
+        return _print_order(output, order_id, run.of_order)
+    sums, seconds = run.runs[0].finish(), perf_counter() - began
+    _print_sums(output, run, seconds)
+    for name in run.traffic.cut_off:
+        output.line(f"{name}: is cut off; what can be read of it was replayed", "bold")
+    output.result(summary.as_object(sums, seconds, run.comparison))
     if html is not None:
         names = ", ".join(file.name for file in files[:4]) + (" ..." if len(files) > 4 else "")
         write_text(html, summary.report(names, sums, seconds, run.comparison))
-        look.line(f"report: {html}")
+        output.line(f"report: {html}")
     if not whole:
-        look.line(f"interrupted; go on with the same command and --resume {resume}" if resume else "interrupted")
+        output.line(f"interrupted; go on with the same command and --resume {resume}" if resume else "interrupted")
         return INTERRUPTED
     return 0
 
 
-class _Run:
-    """One replay: the files, one side or two, and what an order came to."""
+class _Replay:
+    """One replay: the files, one run or two, and the events of an order that was asked for."""
 
     def __init__(self, files: Sequence[Path], given: Sequence[Sequence[KnownDestination]]) -> None:
         self.traffic = Traffic(files)
         self._files = fingerprints(files)
-        self._chosen = [Chosen(Compile(_compile), one) for one in given]
-        self.sides = [ReplayRun(chosen, ages=len(files) == 1) for chosen in self._chosen]
+        variables, report_fault = destination_variables(os.environ), log_faults_once()
+        self.runs = [
+            ReplayRun(TrafficDestinations(variables, one), report_fault, ages=len(files) == 1) for one in given
+        ]
         self.comparison = Comparison() if len(given) > 1 else None
-        self.found: list[ReplayedEvent] = []
-        self.traffic.whole = any(known.reads_message for one in given for known in one)
+        self.of_order: list[ReplayedEvent] = []
 
-    def go(self, advance: Advance, interrupted: list[int], resume: Path | None, order_id: str | None) -> bool:
-        """Replay everything, or until interrupted; whether all was done."""
+    def go(self, advance: Advance, interrupted: Sequence[int], resume: Path | None, order_id: str | None) -> bool:
+        """Replay everything, or until interrupted; returns whether all was done."""
         done = 0
         if resume is not None and resume.exists():
-            done = snapshots.load(resume, self._files, self.sides, self.comparison)
-        number, began = 0, perf_counter()
-        for subjects in self._requests():
-            if number + len(subjects) <= done:
-                number += len(subjects)
+            done = snapshots.load(resume, self._files, self.runs, self.comparison)
+        began = perf_counter()
+        for first, events in requests_of(self.traffic, [run.destinations for run in self.runs]):
+            last = first + len(events) - 1
+            if last <= done:
                 continue
             if interrupted:
                 if resume is not None:
-                    snapshots.save(resume, self._files, number, self.sides, self.comparison)
+                    snapshots.save(resume, self._files, first - 1, self.runs, self.comparison)
                 return False
-            self._feed(number + 1, subjects, order_id)
-            number += len(subjects)
-            if number % 256 < len(subjects):
-                rate = (number - done) / max(perf_counter() - began, 1e-9)
-                advance(self.traffic.done, f"{number:,} events, {rate:,.0f}/s")
+            self._feed(first, events, order_id)
+            if last % PROGRESS_EVENTS < len(events):
+                rate = (last - done) / max(perf_counter() - began, 1e-9)
+                advance(self.traffic.done, f"{last:,} events, {rate:,.0f}/s")
         if resume is not None:
             resume.unlink(missing_ok=True)
         return True
 
-    def _feed(self, first: int, subjects: Sequence[TrafficEvent], order_id: str | None) -> None:
-        ended = [side.feed(first, subjects) for side in self.sides]
+    def _feed(self, first: int, events: Sequence[TrafficEvent], order_id: str | None) -> None:
+        replayed = [run.feed(first, events) for run in self.runs]
         if self.comparison is not None:
-            self.comparison.compare(*ended)
+            self.comparison.compare(*replayed)
         if order_id is not None:
-            self.found += [one for one in ended[0] if _is_order(one, order_id)]
-
-    def _requests(self) -> Iterator[list[TrafficEvent]]:
-        """The events of each request together; what a recording tells of destinations is taken note of."""
-
-        def subjects() -> Iterator[TrafficEvent]:
-            for one in self.traffic:
-                if isinstance(one, RecordedDestination):
-                    for chosen in self._chosen:
-                        self.traffic.whole |= chosen.tell(one.id, one.config).reads_message
-                else:
-                    yield one
-
-        numbered = enumerate(subjects())
-        for _, group in groupby(
-            numbered, key=lambda pair: pair[0] if pair[1].request is None else -1 - pair[1].request
-        ):
-            yield [subject for _, subject in group]
-
-
-def _destinations(path: Path | None) -> list[KnownDestination]:
-    if path is None:
-        return []
-    if path.suffix == ".toml" and any(kind in read_file(path) for kind in ROUTING):
-        return [*load_routing(path, os.environ).destinations.values()]
-    known = _compile(path.stem, read_config(path))
-    if known.destination is None:
-        raise InputError(f"{path}: the configuration cannot be used: {known.problem}")
-    return [known]
-
-
-def _compile(id_: str, config: dict[str, Any]) -> KnownDestination:
-    variables = {name: value for name, value in os.environ.items() if name.startswith(VARIABLE_PREFIX)}
-    try:
-        return KnownDestination(id_, "", compile_destination(config, load_manifest().configuration, variables))
-    except ConfigurationError as error:
-        return KnownDestination(id_, "", None, str(error))
+            self.of_order += [one for one in replayed[0] if one.is_order(order_id)]
 
 
 @contextlib.contextmanager
@@ -190,15 +158,8 @@ def _rarely_collected() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _is_order(one: ReplayedEvent, order_id: str) -> bool:
-    properties = one.event.properties if isinstance(one.event, Event) else None
-    named = [as_text((properties or {}).get(name)) for name in ("order_id", "orderId")]
-    form = getattr(getattr(one.outcome, "request", None), "form", {})
-    return order_id in named or form.get("OrderId") == order_id
-
-
-def _tell_order(look: Output, order_id: str, found: Sequence[ReplayedEvent]) -> int:
-    told = []
+def _print_order(output: Output, order_id: str, found: Sequence[ReplayedEvent]) -> int:
+    events = []
     for one in found:
         lines = [f"event {one.number}: {one.label}"]
         if isinstance(one.outcome, Skip | Reject):
@@ -211,28 +172,28 @@ def _tell_order(look: Output, order_id: str, found: Sequence[ReplayedEvent]) -> 
         if one.visit.click_id is not None:
             lines.append(f"  click id {one.visit.click_id}, remembered from an earlier click")
         for line in lines:
-            look.line(line)
-        told.append({"event": one.number, "outcome": one.label, "lines": lines[1:]})
+            output.line(line)
+        events.append({"event": one.number, "outcome": one.label, "lines": lines[1:]})
     if not found:
-        look.line(f"no event has the order id {order_id}")
-    look.result({"order_id": order_id, "events": told})
+        output.line(f"no event has the order id {order_id}")
+    output.result({"order_id": order_id, "events": events})
     return 0 if found else NOT_FOUND
 
 
-def _tell(look: Output, run: _Run, seconds: float) -> None:
-    sums = run.sides[0].sums
+def _print_sums(output: Output, run: _Replay, seconds: float) -> None:
+    sums = run.runs[0].sums
     rate = sums.received / max(seconds, 1e-9)
-    look.line(f"{sums.received:,} events in {seconds:.1f} s ({rate:,.0f}/s); nothing was sent", "bold")
-    look.table(("", "events"), [(name, f"{count:,}") for name, count in summary.funnel(sums)])
+    output.line(f"{sums.received:,} events in {seconds:.1f} s ({rate:,.0f}/s); nothing was sent", "bold")
+    output.table(("", "events"), [(name, f"{count:,}") for name, count in summary.funnel(sums)])
     reasons = summary.reasons(sums)
     if reasons:
         rows = [(outcome, reason, f"{count:,}", fix) for outcome, reason, count, _, fix, _ in reasons]
-        look.table(("outcome", "reason", "events", "fix"), rows, "why not")
-    look.table(("clicks", "events"), [(name, f"{count:,}") for name, count in sums.decisions.most_common()])
-    look.table(("orders' click id", "events"), [(name, f"{count:,}") for name, count in sums.orders.most_common()])
+        output.table(("outcome", "reason", "events", "fix"), rows, "why not")
+    output.table(("clicks", "events"), [(name, f"{count:,}") for name, count in sums.decisions.most_common()])
+    output.table(("orders' click id", "events"), [(name, f"{count:,}") for name, count in sums.orders.most_common()])
     if sums.money:
-        look.table(("currency", "amount"), list(sums.money.items()))
+        output.table(("currency", "amount"), list(sums.money.items()))
     if run.comparison is not None:
-        told = f"{run.comparison.changed:,} of {run.comparison.compared:,} events would become something else"
-        look.line(told, "bold")
-        look.table(("now", "then", "parameters", "events", "example"), summary.change_rows(run.comparison))
+        changed = f"{run.comparison.changed:,} of {run.comparison.compared:,} events"
+        output.line(f"{changed} would become something else", "bold")
+        output.table(("now", "then", "parameters", "events", "example"), summary.change_rows(run.comparison))

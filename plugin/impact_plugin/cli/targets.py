@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 
 from impact_plugin.cli.inputs import InputError, read_config
+from impact_plugin.config.destinations import DEMONSTRATION
 from impact_plugin.config.settings import ServerSettings
-from impact_plugin.traffic.replay import DEMONSTRATION
 from impact_plugin.traffic.shapes import SENDERS, Shape, Via
 
 Key: TypeAlias = Annotated[str, Parameter(env_var="IMPACT_PLUGIN_KEY")]

@@ -8,10 +8,14 @@ import msgspec
 
 from impact_plugin.config.manifest import load_manifest
 from impact_transformers import AnyDestination, ConfigurationError, compile_destination
+from impact_transformers.configuration import VARIABLE_PREFIX
 from impact_transformers.events import UNREADABLE
 
 CONCEALED: Final = "concealed"
 """Stands in recordings in the place of a credential."""
+
+DEMONSTRATION: Final[dict[str, Any]] = {"accountSID": "IRdemoAccount", "apiKey": "demo-token", "campaignId": "23224"}
+"""The configuration that commands use for events that name no destination, when you give none."""
 
 CAPACITY: Final = 1024
 """How many compiled destinations are kept; the least recently used goes first and is compiled again when needed."""
@@ -67,6 +71,10 @@ class Destinations:
         self._last = (key, known)
         return known
 
+    def of_config(self, id_: str, config: Any) -> KnownDestination:
+        """The destination of this id and configuration."""
+        return self.get(msgspec.Raw(msgspec.json.encode({"ID": id_, "Config": config})))
+
     def _compile(self, raw: bytes) -> KnownDestination:
         try:
             envelope = msgspec.json.decode(raw, type=_Envelope)
@@ -80,3 +88,8 @@ class Destinations:
         except ConfigurationError as error:
             return KnownDestination(found, workspace, None, str(error))
         return KnownDestination(found, workspace, compiled)
+
+
+def destination_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that ``env.NAME`` in a destination's configuration may use."""
+    return {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}

@@ -16,14 +16,14 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 
 from impact_plugin.config.destination_tables import compile_table, destination_places
-from impact_plugin.config.destinations import KnownDestination
+from impact_plugin.config.destinations import KnownDestination, destination_variables
 from impact_plugin.config.fields import Setting, comma_list, did_you_mean, fields_of, quote_name
 from impact_plugin.config.references import References
 from impact_plugin.config.settings import ROUTING, read_file
 from impact_plugin.config.variables import Tables, VariablePath, place_variables
 from impact_plugin.errors import SettingsError
 from impact_transformers import Secret
-from impact_transformers.configuration import VARIABLE_PREFIX, Problem
+from impact_transformers.configuration import Problem
 
 Adapter: TypeAlias = Literal["segment", "posthog", "tracardi", "jitsu_reverse_etl"]
 Scheme: TypeAlias = Literal["segment_sha1", "jitsu_hmac", "standard_webhooks"]
@@ -223,7 +223,7 @@ def _make(
     problems += place_variables(tables, environment, places)
     named = {kind: _well_named(kind, held, problems) for kind, held in tables.items()}
     references = References(environment)
-    variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
+    variables = destination_variables(environment)
     made: dict[bytes, KnownDestination] = {}
     for name, table in named["destinations"].items():
         try:

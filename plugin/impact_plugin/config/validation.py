@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from impact_plugin.config.destinations import destination_variables
 from impact_plugin.config.fields import did_you_mean
 from impact_plugin.config.manifest import load_manifest
 from impact_plugin.config.settings import Settings, make_settings, read_file
 from impact_plugin.config.sources import Routing, make_routing
 from impact_plugin.errors import ManifestError, SettingsError
 from impact_transformers import ConfigurationError, Destination, DestinationConfig, compile_destination
-from impact_transformers.configuration import VARIABLE_PREFIX, unknown_keys
+from impact_transformers.configuration import unknown_keys
 from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD
 
 Severity: TypeAlias = Literal["error", "warning"]
@@ -139,7 +140,7 @@ def _destinations_of(tree: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _configuration_findings(path: str, config: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[Finding]:
     schema = load_manifest().configuration
-    variables = {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}
+    variables = destination_variables(environment)
     known = [spelling for key in schema for spelling in (key.key, *key.aliases)]
     for key in unknown_keys(config, schema):
         # The control plane adds keys of its own; only what looks like one of ours is worth a word.

@@ -1,92 +1,77 @@
-"""Sessions of a file of events, read in order: the service's own rules on an empty memory, and their reasons."""
+"""Sessions of files of events: the service's own rules on an empty memory, which ages by the times of the events."""
 
-import secrets
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
+from impact_plugin.config.settings import StateSettings
+from impact_plugin.sessions.ageing import Ageing
+from impact_plugin.sessions.click_history import NOT_ASKED, ClickExplanation, ClickHistory, EarlierEvent
 from impact_plugin.sessions.sessions import Digests
 from impact_plugin.store.base import SessionAnswer, SessionQuery
 from impact_plugin.store.engine import Capacities, Engine
-from impact_transformers import NO_VISIT, Decision, Question, Secret, Visit
-from impact_transformers.clicks import MINUTE_MS, SEPARATOR
+from impact_transformers import Question, Secret
+from impact_transformers.clicks import MINUTE_MS
+from impact_transformers.normalize import as_text
 
+RETENTION_MS: Final = int(StateSettings().decision_retention_hours * 60) * MINUTE_MS
 CAPACITY: Final = 5_000_000
-RETENTION_MS: Final = 96 * 60 * MINUTE_MS
+SECRET: Final = Secret("replay")
+"""Digests must be the same when an interrupted replay goes on; they keep the memory small, and hide nothing."""
 
 
-class EarlierEvent(msgspec.Struct, frozen=True, rename="camel"):
-    """An earlier event of the file: its number, from 1, and its messageId."""
+class AskingEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event with a question: its number, from 1, its message id, and when a recording says that it was received."""
 
-    event: int
-    message_id: str | None
+    question: Question
+    number: int
+    message_id: str | int | float | bool | None
+    received: int | None
 
 
-class ClickExplanation(msgspec.Struct, frozen=True):
-    """How the sessions came to their answer.
+class OfflineAnswer(msgspec.Struct, frozen=True, gc=False):
+    """The answer to one question, and how it came about where the sessions explain."""
 
-    ``key`` is what makes the click its own; ``start`` and ``end`` are of the window it opened or fell into, ``opener``
-    the event that opened it. ``clicked`` is the event that brought the click id that is sent.
-    """
-
-    decision: Decision | None = None
-    replayed: bool = False
-    key: tuple[str, ...] = ()
-    start: str | None = None
-    end: str | None = None
-    opener: EarlierEvent | None = None
-    asked: bool = False
-    click_id: str | None = None
-    clicked: EarlierEvent | None = None
+    answer: SessionAnswer
+    explanation: ClickExplanation = NOT_ASKED
 
 
 class OfflineSessions:
-    """Answers the questions of one file, one after the other."""
+    """Sessions that answer the questions of files of events, request by request.
 
-    def __init__(self) -> None:
-        self._engine = Engine(Capacities(CAPACITY, CAPACITY, CAPACITY), RETENTION_MS)
-        self._digests = Digests(Secret(secrets.token_hex()))
-        self._openers: dict[tuple[bytes | None, int], EarlierEvent] = {}
-        self._clicks: dict[str, EarlierEvent] = {}
-        self._stories: dict[bytes, ClickExplanation] = {}
+    With ``ages`` they forget by the times of the events. With ``explains`` they remember which events decided, at the
+    cost of memory, and explain every answer.
+    """
 
-    def visit(self, question: Question | None, this: EarlierEvent) -> tuple[Visit, ClickExplanation]:
-        """The visit of an event, and the story of the answer."""
-        if question is None:
-            return NO_VISIT, ClickExplanation()
-        query = self._digests.query(question, None)
-        answers = self._engine.write([query])
-        self._engine.read([query], answers)
-        self._engine.take_changes()
-        (answer,) = answers
-        if question.click_id is not None:
-            self._clicks.setdefault(question.click_id, this)
-        told = self._stories.get(query.owner)
-        if told is None:
-            told = self._stories[query.owner] = self._story(question, query, answer, this)
-        else:
-            told = msgspec.structs.replace(told, replayed=True)
-        return Visit(answer.decision, answer.click_id), told
+    def __init__(self, *, ages: bool, explains: bool = False) -> None:
+        self.engine = Engine(Capacities(CAPACITY, CAPACITY, CAPACITY), RETENTION_MS)
+        self._digests = Digests(SECRET)
+        self._history = ClickHistory(self._digests, CAPACITY) if explains else None
+        decisions, clicks = [self.engine.claims, self.engine.answers], [self.engine.identities]
+        if self._history is not None:
+            decisions += self._history.decisions
+            clicks += self._history.clicks
+        self.ageing = Ageing(decisions, clicks, RETENTION_MS, on=ages)
 
-    def _story(
-        self, question: Question, query: SessionQuery, answer: SessionAnswer, this: EarlierEvent
-    ) -> ClickExplanation:
-        if answer.decision is Decision.NEW:
-            self._openers[query.key, answer.start] = this
-        decided = answer.decision is not None
-        return ClickExplanation(
-            answer.decision,
-            False,
-            () if question.key is None else tuple(question.key.split(SEPARATOR)),
-            _moment(answer.start) if decided else None,
-            _moment(answer.end) if decided else None,
-            self._openers.get((query.key, answer.start)),
-            question.asks,
-            answer.click_id,
-            None if answer.click_id is None else self._clicks.get(answer.click_id),
-        )
+    def answer(self, asking: Sequence[AskingEvent]) -> list[OfflineAnswer]:
+        """Answer the questions of one request, which are decided together, as the service does."""
+        if not asking:
+            return []
+        queries = [self._digests.query(one.question, one.received) for one in asking]
+        answers = self.engine.write(queries)
+        self.engine.read(queries, answers)
+        self.engine.take_changes()
+        found = self._explained(asking, queries, answers)
+        for query in queries:
+            self.ageing.note(query.time)
+        return found
 
-
-def _moment(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    def _explained(
+        self, asking: Sequence[AskingEvent], queries: Sequence[SessionQuery], answers: Sequence[SessionAnswer]
+    ) -> list[OfflineAnswer]:
+        if self._history is None:
+            return [OfflineAnswer(answer) for answer in answers]
+        events = [EarlierEvent(one.number, as_text(one.message_id)) for one in asking]
+        explanations = self._history.explain(events, [one.question for one in asking], queries, answers)
+        return [OfflineAnswer(*one) for one in zip(answers, explanations, strict=True)]

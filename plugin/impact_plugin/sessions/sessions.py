@@ -135,7 +135,7 @@ class Sessions:
             queries += [query(question, now) for question in asked[start : start + CALL_SIZE]]
         answers, alone = await self._decide(queries)
         self._report(asked, answers, perf_counter() - started, alone=alone)
-        found = iter([_visit(answer, alone=alone) for answer in answers])
+        found = iter([visit_of(answer, alone=alone) for answer in answers])
         return [NO_VISIT if question is None else next(found) for question in questions]
 
     async def identities(self, programs: Collection[str], ids: Collection[str]) -> list[bytes]:
@@ -220,26 +220,28 @@ class Sessions:
         orders: Counter[str] = Counter()
         for question, answer in zip(questions, answers, strict=True):
             if answer.decision is not None:
-                decisions[_kind(answer, alone=alone)] += 1
+                decisions[decision_label(answer, alone=alone)] += 1
             if question.order and not answer.replayed:
-                orders[_credit(question, answer)] += 1
+                orders[click_id_origin(question, answer)] += 1
         self._telemetry.emit(SessionsDecided(len(questions), decisions, orders, seconds))
 
 
-def _kind(answer: SessionAnswer, *, alone: bool) -> str:
+def decision_label(answer: SessionAnswer, *, alone: bool = False) -> str:
+    """What counts as the decision about a click candidate; ``alone`` when this process decided by itself."""
     if alone:
         return "undecided"
     return "replayed" if answer.replayed else str(answer.decision)
 
 
-def _credit(question: Question, answer: SessionAnswer) -> str:
-    """Whether an order brought its click id, got the remembered one, or goes without."""
+def click_id_origin(question: Question, answer: SessionAnswer) -> str:
+    """Whether an order carried its click id, got the remembered one (stitched), or goes without."""
     if question.click_id is not None:
         return "carried"
     return "without" if answer.click_id is None else "stitched"
 
 
-def _visit(answer: SessionAnswer, *, alone: bool) -> Visit:
+def visit_of(answer: SessionAnswer, *, alone: bool = False) -> Visit:
+    """What an answer says about the visit; ``alone`` as above."""
     if answer.decision is None and answer.click_id is None:
         return NO_VISIT
     return Visit(answer.decision, answer.click_id, undecided=alone and answer.decision is not None)

@@ -2,17 +2,18 @@
 
 import gzip
 import hashlib
+import io
 import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import msgspec
 
 from impact_plugin.errors import ImpactPluginError
 from impact_plugin.recording.lines import DestinationLine, EndLine, Header
-from impact_transformers import AnyEvent, DecodedEvent, UndecodableEventError, decode_event
+from impact_transformers import AnyEvent, DecodedEvent
 from impact_transformers.events import UNREADABLE
 
 GZIP: Final = b"\x1f\x8b"
@@ -23,16 +24,20 @@ LARGEST_DOCUMENT: Final = 512 * 1024 * 1024
 
 LONGEST_LINE: Final = 64 * 1024 * 1024
 
+Source: TypeAlias = Path | BinaryIO
+"""A file, or a stream such as standard input; both are closed when they were read."""
+
 
 class ReadingError(ImpactPluginError):
     """A file cannot be read; the message names it and says why."""
 
 
 class TrafficEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event as it stands in the file, with what the file says of it.
+    """One event as it stands in the file, with what the file says about it.
 
-    ``request`` numbers events that came together; ``to`` are ids of destinations, and ``config`` is the configuration
-    the event brings itself. ``event`` is decoded already where that came for free.
+    ``at`` is when a recording received it (ms since 1970), ``request`` numbers events that came together, ``to`` are
+    ids of destinations, and ``config`` is the configuration that the event brings itself, as its router wrote it.
+    ``event`` is decoded already where that came for free.
     """
 
     message: msgspec.Raw
@@ -40,12 +45,12 @@ class TrafficEvent(msgspec.Struct, frozen=True, gc=False):
     via: str = ""
     request: int | None = None
     to: tuple[str, ...] = ()
-    config: dict[str, Any] | None = None
+    config: Any = msgspec.UNSET
     event: AnyEvent | None = None
 
 
 class RecordedDestination(msgspec.Struct, frozen=True):
-    """What a recording says of a destination."""
+    """What a recording says about a destination, from here on."""
 
     id: str
     config: dict[str, Any]
@@ -99,68 +104,73 @@ _wrapped: Final = msgspec.json.Decoder(_Wrapped)
 
 
 class Traffic:
-    """The events of some files, in order; ``done`` of ``total`` bytes, as they lie on the disk, have been read.
+    """The events of files and streams, in order; ``done`` of ``total`` bytes, as they lie on the disk, have been read.
 
-    With ``whole``, which may be set at any time, events keep all that stands in them, not only what we read of them.
-    ``cut_off`` are files whose end is missing, of those that were read.
+    With ``whole``, which may be set at any time, events keep everything that stands in them, not only what we read of
+    them. ``cut_off`` names the sources whose end is missing, of those that were read.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, sources: Sequence[Source]) -> None:
         self.whole = False
-        self.cut_off: list[Path] = []
-        self._sizes = [_size(file) for file in files]
+        self.cut_off: list[str] = []
+        self._sizes = [_size(source) for source in sources]
         self.total = sum(self._sizes)
-        self._files = files
+        self._sources = sources
         self._before = 0
         self._open: BinaryIO | None = None
 
     @property
     def done(self) -> int:
-        """How many bytes have been read."""
-        return self._before + (0 if self._open is None or self._open.closed else self._open.tell())
+        """How many bytes have been read, of what is a regular file."""
+        opened = self._open
+        return self._before + (0 if opened is None or opened.closed or not opened.seekable() else opened.tell())
 
     def __iter__(self) -> Iterator[TrafficEvent | RecordedDestination]:
-        for file, size in zip(self._files, self._sizes, strict=True):
-            with _opened(file) as self._open, _unpacked(self._open) as stream:
-                yield from self._subjects(file, stream)
+        for source, size in zip(self._sources, self._sizes, strict=True):
+            with _opened(source) as self._open, _unpacked(self._open) as stream:
+                yield from self._entries(_name(source), stream)
             self._before += size
 
-    def _subjects(self, file: Path, stream: BinaryIO) -> Iterator[TrafficEvent | RecordedDestination]:
-        recorded = False
-        for number, line in enumerate(self._lines(file, stream), 1):
-            if number == 1 and _is_document(line):
-                yield from _document(file, line + _rest(file, stream))
+    def _entries(self, name: str, stream: BinaryIO) -> Iterator[TrafficEvent | RecordedDestination]:
+        recorded, first = False, True
+        for number, line in enumerate(self._lines(name, stream), 1):
+            stripped = line.strip()
+            if not stripped:
+                continue
+            if first and _is_document(stripped):
+                yield from _document(name, line + _rest(name, stream))
                 return
+            first = False
             if line.startswith(RECORDED):
                 recorded = True
-                yield from self._recorded(file, number, line)
+                yield from self._recorded(name, number, line)
             elif recorded:
-                raise ReadingError(f"{file}: line {number} is not of a recording")
-            elif stripped := line.strip():
-                yield from _subjects_of(msgspec.Raw(stripped))
+                raise ReadingError(f"{name}: line {number} is not of a recording")
+            else:
+                yield from _events_of(msgspec.Raw(stripped))
 
-    def _lines(self, file: Path, stream: BinaryIO) -> Iterator[bytes]:
+    def _lines(self, name: str, stream: BinaryIO) -> Iterator[bytes]:
         """The lines; a gzip that was cut off ends with what can be read of it."""
         while True:
             try:
                 line = stream.readline(LONGEST_LINE)
             except EOFError:
-                self.cut_off.append(file)
+                self.cut_off.append(name)
                 return
             except (OSError, zlib.error) as error:
-                raise ReadingError(f"{file}: cannot be read: {error}") from error
+                raise ReadingError(f"{name}: cannot be read: {error}") from error
             if not line:
                 return
             yield line
 
-    def _recorded(self, file: Path, number: int, line: bytes) -> Iterator[TrafficEvent | RecordedDestination]:
+    def _recorded(self, name: str, number: int, line: bytes) -> Iterator[TrafficEvent | RecordedDestination]:
         if not line.startswith(b'{"line":"event"'):
             try:
-                told = _others.decode(line)
+                other = _others.decode(line)
             except UNREADABLE as error:
-                raise ReadingError(f"{file}: line {number} is not of a recording: {error}") from error
-            if isinstance(told, DestinationLine):
-                yield RecordedDestination(told.id, told.config)
+                raise ReadingError(f"{name}: line {number} is not of a recording: {error}") from error
+            if isinstance(other, DestinationLine):
+                yield RecordedDestination(other.id, other.config)
             return
         if not self.whole:
             try:
@@ -168,36 +178,26 @@ class Traffic:
             except UNREADABLE:
                 pass
             else:
-                yield TrafficEvent(_NOT_KEPT, one.at, one.via, one.request, one.to, None, one.event)
+                yield TrafficEvent(_NOT_KEPT, one.at, one.via, one.request, one.to, event=one.event)
                 return
         try:
             whole = _raw.decode(line)
         except UNREADABLE as error:
-            raise ReadingError(f"{file}: line {number} is not of a recording: {error}") from error
+            raise ReadingError(f"{name}: line {number} is not of a recording: {error}") from error
         yield TrafficEvent(whole.event, whole.at, whole.via, whole.request, whole.to)
 
 
-def _subjects_of(raw: msgspec.Raw) -> Iterator[TrafficEvent]:
-    """Most lines are events, and are taken for such first: nothing that wraps events has a type of its own."""
+_NOT_KEPT: Final = msgspec.Raw(b"")
+
+
+def _events_of(raw: msgspec.Raw) -> Iterator[TrafficEvent]:
+    """Most lines are events, and are tried as such first: nothing that wraps events has a type of its own."""
     try:
         event = _events.decode(raw)
     except UNREADABLE:
         yield from unwrap(raw)
     else:
         yield TrafficEvent(raw, event=event)
-
-
-_NOT_KEPT: Final = msgspec.Raw(b"")
-
-
-def decoded(subject: TrafficEvent) -> AnyEvent | None:
-    """The event; None where nobody can read it."""
-    if subject.event is not None:
-        return subject.event
-    try:
-        return decode_event(subject.message)
-    except UndecodableEventError:
-        return None
 
 
 def unwrap(raw: msgspec.Raw) -> Iterator[TrafficEvent]:
@@ -232,34 +232,36 @@ def _unwrap_one(raw: msgspec.Raw) -> Iterator[TrafficEvent]:
         yield TrafficEvent(raw)
 
 
-def _of_routed(item: _Routed, destinations: dict[str, dict[str, Any]]) -> TrafficEvent:
-    destination = item.destination or destinations.get(str(item.metadata.get("destinationId")), {})
-    return TrafficEvent(item.message, config=destination.get("Config"))
+def _of_routed(item: _Routed, apart: dict[str, dict[str, Any]]) -> TrafficEvent:
+    """The event with its destination, which in a compacted body stands apart; None for one without configuration."""
+    destination = item.destination
+    if destination is None and apart:
+        destination = apart.get(str(item.metadata.get("destinationId")), {})
+    return TrafficEvent(item.message, config=msgspec.UNSET if destination is None else destination.get("Config"))
 
 
 def _is_document(line: bytes) -> bool:
     """Whether the file does not hold one object a line: its first line is an array, or less than an object."""
-    stripped = line.strip()
-    if stripped.startswith(b"["):
+    if line.startswith(b"["):
         return True
     try:
-        msgspec.json.decode(stripped, type=msgspec.Raw)
+        msgspec.json.decode(line, type=msgspec.Raw)
     except UNREADABLE:
-        return stripped in (b"", b"{") or not stripped.endswith(b"}")
+        return line == b"{" or not line.endswith(b"}")
     return False
 
 
-def _rest(file: Path, stream: BinaryIO) -> bytes:
+def _rest(name: str, stream: BinaryIO) -> bytes:
     try:
         rest = stream.read(LARGEST_DOCUMENT)
     except (OSError, EOFError, zlib.error) as error:
-        raise ReadingError(f"{file}: cannot be read: {error}") from error
+        raise ReadingError(f"{name}: cannot be read: {error}") from error
     if len(rest) == LARGEST_DOCUMENT:
-        raise ReadingError(f"{file}: is one JSON document of more than {LARGEST_DOCUMENT >> 20} MiB: write it in lines")
+        raise ReadingError(f"{name}: is one JSON document of more than {LARGEST_DOCUMENT >> 20} MiB: write it in lines")
     return rest
 
 
-def _document(file: Path, text: bytes) -> Iterator[TrafficEvent]:
+def _document(name: str, text: bytes) -> Iterator[TrafficEvent]:
     """A JSON array of events, or one object over several lines; else lines after all."""
     try:
         found = msgspec.json.decode(text, type=list[msgspec.Raw])
@@ -268,20 +270,20 @@ def _document(file: Path, text: bytes) -> Iterator[TrafficEvent]:
             found = [msgspec.json.decode(text, type=msgspec.Raw)]
         except UNREADABLE as error:
             if b"\n" not in text.strip():
-                raise ReadingError(f"{file}: is not JSON: {error}") from error
+                raise ReadingError(f"{name}: is not JSON: {error}") from error
             found = [msgspec.Raw(line.strip()) for line in text.splitlines() if line.strip()]
     for raw in found:
         yield from unwrap(raw)
 
 
 def fingerprints(files: Sequence[Path]) -> list[tuple[str, int, str]]:
-    """What the files are known by when work on them goes on: name, size, and a digest of how they begin.
+    """What identifies the files when work on them goes on: name, size, and a digest of their beginning.
 
-    Raises :class:`ReadingError`.
+    Raises :class:`ReadingError`, also for a pipe, which cannot be read twice.
     """
     found = []
     for file in files:
-        with _opened(file) as opened:
+        with _opened_regular(file) as opened:
             begins = opened.read(FINGERPRINT_BYTES)
             found.append((file.name, os.fstat(opened.fileno()).st_size, hashlib.sha256(begins).hexdigest()))
     return found
@@ -290,17 +292,27 @@ def fingerprints(files: Sequence[Path]) -> list[tuple[str, int, str]]:
 def is_recording(file: Path) -> bool:
     """Whether the file begins as a recording of ours, with pseudonyms for persons; raises :class:`ReadingError`."""
     try:
-        with _opened(file) as opened, _unpacked(opened) as stream:
+        with _opened_regular(file) as opened, _unpacked(opened) as stream:
             return bytes(stream.read(len(RECORDED))) == RECORDED
     except (OSError, EOFError, zlib.error) as error:
         raise ReadingError(f"{file}: cannot be read: {error}") from error
 
 
-def _opened(file: Path) -> BinaryIO:
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, Path) else "standard input"
+
+
+def _opened(source: Source) -> BinaryIO:
+    if not isinstance(source, Path):
+        return source
     try:
-        opened = file.open("rb")
+        return source.open("rb")
     except OSError as error:
-        raise ReadingError(f"{file}: cannot be read: {error.strerror}") from error
+        raise ReadingError(f"{source}: cannot be read: {error.strerror}") from error
+
+
+def _opened_regular(file: Path) -> BinaryIO:
+    opened = _opened(file)
     if not opened.seekable():
         opened.close()
         raise ReadingError(f"{file}: is no regular file; write what comes into one first")
@@ -308,14 +320,18 @@ def _opened(file: Path) -> BinaryIO:
 
 
 def _unpacked(opened: BinaryIO) -> Any:
-    """The text of the file, not buffered: a buffer that is filled whole loses the end of a file that was cut off."""
-    packed = opened.read(len(GZIP)) == GZIP
-    opened.seek(0)
-    return gzip.GzipFile(fileobj=opened) if packed else opened
+    """The text of the file. It is not buffered again: a buffer that is filled whole loses the end of a cut-off file."""
+    raw: Any = opened
+    buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)
+    # A pipe cannot be read again: its beginning is looked at without taking it.
+    packed = buffered.peek(len(GZIP)).startswith(GZIP)
+    return gzip.GzipFile(fileobj=buffered) if packed else buffered
 
 
-def _size(file: Path) -> int:
+def _size(source: Source) -> int:
+    if not isinstance(source, Path):
+        return 0
     try:
-        return file.stat().st_size
+        return source.stat().st_size
     except OSError as error:
-        raise ReadingError(f"{file}: cannot be read: {error.strerror}") from error
+        raise ReadingError(f"{source}: cannot be read: {error.strerror}") from error

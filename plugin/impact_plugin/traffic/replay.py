@@ -1,61 +1,48 @@
-"""Events through the same core as the service's, with sessions of their own: what becomes of them, counted.
+"""Recorded events through the service's own transformation, with sessions of their own: what becomes of each, counted.
 
-Nothing is sent and no clock is asked: times are the events' own, and where a recording says when an event came, that.
+Nothing is sent and no clock is asked: times are the events' own, and where a recording says when an event was received,
+that.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from itertools import groupby
+from typing import Final, TypeAlias
 
 import msgspec
 
 from impact_plugin.config.destinations import KnownDestination
-from impact_plugin.config.settings import StateSettings
-from impact_plugin.sessions.sessions import Digests
-from impact_plugin.store.base import SessionAnswer, SessionQuery
-from impact_plugin.store.engine import Capacities, Engine
-from impact_plugin.traffic.ageing import Ageing
-from impact_plugin.traffic.reading import TrafficEvent, decoded
-from impact_transformers import (
-    NO_VISIT,
-    AnyEvent,
-    Conversion,
-    Draft,
-    Event,
-    Outcome,
-    Question,
-    Reason,
-    Reject,
-    Secret,
-    Send,
-    UndecodableEventError,
-    Visit,
-    conclude,
-    decode_object,
-    prepare,
-)
+from impact_plugin.sessions.click_history import NOT_ASKED, ClickExplanation
+from impact_plugin.sessions.offline import AskingEvent, OfflineAnswer, OfflineSessions
+from impact_plugin.sessions.sessions import click_id_origin, decision_label, visit_of
+from impact_plugin.traffic.destinations import TrafficDestinations
+from impact_plugin.traffic.reading import RecordedDestination, Traffic, TrafficEvent
+from impact_plugin.transformation.step import PreparedEvent, ReportFault, TransformStep
+from impact_transformers import NO_VISIT, Conversion, Event, Outcome, Question, Send, Visit
 from impact_transformers.clicks import MINUTE_MS, counted_time
+from impact_transformers.normalize import as_text
+from impact_transformers.trail import Step
 
-RETENTION_MS: Final = int(StateSettings().decision_retention_hours * 60) * MINUTE_MS
-CAPACITY: Final = 5_000_000
 HOUR_MS: Final = 60 * MINUTE_MS
 EXAMPLES: Final = 3
-"""Events shown of each reason and of each change."""
+"""Events shown for each reason and each change."""
 
-MOST_KINDS: Final = 200
-"""Kinds of changes that are told apart."""
+ORDER_ID_KEYS: Final = ("order_id", "orderId")
+
+Request: TypeAlias = "tuple[int, list[TrafficEvent]]"
+"""The number of a request's first event, from 1, and its events."""
 
 
 class ReplayedEvent(msgspec.Struct, frozen=True, gc=False):
     """One event at one destination, and what became of it."""
 
     number: int
-    destination: str
-    event: AnyEvent | None
+    source: TrafficEvent
+    prepared: PreparedEvent
     outcome: Outcome
-    question: Question | None
-    visit: Visit
+    visit: Visit = NO_VISIT
+    clicks: ClickExplanation = NOT_ASKED
 
     @property
     def label(self) -> str:
@@ -64,13 +51,34 @@ class ReplayedEvent(msgspec.Struct, frozen=True, gc=False):
             return self.outcome.request.endpoint_path
         return f"{type(self.outcome).__name__.lower()} {self.outcome.reason}"
 
+    @property
+    def form(self) -> dict[str, str]:
+        """The parameters of the request; empty where there is none."""
+        return self.outcome.request.form if isinstance(self.outcome, Send) else {}
+
+    def is_order(self, order_id: str) -> bool:
+        """Whether the event is about this order, by its own words or by those of its request."""
+        event = self.prepared.event
+        properties = event.properties if isinstance(event, Event) else None
+        named = [as_text((properties or {}).get(key)) for key in ORDER_ID_KEYS]
+        return order_id in (*named, self.form.get("OrderId"))
+
+    @property
+    def time(self) -> int | None:
+        """When the event happened, in milliseconds; None where nothing tells."""
+        if self.source.at is not None:
+            return self.source.at
+        question, event = self.prepared.question, self.prepared.event
+        if question is not None:
+            return question.time
+        return counted_time(event)[0] if isinstance(event, Event) else None
+
 
 class Sums(msgspec.Struct):
     """What is counted."""
 
     received: int = 0
     outcomes: Counter[tuple[str, str, str]] = msgspec.field(default_factory=Counter)
-    reasons: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)
     notices: Counter[str] = msgspec.field(default_factory=Counter)
     decisions: Counter[str] = msgspec.field(default_factory=Counter)
     orders: Counter[str] = msgspec.field(default_factory=Counter)
@@ -89,72 +97,88 @@ class Sums(msgspec.Struct):
 
 
 class ReplayRun:
-    """One set of destinations with sessions of its own, fed request by request."""
+    """One set of destinations with sessions of its own, fed request by request.
 
-    def __init__(self, destinations: "Chosen", *, ages: bool = True) -> None:
+    With ``ages`` the sessions forget by the times of the events; with ``explains`` every event says which earlier ones
+    decided about its click. ``report_fault`` gets the exceptions that are defects of ours.
+    """
+
+    def __init__(
+        self,
+        destinations: TrafficDestinations,
+        report_fault: ReportFault,
+        *,
+        ages: bool = True,
+        explains: bool = False,
+    ) -> None:
         self.sums = Sums()
-        self._destinations = destinations
-        self.engine = Engine(Capacities(CAPACITY, CAPACITY, CAPACITY), RETENTION_MS)
-        self._digests = Digests(Secret("replay"))
-        self.ageing = Ageing(self.engine, RETENTION_MS, on=ages)
+        self.destinations = destinations
+        self.sessions = OfflineSessions(ages=ages, explains=explains)
         self.money: Counter[str] = Counter()
+        self._step = TransformStep(report_fault)
 
-    def feed(self, first: int, subjects: Sequence[TrafficEvent]) -> list[ReplayedEvent]:
+    def feed(self, first: int, events: Sequence[TrafficEvent]) -> list[ReplayedEvent]:
         """Give the events of one request their outcomes, and count them; ``first`` is the number of the first."""
-        ended: list[ReplayedEvent] = []
-        prepared: list[tuple[int, TrafficEvent, KnownDestination, AnyEvent | None, Draft, Question | None]] = []
-        for number, subject in enumerate(subjects, first):
-            for known in self._destinations.of(subject):
-                event, draft = _prepared(subject, known)
-                prepared.append((number, subject, known, event, draft, draft.question))
-        queries = [self._digests.query(one[5], one[1].at) for one in prepared if one[5] is not None]
-        answers = iter(self._decide(queries)) if queries else iter(())
-        for number, subject, known, event, draft, question in prepared:
-            visit = NO_VISIT if question is None else self._visit(question, next(answers))
-            one = ReplayedEvent(number, known.id, event, conclude(draft, visit), question, visit)
-            self._count(one, subject)
-            ended.append(one)
-        self.sums.received += len(subjects)
-        return ended
+        prepared = [
+            (number, event, self._prepare(event, known))
+            for number, event in enumerate(events, first)
+            for known in self.destinations.of(event)
+        ]
+        asking = [
+            AskingEvent(question, number, _message_id(one), event.at)
+            for number, event, one in prepared
+            if (question := one.question) is not None
+        ]
+        answers = iter(self.sessions.answer(asking))
+        replayed: list[ReplayedEvent] = []
+        for number, event, one in prepared:
+            answer = None if one.question is None else next(answers)
+            visit = NO_VISIT if answer is None else visit_of(answer.answer)
+            explanation = NOT_ASKED if answer is None else answer.explanation
+            found = ReplayedEvent(number, event, one, self._step.conclude(one, visit), visit, explanation)
+            self._count(found, answer)
+            replayed.append(found)
+        self.sums.received += len(events)
+        return replayed
+
+    def steps_of(self, one: ReplayedEvent) -> tuple[Step, ...]:
+        """How each parameter of an event's request came about; needs traffic that was read ``whole``."""
+        return self._step.explain(one.prepared, one.outcome, one.source.message)
 
     def finish(self) -> Sums:
-        """The sums, money put into words."""
+        """The sums, with the money in words."""
         self.sums.money = {currency: f"{cents / 100:.2f}" for currency, cents in sorted(self.money.items())}
         return self.sums
 
-    def _decide(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
-        answers = self.engine.write(queries)
-        self.engine.read(queries, answers)
-        self.engine.take_changes()
-        for query in queries:
-            self.ageing.note(query.time)
-        return answers
+    def _prepare(self, event: TrafficEvent, known: KnownDestination) -> PreparedEvent:
+        if event.event is None:
+            return self._step.read(event.message, known)
+        return self._step.prepare(event.event, known, event.message)
 
-    def _visit(self, question: Question, answer: SessionAnswer) -> Visit:
-        if answer.decision is not None:
-            self.sums.decisions["replayed" if answer.replayed else str(answer.decision)] += 1
-        if question.order and not answer.replayed:
-            carried = question.click_id is not None
-            self.sums.orders["carried" if carried else "without" if answer.click_id is None else "stitched"] += 1
-        return Visit(answer.decision, answer.click_id)
-
-    def _count(self, one: ReplayedEvent, subject: TrafficEvent) -> None:
+    def _count(self, one: ReplayedEvent, answer: OfflineAnswer | None) -> None:
         sums, outcome = self.sums, one.outcome
-        call = type(one.event).__name__ if isinstance(one.event, Event) else "Other"
         if isinstance(outcome, Send):
             path: str = outcome.request.endpoint_path
-            sums.outcomes[call, path, ""] += 1
+            sums.outcomes[one.prepared.call, path, ""] += 1
             if outcome.notices:
                 sums.notices.update(outcome.notices)
             if isinstance(outcome.request, Conversion):
                 self._count_money(outcome.request.form)
         else:
             path = type(outcome).__name__.lower()
-            sums.outcomes[call, path, outcome.reason] += 1
+            sums.outcomes[one.prepared.call, path, outcome.reason] += 1
             self._keep_example(one, outcome.reason, outcome.detail)
-        at = _time_of(one, subject)
+        if answer is not None and one.prepared.question is not None:
+            self._count_answer(one.prepared.question, answer)
+        at = one.time
         if at is not None:
             sums.hours[at // HOUR_MS, path] += 1
+
+    def _count_answer(self, question: Question, answer: OfflineAnswer) -> None:
+        if answer.answer.decision is not None:
+            self.sums.decisions[decision_label(answer.answer)] += 1
+        if question.order and not answer.answer.replayed:
+            self.sums.orders[click_id_origin(question, answer.answer)] += 1
 
     def _keep_example(self, one: ReplayedEvent, reason: str, detail: str) -> None:
         kept = self.sums.examples.setdefault(str(reason), [])
@@ -167,136 +191,29 @@ class ReplayRun:
             self.money[form.get("CurrencyCode", "?")] += cents
 
 
-class Chosen:
-    """Which destinations an event goes to: those that are given, else those it names or brings."""
+def requests_of(traffic: Traffic, destinations: Sequence[TrafficDestinations]) -> Iterator[Request]:
+    """The events of each request together, as the service decides about them together.
 
-    def __init__(self, compiled: "Compile", given: Sequence[KnownDestination] = ()) -> None:
-        self._compile = compiled
-        self._given = tuple(given)
-        self._told: dict[str, KnownDestination] = {}
-        self._brought: dict[bytes, tuple[KnownDestination, ...]] = {}
-        self._demonstration: tuple[KnownDestination, ...] = ()
-
-    def tell(self, id_: str, config: dict[str, Any]) -> KnownDestination:
-        """A recording says how a destination is configured from here on."""
-        known = self._told[id_] = self._compile(id_, config)
-        return known
-
-    def of(self, subject: TrafficEvent) -> tuple[KnownDestination, ...]:
-        """The destinations of an event."""
-        if self._given:
-            if subject.to and len(self._given) > 1:
-                named = tuple(known for known in self._given if known.id in subject.to)
-                return named or self._given[:1]
-            return self._given
-        if subject.to:
-            return tuple(self._told[id_] for id_ in subject.to if id_ in self._told)
-        if subject.config is not None:
-            key = msgspec.json.encode(subject.config)
-            if key not in self._brought:
-                self._brought[key] = (self._compile("", subject.config),)
-            return self._brought[key]
-        if not self._demonstration:
-            self._demonstration = (self._compile("demonstration", DEMONSTRATION),)
-        return self._demonstration
+    What a recording says about destinations is passed on to ``destinations``.
+    """
+    traffic.whole |= any(one.read_messages for one in destinations)
+    numbered = enumerate(_without_destinations(traffic, destinations), 1)
+    for _, group in groupby(numbered, key=lambda pair: pair[0] if pair[1].request is None else -1 - pair[1].request):
+        request = list(group)
+        yield request[0][0], [event for _, event in request]
 
 
-class Compile:
-    """Compiles configurations, each once; one that cannot be used rejects its events, as in the service."""
-
-    def __init__(self, compile_one: Any) -> None:
-        self._compile_one = compile_one
-        self._known: dict[tuple[str, bytes], KnownDestination] = {}
-
-    def __call__(self, id_: str, config: dict[str, Any]) -> KnownDestination:
-        """The destination of this id and configuration."""
-        key = id_, msgspec.json.encode(config)
-        if key not in self._known:
-            self._known[key] = self._compile_one(id_, config)
-        return self._known[key]
-
-
-DEMONSTRATION: Final[dict[str, Any]] = {"accountSID": "IRdemoAccount", "apiKey": "demo-token", "campaignId": "23224"}
-"""The destination for a first look, when none is given."""
-
-
-class Change(msgspec.Struct):
-    """Events that would become something else: how many, and the first few."""
-
-    before: str
-    after: str
-    parameters: tuple[str, ...]
-    count: int = 0
-    examples: list[str] = []
-
-
-class Comparison:
-    """What another configuration would change, event by event and in sum."""
-
-    def __init__(self) -> None:
-        self.changes: dict[tuple[str, str, tuple[str, ...]], Change] = {}
-        self.compared = 0
-        self.changed = 0
-
-    def compare(self, before: Sequence[ReplayedEvent], after: Sequence[ReplayedEvent]) -> None:
-        """Put the outcomes of one request beside each other; events without a pair count as such."""
-        paired = {one.number: one for one in after}
-        for one in before:
-            other = paired.pop(one.number, None)
-            self._note(one, other)
-        for one in paired.values():
-            self._note(None, one)
-
-    def _note(self, before: ReplayedEvent | None, after: ReplayedEvent | None) -> None:
-        self.compared += 1
-        labels = tuple("nothing" if one is None else one.label for one in (before, after))
-        parameters = _differing(before, after)
-        if labels[0] == labels[1] and not parameters:
-            return
-        self.changed += 1
-        key = labels[0], labels[1], parameters
-        if key not in self.changes and len(self.changes) >= MOST_KINDS:
-            key = "other", "other", ()
-        change = self.changes.setdefault(key, Change(*key, 0, []))
-        change.count += 1
-        number = (before or after or _NOBODY).number
-        if len(change.examples) < EXAMPLES:
-            change.examples.append(
-                f"event {number}" + "".join(f", {told}" for told in _told(before, after, parameters))
-            )
-
-
-def _differing(before: ReplayedEvent | None, after: ReplayedEvent | None) -> tuple[str, ...]:
-    one, other = _form(before), _form(after)
-    if one is None or other is None or one == other:
-        return ()
-    return tuple(name for name in sorted({*one, *other}) if one.get(name) != other.get(name))
-
-
-def _time_of(one: ReplayedEvent, subject: TrafficEvent) -> int | None:
-    """When the event happened, in milliseconds; what asks the sessions nothing, as a reject, says it itself."""
-    if subject.at is not None:
-        return subject.at
-    if one.question is not None:
-        return one.question.time
-    return counted_time(one.event)[0] if isinstance(one.event, Event) else None
-
-
-def _form(ended: ReplayedEvent | None) -> dict[str, str] | None:
-    return ended.outcome.request.form if ended is not None and isinstance(ended.outcome, Send) else None
-
-
-def _told(before: ReplayedEvent | None, after: ReplayedEvent | None, parameters: Sequence[str]) -> Iterable[str]:
-    for name in parameters[:EXAMPLES]:
-        values = [(_form(one) or {}).get(name, "nothing") for one in (before, after)]
-        yield f"{name} {values[0]} -> {values[1]}"
-
-
-_NOBODY: Final = ReplayedEvent(0, "", None, Reject(Reason.UNDECODABLE_EVENT, ""), None, NO_VISIT)
+def _without_destinations(traffic: Traffic, destinations: Sequence[TrafficDestinations]) -> Iterator[TrafficEvent]:
+    for one in traffic:
+        if isinstance(one, RecordedDestination):
+            for each in destinations:
+                traffic.whole |= each.configure(one.id, one.config).reads_message
+        else:
+            yield one
 
 
 def cents_of(form: Mapping[str, str]) -> int | None:
-    """What an order is worth in hundredths: its subtotal, else its items less its discount; None where it tells not."""
+    """What an order is worth in hundredths: its subtotal, else its items less its discount; None if unknown."""
     try:
         if "OrderSubTotalPostDiscount" in form:
             return round(Decimal(form["OrderSubTotalPostDiscount"]) * 100)
@@ -311,14 +228,5 @@ def cents_of(form: Mapping[str, str]) -> int | None:
         return None
 
 
-def _prepared(subject: TrafficEvent, known: KnownDestination) -> tuple[AnyEvent | None, Draft]:
-    event = decoded(subject)
-    if event is None:
-        return None, Draft(Reject(Reason.UNDECODABLE_EVENT, "the event is no JSON object"))
-    if known.destination is None:
-        return event, Draft(Reject(Reason.CONFIGURATION, known.problem or ""))
-    try:
-        message = decode_object(subject.message) if known.reads_message else None
-    except UndecodableEventError as error:
-        return event, Draft(Reject(Reason.UNDECODABLE_EVENT, str(error)))
-    return event, prepare(event, known.destination, message)
+def _message_id(prepared: PreparedEvent) -> str | int | float | bool | None:
+    return prepared.event.message_id if isinstance(prepared.event, Event) else None

@@ -7,28 +7,29 @@ from typing import Any, Final
 import msgspec
 
 from impact_plugin.files import write_whole
-from impact_plugin.traffic.ageing import Clock
+from impact_plugin.sessions.ageing import GenerationClock
+from impact_plugin.traffic.comparison import Change, Comparison
 from impact_plugin.traffic.reading import ReadingError
-from impact_plugin.traffic.replay import Change, Comparison, ReplayRun, Sums
+from impact_plugin.traffic.replay import ReplayRun, Sums
 from impact_transformers.events import UNREADABLE
 
-VERSION: Final = 3
-_COUNTERS: Final = ("outcomes", "reasons", "notices", "decisions", "orders", "hours")
+VERSION: Final = 4
+_COUNTERS: Final = ("outcomes", "notices", "decisions", "orders", "hours")
 
 Entries = list[tuple[int, list[tuple[bytes, bytes]]]]
 """By generation, the earliest first."""
 
 
-class SideState(msgspec.Struct, frozen=True):
-    """The sums of one side, counters as lists of their items, and its sessions."""
+class RunState(msgspec.Struct, frozen=True):
+    """The sums of one run, counters as lists of their items, and its sessions."""
 
     sums: dict[str, Any]
     money: dict[str, int]
     claims: Entries
     answers: Entries
     identities: Entries
-    journal: Clock
-    clicks: Clock
+    decision_clock: GenerationClock
+    click_clock: GenerationClock
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -37,21 +38,21 @@ class Snapshot(msgspec.Struct, frozen=True):
     version: int
     files: list[tuple[str, int, str]]
     events: int
-    sides: list[SideState]
+    runs: list[RunState]
     changes: list[Change]
     compared: int
     changed: int
 
 
 def save(
-    target: Path, files: list[tuple[str, int, str]], events: int, sides: list[ReplayRun], comparison: Comparison | None
+    target: Path, files: list[tuple[str, int, str]], events: int, runs: list[ReplayRun], comparison: Comparison | None
 ) -> None:
-    """Write the snapshot, whole or not at all."""
+    """Write the snapshot, whole or not at all; raises :class:`ReadingError`."""
     snapshot = Snapshot(
         VERSION,
         files,
         events,
-        [_state_of(side) for side in sides],
+        [_state_of(run) for run in runs],
         [] if comparison is None else list(comparison.changes.values()),
         0 if comparison is None else comparison.compared,
         0 if comparison is None else comparison.changed,
@@ -62,38 +63,38 @@ def save(
         raise ReadingError(f"{target}: cannot be written: {error.strerror}") from error
 
 
-def load(source: Path, files: list[tuple[str, int, str]], sides: list[ReplayRun], comparison: Comparison | None) -> int:
-    """Put the sides back to where they were; how many events were done. Raises :class:`ReadingError`."""
+def load(source: Path, files: list[tuple[str, int, str]], runs: list[ReplayRun], comparison: Comparison | None) -> int:
+    """Restore the runs; returns how many events were done. Raises :class:`ReadingError`."""
     try:
         snapshot = msgspec.msgpack.decode(source.read_bytes(), type=Snapshot)
     except (OSError, *UNREADABLE) as error:
         raise ReadingError(f"{source}: cannot be read as an interrupted replay: {error}") from error
-    if snapshot.version != VERSION or snapshot.files != files or len(snapshot.sides) != len(sides):
+    if snapshot.version != VERSION or snapshot.files != files or len(snapshot.runs) != len(runs):
         raise ReadingError(f"{source}: is of a replay of other files or options; delete it to begin anew")
-    for side, state in zip(sides, snapshot.sides, strict=True):
-        _put_back(side, state)
+    for run, state in zip(runs, snapshot.runs, strict=True):
+        _restore(run, state)
     if comparison is not None:
         comparison.compared, comparison.changed = snapshot.compared, snapshot.changed
         comparison.changes = {(one.before, one.after, one.parameters): one for one in snapshot.changes}
     return snapshot.events
 
 
-def _state_of(side: ReplayRun) -> SideState:
-    engine = side.engine
-    sums = {field: getattr(side.sums, field) for field in Sums.__struct_fields__}
+def _state_of(run: ReplayRun) -> RunState:
+    engine, ageing = run.sessions.engine, run.sessions.ageing
+    sums = {field: getattr(run.sums, field) for field in Sums.__struct_fields__}
     plain = {name: list(value.items()) if name in _COUNTERS else value for name, value in sums.items()}
     claims, answers, identities = (
         list(table.generations()) for table in (engine.claims, engine.answers, engine.identities)
     )
-    return SideState(plain, dict(side.money), claims, answers, identities, side.ageing.journal, side.ageing.clicks)
+    return RunState(plain, dict(run.money), claims, answers, identities, ageing.decision_clock, ageing.click_clock)
 
 
-def _put_back(side: ReplayRun, state: SideState) -> None:
+def _restore(run: ReplayRun, state: RunState) -> None:
     for name, value in state.sums.items():
         restored = Counter({_key(key): count for key, count in value}) if name in _COUNTERS else value
-        setattr(side.sums, name, restored)
-    side.money.update(state.money)
-    engine = side.engine
+        setattr(run.sums, name, restored)
+    run.money.update(state.money)
+    engine = run.sessions.engine
     for table, entries in (
         (engine.claims, state.claims),
         (engine.answers, state.answers),
@@ -101,7 +102,8 @@ def _put_back(side: ReplayRun, state: SideState) -> None:
     ):
         for generation, some in entries:
             table.load(generation, some)
-    side.ageing.journal, side.ageing.clicks = state.journal, state.clicks
+    run.sessions.ageing.decision_clock = state.decision_clock
+    run.sessions.ageing.click_clock = state.click_clock
 
 
 def _key(key: Any) -> Any:

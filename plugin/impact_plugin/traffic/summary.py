@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from impact_plugin.traffic.replay import HOUR_MS, Comparison, Sums
+from impact_plugin.traffic.comparison import Comparison
+from impact_plugin.traffic.replay import HOUR_MS, Sums
 from impact_plugin.traffic.report import TROUBLE, Bar, ReportPage, Series, ranked
 from impact_transformers import NOTICES, REASONS, Notice, Reason
 

@@ -28,6 +28,8 @@ from impact_transformers import (
     decode_object,
     prepare,
 )
+from impact_transformers.explain import steps_to
+from impact_transformers.trail import Step
 
 RawEvent: TypeAlias = bytes | msgspec.Raw
 ReportFault: TypeAlias = Callable[[Exception], None]
@@ -98,6 +100,19 @@ class TransformStep(msgspec.Struct, frozen=True):
             return conclude(prepared.draft, visit)
         except Exception as error:  # noqa: BLE001 - the border of one event, as above
             return self._reject(error)
+
+    def explain(self, prepared: PreparedEvent, outcome: Outcome, raw: RawEvent) -> tuple[Step, ...]:
+        """How each parameter came about on the way to the outcome; none where no mapping was consulted."""
+        event, destination = prepared.event, prepared.known.destination
+        if event is None or destination is None:
+            return ()
+        if isinstance(outcome, Reject) and outcome.reason is Reason.TRANSFORM_FAULT:
+            return ()
+        try:
+            return steps_to(outcome, event, destination, decode_object(raw))
+        except Exception as error:  # noqa: BLE001 - the border of one event, as above; it is shown without its steps
+            self.report_fault(error)
+            return ()
 
     def _question(self, draft: Draft) -> Question | None:
         try:

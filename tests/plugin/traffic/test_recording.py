@@ -18,8 +18,9 @@ from impact_plugin.config.settings import load_settings
 from impact_plugin.config.sources import RoutingFile
 from impact_plugin.recording import recorder as recorder_module
 from impact_plugin.testing.fake_impact import FakeImpact
-from impact_plugin.traffic.reading import ReadingError, RecordedDestination, Traffic, TrafficEvent
-from impact_plugin.traffic.replay import Chosen, Compile, ReplayedEvent, ReplayRun
+from impact_plugin.traffic.destinations import TrafficDestinations
+from impact_plugin.traffic.reading import ReadingError, Traffic, TrafficEvent
+from impact_plugin.traffic.replay import ReplayedEvent, ReplayRun, requests_of
 
 Start = Callable[..., Awaitable[Service]]
 Item = Callable[..., dict[str, Any]]
@@ -48,20 +49,14 @@ async def recorded(
 
 def replayed(file: Path) -> list[ReplayedEvent]:
     """The events of a recording through sessions of their own."""
-    from impact_plugin.cli.replay import _compile  # noqa: PLC0415 - what the command does
+    run = ReplayRun(TrafficDestinations({}), raise_fault)
+    requests = requests_of(Traffic([file]), [run.destinations])
+    return [one for first, events in requests for one in run.feed(first, events)]
 
-    chosen = Chosen(Compile(_compile))
-    side = ReplayRun(chosen)
-    groups: dict[int | None, list[TrafficEvent]] = {}
-    for one in Traffic([file]):
-        if isinstance(one, RecordedDestination):
-            chosen.tell(one.id, one.config)
-        else:
-            groups.setdefault(one.request, []).append(one)
-    ended: list[ReplayedEvent] = []
-    for subjects in groups.values():
-        ended += side.feed(len(ended) + 1, subjects)
-    return ended
+
+def raise_fault(error: Exception) -> None:
+    """Fail by the defect that was reported."""
+    raise error
 
 
 def journey(visitor: str, number: int) -> list[dict[str, Any]]:
@@ -119,8 +114,9 @@ async def test_the_same_decisions_and_the_same_requests(
 
     assert len(ended) == len(live) == 100
     for one in ended:
-        assert one.event is not None
-        status, request = live[str(one.event.message_id)]  # type: ignore[union-attr]
+        event = one.prepared.event
+        assert event is not None
+        status, request = live[str(event.message_id)]  # type: ignore[union-attr]
         form = getattr(getattr(one.outcome, "request", None), "form", None)
         assert (form is not None) == (status == 200)
         if form is not None:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 import impact_plugin.cli.replay as command
 from impact_plugin.__main__ import app
 from impact_plugin.cli.inputs import InputError
+from impact_plugin.traffic.destinations import TrafficDestinations
 from impact_plugin.traffic.reading import ReadingError, Traffic, TrafficEvent
-from impact_plugin.traffic.replay import Chosen, Compile, ReplayRun, cents_of
+from impact_plugin.traffic.replay import ReplayRun, cents_of
 
 DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
 SENT, SKIPPED, REJECTED = 3784, 12, 26
@@ -212,9 +213,9 @@ def test_what_is_rejected_has_its_place_in_time(order: dict[str, Any], write: Wr
     wild = {**bad, "timestamp": "2001-01-01T00:00:00Z", "receivedAt": "2026-09-10T11:00:00Z"}
     late = {**bad, "timestamp": None, "receivedAt": "2026-09-10T11:00:00Z"}
     file = write("events.json", [told, wild, late, {**bad, "timestamp": None}])
-    replayed = command._Run([file], [[]])
+    replayed = command._Replay([file], [[]])
     replayed.go(lambda *_: None, [], None, None)
-    hours = replayed.sides[0].finish().hours
+    hours = replayed.runs[0].finish().hours
     places = {
         datetime.fromtimestamp(hour * 3600, UTC).strftime("%d.%m. %H"): count for (hour, _), count in hours.items()
     }
@@ -244,17 +245,17 @@ def test_an_interrupted_replay_goes_on(
     words = [str(DAY), "--against", str(other)]
     whole = told(capsys, *words)
     state = tmp_path / "state"
-    feed = command._Run._feed
+    feed = command._Replay._feed
     fed = 0
 
-    def stop_on_the_way(self: Any, first: int, subjects: Any, order_id: Any) -> None:
+    def stop_on_the_way(self: Any, first: int, events: Any, order_id: Any) -> None:
         nonlocal fed
-        feed(self, first, subjects, order_id)
+        feed(self, first, events, order_id)
         fed += 1
         if fed in (700, 1900):
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(command._Run, "_feed", stop_on_the_way)
+    monkeypatch.setattr(command._Replay, "_feed", stop_on_the_way)
     assert run(*words, "--resume", str(state)) == 3
     assert "--resume" in capsys.readouterr().out
     assert run(*words, "--resume", str(state), "--quiet") == 3
@@ -280,17 +281,22 @@ def days(number: int, *, after: int = 0) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def raise_fault(error: Exception) -> None:
+    """Fail by the defect that was reported."""
+    raise error
+
+
 def replayed(events: list[dict[str, Any]]) -> ReplayRun:
-    """The side after these events."""
-    side = ReplayRun(Chosen(Compile(command._compile)))
+    """The run after these events."""
+    run_ = ReplayRun(TrafficDestinations({}), raise_fault)
     for number, event in enumerate(events, 1):
-        side.feed(number, [TrafficEvent(msgspec.Raw(msgspec.json.encode(event)))])
-    return side
+        run_.feed(number, [TrafficEvent(msgspec.Raw(msgspec.json.encode(event)))])
+    return run_
 
 
 def test_months_take_no_more_memory_than_weeks() -> None:
     """What the service would have forgotten by then is forgotten here too."""
-    weeks, months = (replayed(days(number)).engine for number in (60, 120))
+    weeks, months = (replayed(days(number)).sessions.engine for number in (60, 120))
 
     assert len(months.claims) == len(weeks.claims) <= 300 * 6
     assert len(months.answers) == len(weeks.answers) <= 300 * 6
@@ -300,7 +306,7 @@ def test_months_take_no_more_memory_than_weeks() -> None:
 def test_a_wrong_clock_makes_nothing_forgotten() -> None:
     """Events of another century, a few in a row, are no sign that a century has passed."""
     wrong = [{**one, "timestamp": "2099-01-01T00:00:00Z", "messageId": f"w-{one['messageId']}"} for one in days(1)]
-    engine = replayed([*days(2), *wrong[:200], *days(1, after=2)]).engine
+    engine = replayed([*days(2), *wrong[:200], *days(1, after=2)]).sessions.engine
 
     assert len(engine.identities) == 900
 
@@ -311,14 +317,14 @@ def test_events_without_a_time_keep_nothing_from_being_forgotten() -> None:
     for place in range(0, len(events), 100):
         del events[place]["timestamp"]
 
-    assert len(replayed(events).engine.answers) <= 300 * 6
+    assert len(replayed(events).sessions.engine.answers) <= 300 * 6
 
 
 def test_a_first_event_of_another_century_keeps_nothing_from_being_forgotten() -> None:
     """A clock is not set by one event."""
     first = {**days(1)[0], "timestamp": "2099-01-01T00:00:00Z", "messageId": "w"}
 
-    assert len(replayed([first, *days(40)]).engine.answers) <= 300 * 6
+    assert len(replayed([first, *days(40)]).sessions.engine.answers) <= 300 * 6
 
 
 def test_of_several_files_nothing_is_forgotten_in_between(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -366,9 +372,9 @@ def test_a_long_pause_forgets_nothing_of_what_came_after_it() -> None:
         "type": "track", "event": "Order Completed", "messageId": "o", "anonymousId": "v-90-0",
         "timestamp": "2026-04-02T10:00:00Z", "properties": {"order_id": "o", "total": 5, "currency": "EUR"},
     }  # fmt: skip
-    side = replayed([*days(1), *days(2, after=90), order])
+    run_ = replayed([*days(1), *days(2, after=90), order])
 
-    assert side.sums.orders["stitched"] == 1
+    assert run_.sums.orders["stitched"] == 1
 
 
 def test_an_interruption_makes_nothing_live_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,22 +382,22 @@ def test_an_interruption_makes_nothing_live_longer(tmp_path: Path, monkeypatch: 
     events = days(9)
     path = tmp_path / "days.ndjson"
     path.write_bytes(b"\n".join(map(msgspec.json.encode, events)))
-    sides: list[ReplayRun] = []
-    feed = command._Run._feed
+    runs: list[ReplayRun] = []
+    feed = command._Replay._feed
 
-    def stop_on_the_way(self: Any, first: int, subjects: Any, order_id: Any) -> None:
-        feed(self, first, subjects, order_id)
-        sides[:] = self.sides
+    def stop_on_the_way(self: Any, first: int, events: Any, order_id: Any) -> None:
+        feed(self, first, events, order_id)
+        runs[:] = self.runs
         if first in (1000, 2000):
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(command._Run, "_feed", stop_on_the_way)
+    monkeypatch.setattr(command._Replay, "_feed", stop_on_the_way)
     codes = [run(str(path), "--resume", str(tmp_path / "state"), "--quiet") for _ in range(3)]
-    whole = replayed(events).engine
+    whole = replayed(events).sessions.engine
 
     assert codes == [3, 3, 0]
     for name in ("claims", "answers", "identities"):
-        assert list(getattr(sides[0].engine, name).generations()) == list(getattr(whole, name).generations())
+        assert list(getattr(runs[0].sessions.engine, name).generations()) == list(getattr(whole, name).generations())
 
 
 @pytest.mark.parametrize("content", [b"garbage", b"\x00\x01", b'{"line":"destination","id":1}'])
@@ -430,17 +436,17 @@ def test_garbage_is_rejected_and_never_a_fault(lines: list[bytes]) -> None:
     """Whatever stands in a file, each thing in it has an outcome, or the file is refused in a sentence."""
     import tempfile  # noqa: PLC0415 - hypothesis and fixtures of a function do not go together
 
-    side = ReplayRun(Chosen(Compile(command._compile)))
+    run_ = ReplayRun(TrafficDestinations({}), raise_fault)
     with tempfile.NamedTemporaryFile(suffix=".ndjson") as file:
         file.write(b"\n".join(lines))
         file.flush()
         try:
-            subjects = [one for one in Traffic([Path(file.name)]) if isinstance(one, TrafficEvent)]
+            events = [one for one in Traffic([Path(file.name)]) if isinstance(one, TrafficEvent)]
         except ReadingError:
             return
-    ended = side.feed(1, subjects)
+    ended = run_.feed(1, events)
 
-    assert len(ended) == len(subjects)
+    assert len(ended) == len(events)
 
 
 @pytest.mark.parametrize(
