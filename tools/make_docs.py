@@ -91,8 +91,8 @@ def configuration() -> str:
 
 
 CONFIGURATION_TEXT: Final = """A destination is one program of one account at impact.com. Its keys are what the router's
-control plane, or your `workspaceConfig.json`, holds under `config`, and what stands under `[destinations.NAME]` in the
-[file of the service](sources.md). Only `accountSID`, `apiKey` and `campaignId` are required:
+control plane, or your `workspaceConfig.json`, holds under `config`, and what `[destinations.NAME]` holds in the
+[service's file](sources.md). Only `accountSID`, `apiKey` and `campaignId` are required:
 
 ```json
 {
@@ -127,7 +127,10 @@ def _facts(key: ConfigKey) -> list[str]:
 def parameters() -> str:
     """The mapping tables and the named sources."""
     lines = ["# Parameters and where they come from", ""]
-    lines += ["The first usable path wins. `@name` is a place that needs logic to read, described at the end.", ""]
+    lines += [
+        "The first path with a usable value wins. A source `@name` needs logic; the last section describes it.",
+        "",
+    ]
     for title, table in (("Page Load", PAGE_LOAD), ("Conversion", CONVERSION), ("Item of a Conversion", ITEM)):
         lines += [f"## {title}", "", f"Source: {table.source}", "", _parameter_table(table), ""]
     lines += ["## Named sources", ""]
@@ -152,61 +155,72 @@ def _rule(row: MappingRow) -> str:
 
 
 def reasons() -> str:
-    """Reasons of skips and rejects, then causes of deliveries."""
+    """Reasons of events, then notices, causes of deliveries, and reasons of dead letters."""
     lines = [
         "# Reasons",
         "",
-        "Every event that is not sent has exactly one reason, in the reply, the log and the metrics.",
+        "Every event that is not sent has exactly one reason: in the reply, the log and the metrics.",
+        "",
+        "## Events",
         "",
     ]
     for reason, facts in REASONS.items():
-        kind = "skipped (298)" if facts.category == "filtered" else "rejected (400)"
+        kind = "filtered (298)" if facts.category == "filtered" else "rejected (400)"
         kind = "rejected (500)" if facts.category == "fault" else kind
-        lines += [f"## {reason}", "", f"{facts.meaning} The event is {kind}.", "", f"Fix: {facts.fix}", ""]
-    lines += ["# Notices", "", "Requests that are sent all the same, but counted.", ""]
+        lines += [f"### {reason}", "", f"{facts.meaning} The event is {kind}.", "", f"Fix: {facts.fix}", ""]
+    lines += ["## Notices", "", "Requests with a notice are sent, and the notice is counted.", ""]
     lines += [f"- `{notice}`: {meaning}" for notice, meaning in NOTICES.items()]
-    lines += ["", "# Causes", "", "Every delivery through the proxy ends with one cause.", ""]
+    lines += ["", "## Causes", "", "Every delivery ends with one cause.", ""]
     lines += [f"- `{cause}`: {meaning}" for cause, meaning in CAUSES.items()]
-    lines += ["", "# Dead letters", "", "A dead letter has a reason or a cause of those above, or one of these.", ""]
+    lines += ["", "## Dead letters", "", "A dead letter has one of the reasons or causes above, or one of these.", ""]
     for burial, told in DEAD_LETTER_REASONS.items():
-        lines += [f"## {burial}", "", told.meaning, "", f"Fix: {told.fix}", ""]
-    lines += ["# Ingest", "", "Beside the reasons above, an event of a sender may be filtered for this one.", ""]
+        lines += [f"### {burial}", "", told.meaning, "", f"Fix: {told.fix}", ""]
+    lines += ["## Ingest", "", "An event of a sender may also be filtered for this reason.", ""]
     lines += [f"- `{SWITCHED_OFF}`: the event's `integrations` object switches impact.com off."]
     return "\n".join(lines)
 
 
 def settings() -> str:
     """The settings of the process."""
-    lines = ["# Settings of the service", "", "A TOML file (`--config`), then variables, then options; later wins.", ""]
+    lines = ["# Settings of the service", "", SETTINGS_TEXT, ""]
     return "\n".join([*lines, settings_table()])
+
+
+SETTINGS_TEXT: Final = """Settings come from the TOML file (`serve --config FILE`), from environment variables and from
+options; a later one of these wins. Lists in variables are separated by commas."""
 
 
 def sources() -> str:
     """The keys of a source and of its signature."""
-    lines = ["# Sources and destinations", "", "Tables of the file that `serve --config` reads; see ../ingest.md.", ""]
+    lines = [
+        "# Sources and destinations",
+        "",
+        "Tables of the TOML file that `serve --config` reads. [Ingest](../ingest.md) has an example.",
+        "",
+    ]
     lines += [SOURCES_TEXT, "## [sources.NAME]", ""]
     lines += [_keys_table(Source), "", "## [sources.NAME.signature]", ""]
     return "\n".join([*lines, _keys_table(Signature)])
 
 
-SOURCES_TEXT: Final = f"""`[destinations.NAME]` has the keys of [a destination](configuration.md), also
-`env.IMPACT_VAR_NAME` and templates. Names have small letters, digits, `_` and `-`, start with a letter or digit, and
-have at most 64 characters.
+SOURCES_TEXT: Final = f"""`[destinations.NAME]` has the keys of [a destination](configuration.md), including
+`env.IMPACT_VAR_NAME` and templates. Names consist of small letters, digits, `_` and `-`, start with a letter or a
+digit, and have at most 64 characters.
 
 ## Secrets
 
-- `${{NAME}}` in any text is replaced by the environment variable of that name; `$${{` stands for `${{`.
-- `file:/PATH` as a whole text is replaced by the text of that file, at most 64 KiB, without white space around it: for
-  `keys`, `secrets` and `apiKey`. `${{NAME}}` may be a part of the path.
+- `${{NAME}}` in any text is replaced by the environment variable of that name; write `$${{` for a plain `${{`.
+- `file:/PATH` as the whole value of `keys`, `secrets` or `apiKey` is replaced by the text of that file (at most 64 KiB,
+  without surrounding white space). `${{NAME}}` may be a part of the path.
 
-Neither is looked for in what was put in, and errors never show it.
+Inserted text is not searched again, and errors never show it.
 
 ## Variables
 
 `{ENVIRONMENT_PREFIX}SOURCES__NAME__KEY`, `{ENVIRONMENT_PREFIX}SOURCES__NAME__SIGNATURE__KEY` and
-`{ENVIRONMENT_PREFIX}DESTINATIONS__NAME__KEY` win over the file, and may name sources and destinations that it does not
-have. Case does not matter, and `_` in a name matches `-`; a name with `__` in it cannot be reached. Lists have commas
-between their texts. Of destinations, what is nested is JSON, and lists may be.
+`{ENVIRONMENT_PREFIX}DESTINATIONS__NAME__KEY` win over the file, and can define sources and destinations that the file
+does not have. Case does not matter, and `_` in a name matches `-`; a name that contains `__` cannot be set this way.
+Separate the texts of a list by commas. For destinations, write nested values as JSON; lists may be JSON too.
 """
 
 
@@ -222,9 +236,9 @@ def settings_table() -> str:
     rows = []
     for setting, field in SETTINGS.items():
         section, key = setting.split(".")
-        name, variable = f"`[{section}] {key}`", f"`{variable_of(setting)}`"
-        rows.append((name, variable, field.values, _default(field), field.setting.description))
-    return _table(("setting", "variable", "value", "default", "what it does"), rows)
+        name = f"`[{section}] {key}`<br>`{variable_of(setting)}`"
+        rows.append((name, field.values, _default(field), field.setting.description))
+    return _table(("setting and variable", "value", "default", "what it does"), rows)
 
 
 def _default(field: Field) -> str:
@@ -235,7 +249,7 @@ def _default(field: Field) -> str:
 
 
 def explained() -> str:
-    """What ``explain`` prints for the sample body the README names."""
+    """What ``explain`` prints for the sample body that its page names."""
     sample = ROOT / "tests" / "samples" / "rudderstack" / "processor_request_compacted.json"
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
@@ -253,8 +267,8 @@ def telemetry() -> str:
     return "\n".join(lines)
 
 
-EVENTS_TEXT: Final = """These events of the service are where its log lines and metrics come from. An event without a
-log line only changes metrics.
+EVENTS_TEXT: Final = """The service's log lines and metrics come from these internal events. An event without a log line
+only changes metrics.
 """
 
 
@@ -284,8 +298,8 @@ def commands() -> str:
     return "\n".join(lines)
 
 
-COMPLETION: Final = """`impact-plugin --install-completion` has your shell complete commands and options.
-It knows bash, zsh, fish and PowerShell; `--shell` names one."""
+COMPLETION: Final = """`impact-plugin --install-completion` installs completion of commands and options for bash, zsh,
+fish or PowerShell; `--shell` selects one."""
 
 
 def http() -> str:
@@ -308,8 +322,8 @@ def http() -> str:
     return "\n".join(lines)
 
 
-HTTP_TEXT: Final = """Bodies, headers and examples are in [openapi.json](openapi.json), an OpenAPI 3.1 document.
-A running service serves it on the operator's port under `/openapi.json`, with its own ports and destination types.
+HTTP_TEXT: Final = """[openapi.json](openapi.json), an OpenAPI 3.1 document, describes bodies, headers and examples.
+A running service serves it under `/openapi.json` on the operator's port, with its own ports and destination types.
 """
 
 
@@ -318,7 +332,7 @@ def _endpoint(operation: Operation) -> str:
 
 
 def _answers(operations: Sequence[Operation]) -> Iterator[str]:
-    """What each answer means, and who gives it; what its body looks like makes no difference here."""
+    """What each answer means, and which endpoints give it; bodies make no difference here."""
     found: dict[tuple[int, str], list[str]] = {}
     for operation in operations:
         for answer in operation.answers:

@@ -64,8 +64,8 @@ def test_every_reason_notice_and_cause_is_explained() -> None:
 def entries(page: str) -> set[str]:
     """What a page of the reference has an entry for: a heading, a row of a table, a point of a list, each with text."""
     text = (REFERENCE / page).read_text(encoding="utf-8")
-    headings = re.findall(r"^##? `?([^`\n]+?)`?\n\n(?=[^#\s])", text, re.MULTILINE)
-    rows = re.findall(r"^\| `([^`]+)`(?: \|[^|\n]*)+\| [^|\s][^|\n]* \|$", text, re.MULTILINE)
+    headings = re.findall(r"^#{1,3} `?([^`\n]+?)`?\n\n(?=[^#\s])", text, re.MULTILINE)
+    rows = re.findall(r"^\| `([^`]+)`(?:<br>`[^`]+`)?(?: \|[^|\n]*)+\| [^|\s][^|\n]* \|$", text, re.MULTILINE)
     points = re.findall(r"^- `([^`]+)`: \S", text, re.MULTILINE)
     return {*headings, *rows, *points}
 
