@@ -12,7 +12,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .PHONY: help install run serve test check format types imports docs site screenshots package bench lock clean ci
 
-help: ## Show what there is.
+help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(RUNTIME): pyproject.toml requirements/runtime.lock requirements/build.lock
@@ -53,7 +53,7 @@ docs: $(READY) ## Regenerate docs/reference from the code.
 site: $(READY) ## Build the documentation as a site, in build/site; warnings are errors.
 	$(BIN)/mkdocs build --strict
 
-screenshots: $(READY) ## Make the pictures of the reports in docs/images anew; needs Chromium.
+screenshots: $(READY) ## Draw the pictures in docs/images again; needs Chromium.
 	$(BIN)/python tools/make_screenshots.py
 
 package: $(READY) ## Build the wheel, check what is in it, install it alone and run the golden suite there.
@@ -72,7 +72,7 @@ bench: $(READY) ## Measure, as ratios to a floor of the same run.
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.load
 
-lock: $(READY) ## Resolve the dependencies anew.
+lock: $(READY) ## Resolve the dependencies again.
 	$(BIN)/python tools/lock.py
 
 ci: test check package ## Everything that must hold.
