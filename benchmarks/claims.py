@@ -16,10 +16,12 @@ import msgspec
 
 from benchmarks import queries
 from benchmarks.fresh import resident_bytes, run_fresh
+from impact_plugin.config.settings import StateSettings
 from impact_plugin.store.base import CALL_SIZE, SessionQuery
-from impact_plugin.store.embedded import EmbeddedSettings, EmbeddedStore, open_embedded
+from impact_plugin.store.embedded import EmbeddedStore, open_store
 from impact_plugin.store.engine import Capacities, Engine
 from impact_plugin.store.table import GENERATIONS
+from impact_plugin.units import HOUR_SECONDS
 
 SAMPLED_BATCHES: Final = 400
 """Batches of 256 over which a decision is timed."""
@@ -218,10 +220,17 @@ class Clock:
         return self.now
 
 
-def settings_for(folder: Path) -> EmbeddedSettings:
+def settings_for(folder: Path) -> StateSettings:
     """The embedded store in that folder, with room for all."""
-    return EmbeddedSettings(
-        folder, queries.ROOMY, queries.RETENTION_SECONDS, queries.REFERRAL_SECONDS, 60.0, durability="process"
+    room = queries.ROOMY
+    return StateSettings(
+        str(folder),
+        durability="process",
+        decision_retention_hours=queries.RETENTION_SECONDS / HOUR_SECONDS,
+        max_claims=room.claims,
+        max_identities=room.identities,
+        max_answers=room.answers,
+        timeout_seconds=60.0,
     )
 
 
@@ -233,7 +242,7 @@ def measure_stalls(count: int, expiring_seconds: float) -> Stalls:
 async def _measure_stalls(count: int, seconds: float) -> Stalls:
     clock = Clock()
     with TemporaryDirectory() as folder:
-        async with open_embedded(settings_for(Path(folder)), clock) as store:
+        async with open_store(settings_for(Path(folder)), clock) as store:
             async with Pulse().beating() as idle:
                 await asyncio.sleep(seconds / 4)
             async with Pulse().beating() as filling:
@@ -282,7 +291,7 @@ def fill_folder(folder: str, count: int) -> None:
 
 
 async def _fill(folder: Path, count: int) -> None:
-    async with open_embedded(settings_for(folder), Clock()) as store:
+    async with open_store(settings_for(folder), Clock()) as store:
         waiting = iter(range(count // BATCH))
 
         async def send() -> None:
@@ -299,7 +308,7 @@ def open_folder(folder: str, count: int) -> float:
 
 async def _open(folder: Path, count: int) -> float:
     started = perf_counter()
-    async with open_embedded(settings_for(folder), Clock()) as store:
+    async with open_store(settings_for(folder), Clock()) as store:
         took = perf_counter() - started
         held = (await store.tally()).sizes["claims"]
         if held != count:

@@ -16,7 +16,6 @@ DAY_MS: Final = 24 * 3600 * 1000
 WINDOW_MS: Final = 30 * 60 * 1000
 REFERRAL_MS: Final = 30 * DAY_MS
 RETENTION_SECONDS: Final = 96 * 3600.0
-REFERRAL_SECONDS: Final = 30 * 86400.0
 CLICK_ID_CHARACTERS: Final = 36
 ROOMY: Final = Capacities(20_000_000, 20_000_000, 20_000_000)
 """More than any benchmark writes: nothing is evicted."""

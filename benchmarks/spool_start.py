@@ -22,7 +22,6 @@ from benchmarks.report import print_heading, print_json, print_table, verdict
 from benchmarks.servers import HOST, Server, free_ports, run_process
 from benchmarks.sink import Sink
 from impact_plugin.config.settings import make_settings
-from impact_plugin.http.ingest_service import spool_settings
 from impact_plugin.spool.base import NewEvent, NewRow
 from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_transformers import NO_VISIT
@@ -153,8 +152,8 @@ def fill(folder: Path, rows: int) -> None:
 def open_spool(folder: Path, durability: str) -> AbstractAsyncContextManager[SqliteSpool]:
     """A spool in the folder that has room for everything, and patience with the disk."""
     tree = {"state": {"dir": str(folder), "durability": durability}, "spool": {"max_events": 10 * ROWS}}
-    settings = spool_settings(make_settings(tree))
-    return open_sqlite_spool(msgspec.structs.replace(settings, timeout=60.0), time)
+    settings = make_settings(tree)
+    return open_sqlite_spool(msgspec.structs.replace(settings.spool, timeout_seconds=60.0), settings.state, time)
 
 
 async def _fill(folder: Path, rows: int) -> None:

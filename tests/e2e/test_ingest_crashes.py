@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 
 from impact_plugin.app import run_service
-from impact_plugin.config.settings import load_settings
+from impact_plugin.config.settings import SpoolSettings, StateSettings, load_settings
 from impact_plugin.config.sources import RoutingFile
 from impact_plugin.http import ingest_service as ingest
-from impact_plugin.spool.sqlite import SqliteSpool, SqliteSpoolSettings, open_sqlite_spool
+from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_plugin.spool.sqlite_schema import FILE
 from impact_plugin.testing.fake_impact import FakeImpact
 from tests.e2e.ingest_site import KEY, SECONDS, IngestSite, arrivals, body_of, name_of, order, page, until
@@ -262,8 +262,10 @@ async def run_inside(
     opened: list[SqliteSpool] = []
 
     @asynccontextmanager
-    async def open_it(settings: SqliteSpoolSettings, now: Callable[[], float]) -> AsyncIterator[SqliteSpool]:
-        async with open_sqlite_spool(settings, now) as spool:
+    async def open_it(
+        settings: SpoolSettings, state: StateSettings, now: Callable[[], float]
+    ) -> AsyncIterator[SqliteSpool]:
+        async with open_sqlite_spool(settings, state, now) as spool:
             opened.append(spool)
             yield spool
 

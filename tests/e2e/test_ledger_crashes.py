@@ -8,13 +8,15 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from impact_plugin.orders.embedded_ledger import EmbeddedLedgerSettings, open_embedded_ledger
+from impact_plugin.config.settings import DeliverySettings, StateSettings
+from impact_plugin.orders.embedded_ledger import EmbeddedLedger, open_ledger
 from impact_plugin.orders.ledger import BEGUN, OrderOutcome, Standing
 
 KILLS: Final = 30
@@ -32,9 +34,10 @@ def identity(name: str) -> bytes:
     return hashlib.blake2b(name.encode(), digest_size=15).digest()
 
 
-def settings_of(folder: Path) -> EmbeddedLedgerSettings:
-    """A killed process is what is tested here, not the power."""
-    return EmbeddedLedgerSettings(folder, 100_000, 90 * DAY, DAY, 120.0, 10.0, "process")
+def opened(folder: Path) -> AbstractAsyncContextManager[EmbeddedLedger]:
+    """The ledger of a folder; a killed process is what is tested here, not the power."""
+    state = StateSettings(str(folder), durability="process", timeout_seconds=10.0)
+    return open_ledger(state, DeliverySettings(), time.time)
 
 
 def live(folder: Path, log: Path, seed: int) -> None:
@@ -62,7 +65,7 @@ def live(folder: Path, log: Path, seed: int) -> None:
                 tell(name, FLUSHED, outcome)
 
     async def run() -> None:
-        async with open_embedded_ledger(settings_of(folder), time.time) as ledger:
+        async with opened(folder) as ledger:
             tell("-", "opened")
             chances = [random.Random(seed * SENDERS + one) for one in range(SENDERS)]  # noqa: S311 - a test repeats it
             await asyncio.gather(*[send(ledger, chance, one) for one, chance in enumerate(chances)])
@@ -138,7 +141,7 @@ def test_kills_at_any_moment(lives: Iterator[BaseProcess], log: Path, tmp_path: 
     told = lines(log)
 
     async def stand(names: set[str]) -> dict[str, Standing]:
-        async with open_embedded_ledger(settings_of(tmp_path), time.time) as ledger:
+        async with opened(tmp_path) as ledger:
             return {name: await ledger.begin(identity(name)) for name in names}
 
     delivered = {name for name, *more in told if more == [FLUSHED, DELIVERED]}

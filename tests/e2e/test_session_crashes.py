@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
+from impact_plugin.config.settings import StateSettings
 from impact_plugin.store.base import SessionQuery
-from impact_plugin.store.embedded import FILE, EmbeddedSettings, open_embedded
-from impact_plugin.store.engine import Capacities
+from impact_plugin.store.embedded import FILE, open_store
 
 SECONDS = 15.0
 PATH = "/v0/destinations/impact"
@@ -299,12 +299,11 @@ def again(message: str) -> dict[str, Any]:
 def old_state(folder: Path) -> None:
     """A file full of what has run out long ago: some thousand commits and identities."""
     folder.mkdir()
-    capacities = Capacities(100_000, 100_000, 100_000)
     year = 365 * 86400.0
 
     async def write() -> None:
-        settings = EmbeddedSettings(folder, capacities, 96 * 3600.0, 30 * 86400.0, 5.0, "process")
-        async with open_embedded(settings, lambda: time.time() - year) as store:
+        settings = StateSettings(str(folder), durability="process")
+        async with open_store(settings, lambda: time.time() - year) as store:
             digests = [number.to_bytes(15) for number in range(3000)]
             await store.decide([SessionQuery(one, 0, one, 1, "OLD", anonymous=one) for one in digests])
 

@@ -25,6 +25,7 @@ import msgspec
 from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.config.settings import Settings
 from impact_plugin.delivery.endpoints import FORM_TYPE
+from impact_plugin.units import MIB
 from impact_transformers import Destination, DestinationConfig
 
 Verdict: TypeAlias = Literal["good", "warning", "bad"]
@@ -33,7 +34,6 @@ SECONDS: Final = 5.0
 MOST_SKEW_SECONDS: Final = 60.0
 """Event times ahead of impact.com's clock are refused or clamped; a minute is already wrong somewhere."""
 
-MIB: Final = 1024 * 1024
 _TLS_PORT: Final = 443
 
 

@@ -12,9 +12,8 @@ from cyclopts import Parameter, validators
 from impact_plugin.cli.inputs import Flag, InputError
 from impact_plugin.cli.output import Output
 from impact_plugin.config.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUTES, ServerSettings
-from impact_plugin.http.recording import MINUTE_SECONDS
+from impact_plugin.units import MIB, MINUTE_SECONDS
 
-MIB: Final = 1024 * 1024
 CONNECT_SECONDS: Final = 5.0
 
 Minutes: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=LONGEST_RECORDING_MINUTES))]

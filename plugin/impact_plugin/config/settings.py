@@ -190,7 +190,7 @@ class StateSettings(msgspec.Struct, frozen=True):
     ] = Secret("")
     durability: Annotated[
         Literal["power", "process"],
-        Setting("What the embedded state survives: power loss, or (process) a killed process only, and faster."),
+        Setting("What the state survives: power loss, or (process) a killed process only, and faster."),
     ] = "power"
     decision_retention_hours: Annotated[
         float,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
 
 from impact_plugin.config.settings import Settings
 from impact_plugin.config.sources import Routing, RoutingFile
@@ -16,16 +15,12 @@ from impact_plugin.ingest.drain import Drain, open_drain
 from impact_plugin.ingest.intake import Intake
 from impact_plugin.sessions.sessions import Digests
 from impact_plugin.spool.base import Spool
-from impact_plugin.spool.sqlite import SqliteSpoolSettings, open_sqlite_spool
+from impact_plugin.spool.sqlite import open_sqlite_spool
 from impact_plugin.spool.sqlite_schema import FILE
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.ingest import RoutingLoaded, RoutingRefused
 from impact_plugin.transformation.batch import TransformContext
 from impact_transformers.configuration import Problem
-
-MIB: Final = 1024 * 1024
-HOUR_SECONDS: Final = 3600.0
-DAY_SECONDS: Final = 24 * HOUR_SECONDS
 
 
 class Ingest:
@@ -86,7 +81,7 @@ async def open_ingest(
         raise SettingsError(Problem("sources", "events of senders need the session state"))
     if not routing.current.sources and not (Path(settings.state.dir) / FILE).exists():
         return Ingest(routing, Forgetting(sessions, None, telemetry), telemetry, None, None)
-    spool = await stack.enter_async_context(open_sqlite_spool(spool_settings(settings), clock))
+    spool = await stack.enter_async_context(open_sqlite_spool(settings.spool, settings.state, clock))
     forgetting = Forgetting(sessions, spool, telemetry)
     drain = Drain(lambda: routing.current, spool, deliveries, sessions, desk.endpoints, telemetry, clock)
     await stack.enter_async_context(open_drain(drain, settings.server.shutdown_grace_seconds))
@@ -133,21 +128,3 @@ def programs_of(routing: Routing) -> set[str]:
     """Account and campaign of every destination that names one program."""
     found = (known.destination for known in routing.destinations.values())
     return {one.program for one in found if one is not None and one.program is not None}
-
-
-def spool_settings(settings: Settings) -> SqliteSpoolSettings:
-    """The spool's limits in its own units."""
-    spool = settings.spool
-    return SqliteSpoolSettings(
-        Path(settings.state.dir),
-        spool.max_events,
-        spool.max_mb * MIB,
-        spool.min_free_mb * MIB,
-        spool.retention_days * DAY_SECONDS,
-        spool.dead_letter_days * DAY_SECONDS,
-        spool.max_dead_letters,
-        spool.seen_hours * HOUR_SECONDS,
-        spool.max_seen,
-        spool.timeout_seconds,
-        settings.state.durability,
-    )

@@ -13,16 +13,16 @@ from aiohttp import web
 from impact_plugin.config.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUTES, RecordSettings
 from impact_plugin.errors import SettingsError
 from impact_plugin.http.operator import ErrorReply, json_reply
-from impact_plugin.recording.recorder import MIB, Recorder
+from impact_plugin.recording.recorder import Recorder
 from impact_plugin.tasks import beside
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.http import RecordingEnded, RecordingStarted
+from impact_plugin.units import MIB, MINUTE_SECONDS
 from impact_transformers.configuration import Problem
 
 MOST: Final = 4
 """Recordings under way at the same time; each costs time for every event."""
 
-MINUTE_SECONDS: Final = 60.0
 CONTENT_TYPE: Final = "application/x-ndjson+gzip"
 
 

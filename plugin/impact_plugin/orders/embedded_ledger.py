@@ -17,10 +17,11 @@ import msgspec
 
 from impact_plugin.config.settings import DeliverySettings, StateSettings
 from impact_plugin.errors import StateError
-from impact_plugin.files import SYNCHRONOUS, Durability, hold_file, make_private
-from impact_plugin.orders.ledger import OWNER_BYTES, Entry, Ledger, LedgerTally, Operation, Standing, Terms, play
+from impact_plugin.files import SYNCHRONOUS, hold_file, make_private
+from impact_plugin.orders.ledger import OWNER_BYTES, Entry, LedgerTally, Operation, Standing, Terms, play
 from impact_plugin.orders.ledger_queue import QueuedLedger
 from impact_plugin.store.base import StoreUnavailableError
+from impact_plugin.units import DAY_SECONDS, HOUR_SECONDS
 
 FILE: Final = "ledger.db"
 LOCK: Final = "ledger.lock"
@@ -53,8 +54,6 @@ TURN_SIZE: Final = 2000
 EXPIRED_ROWS: Final = 2000
 """Rows deleted at a time when they have run out or are too many, so that no commit waits for long."""
 
-HOUR_SECONDS: Final = 3600.0
-DAY_SECONDS: Final = 24 * HOUR_SECONDS
 SHORTEST_LEASE: Final = 120.0
 """Seconds that an attempt to send an order counts as in flight, at least: routers name deadlines of up to a minute."""
 
@@ -62,54 +61,24 @@ PROBE_BYTES: Final = 8192
 """More than a page, so that a probe needs room on the disk."""
 
 
-class EmbeddedLedgerSettings(msgspec.Struct, frozen=True):
-    """Seconds: how long orders are remembered, may be sent again, and are in flight; how long to wait for the disk.
-
-    ``capacity`` is how many orders are kept.
-    """
-
-    folder: Path
-    capacity: int
-    retention: float
-    dedup_window: float
-    lease: float
-    timeout: float
-    durability: Durability = "power"
-
-
 @asynccontextmanager
-async def open_embedded_ledger(
-    settings: EmbeddedLedgerSettings, now: Callable[[], float]
+async def open_ledger(
+    settings: StateSettings, delivery: DeliverySettings, now: Callable[[], float]
 ) -> AsyncIterator["EmbeddedLedger"]:
     """Keep the ledger until the block ends; raises :class:`StateError` when the folder cannot be used.
 
     ``now`` is the time in seconds since 1970.
     """
-    with hold_file(settings.folder / LOCK, _unusable, TAKEN):
+    folder = Path(settings.dir)
+    with hold_file(folder / LOCK, _unusable, TAKEN):
         connection = await asyncio.to_thread(_connect, settings)
         try:
-            ledger = EmbeddedLedger(settings, now, connection)
-            await asyncio.to_thread(_measure, ledger, settings.folder / FILE)
+            ledger = EmbeddedLedger(settings, delivery, now, connection)
+            await asyncio.to_thread(_measure, ledger, folder / FILE)
             async with ledger.running():
                 yield ledger
         finally:
             await asyncio.to_thread(connection.close)
-
-
-@asynccontextmanager
-async def open_ledger(
-    settings: StateSettings, delivery: DeliverySettings, now: Callable[[], float]
-) -> AsyncIterator[Ledger]:
-    """Open the ledger of orders of the settings; raises :class:`StateError` when it cannot be used.
-
-    ``now`` is the time in seconds since 1970.
-    """
-    retention, window = settings.order_memory_days * DAY_SECONDS, delivery.dedup_window_hours * HOUR_SECONDS
-    lease, timeout = max(SHORTEST_LEASE, 2 * delivery.timeout_seconds), settings.timeout_seconds
-    folder, durability = Path(settings.dir), settings.durability
-    chosen = EmbeddedLedgerSettings(folder, settings.max_orders, retention, window, lease, timeout, durability)
-    async with open_embedded_ledger(chosen, now) as ledger:
-        yield ledger
 
 
 def _unusable(path: Path, error: Exception) -> StateError:
@@ -119,11 +88,13 @@ def _unusable(path: Path, error: Exception) -> StateError:
     )
 
 
-def _connect(settings: EmbeddedLedgerSettings) -> sqlite3.Connection:
-    path = settings.folder / FILE
+def _connect(settings: StateSettings) -> sqlite3.Connection:
+    path = Path(settings.dir) / FILE
     try:
         make_private(path)
-        connection = sqlite3.connect(path, timeout=settings.timeout, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=settings.timeout_seconds, isolation_level=None, check_same_thread=False
+        )
         try:
             _prepare(connection, settings)
         except BaseException:
@@ -134,10 +105,10 @@ def _connect(settings: EmbeddedLedgerSettings) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, settings: EmbeddedLedgerSettings) -> None:
+def _prepare(connection: sqlite3.Connection, settings: StateSettings) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
-        path = settings.folder / FILE
+        path = Path(settings.dir) / FILE
         raise StateError(f"{path}: was written by a later version of impact-plugin; use that one, or move it away")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[settings.durability]}")
@@ -161,18 +132,23 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 class EmbeddedLedger(QueuedLedger):
-    """See the module; made by :func:`open_embedded_ledger`."""
+    """See the module; made by :func:`open_ledger`."""
 
     def __init__(
-        self, settings: EmbeddedLedgerSettings, now: Callable[[], float], connection: sqlite3.Connection
+        self,
+        settings: StateSettings,
+        delivery: DeliverySettings,
+        now: Callable[[], float],
+        connection: sqlite3.Connection,
     ) -> None:
         owner = os.urandom(OWNER_BYTES)
-        super().__init__("the disk", owner, settings.timeout, TURN_SIZE)
+        super().__init__("the disk", owner, settings.timeout_seconds, TURN_SIZE)
         self._now = now
         self._connection = connection
-        self._capacity = settings.capacity
-        self._retention = int(settings.retention * 1000)
-        self._terms = Terms(int(settings.dedup_window * 1000), int(settings.lease * 1000), owner)
+        self._capacity = settings.max_orders
+        self._retention = int(settings.order_memory_days * DAY_SECONDS * 1000)
+        window, lease = delivery.dedup_window_hours * HOUR_SECONDS, max(SHORTEST_LEASE, 2 * delivery.timeout_seconds)
+        self._terms = Terms(int(window * 1000), int(lease * 1000), owner)
         self._sizes = {True: 0, False: 0}
         self._latest = 0
         self._evicted = 0

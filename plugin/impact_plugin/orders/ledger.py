@@ -57,9 +57,7 @@ class OrderOutcome(StrEnum):
 class LedgerTally(msgspec.Struct, frozen=True):
     """What a ledger holds, and what it did since the last look.
 
-    A server tells of its whole database: all its keys for ``size``, no ``capacity`` (0), and all evictions; and
-    ``unsettled`` are then the attempts in flight of this process. In the embedded one they are all orders that are not
-    known as delivered.
+    ``unsettled`` are the orders that are not known as delivered.
     """
 
     size: int

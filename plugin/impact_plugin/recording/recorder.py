@@ -22,7 +22,6 @@ PENDING: Final = 10_000
 """Events that may wait to be written; more are left out and counted: recording must not slow the router down."""
 
 CHUNK: Final = 500
-MIB: Final = 1024 * 1024
 
 
 class RecordedJob(msgspec.Struct, frozen=True, gc=False):

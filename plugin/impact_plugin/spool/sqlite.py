@@ -19,9 +19,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-import msgspec
-
-from impact_plugin.files import Durability, hold_file
+from impact_plugin.config.settings import SpoolSettings, StateSettings
+from impact_plugin.files import hold_file
 from impact_plugin.spool.base import (
     DeadLetter,
     DeadLetterCause,
@@ -61,6 +60,7 @@ from impact_plugin.spool.sqlite_schema import (
 from impact_plugin.spool.sqlite_sweep import Ages, Old, find_old, mend, sweep
 from impact_plugin.spool.sqlite_turn import Put, SpoolTurn, SpoolWrite, Written, write_turn
 from impact_plugin.store.base import StoreUnavailableError
+from impact_plugin.units import DAY_SECONDS, HOUR_SECONDS, MIB
 
 TURN_EVENTS: Final = 2000
 """Events of one commit, more only where one sender hands over more: some tens of milliseconds."""
@@ -84,31 +84,18 @@ LOOKS: Final = 3
 _T = TypeVar("_T")
 
 
-class SqliteSpoolSettings(msgspec.Struct, frozen=True):
-    """Limits in rows, bytes and seconds."""
-
-    folder: Path
-    max_rows: int
-    max_bytes: int
-    min_free_bytes: int
-    retention: float
-    dead_retention: float
-    max_dead: int
-    seen: float
-    max_seen: int
-    timeout: float
-    durability: Durability = "power"
-
-
 @asynccontextmanager
-async def open_sqlite_spool(settings: SqliteSpoolSettings, now: Callable[[], float]) -> AsyncIterator["SqliteSpool"]:
-    """Keep the spool until the block ends; raises :class:`StateError` when the folder cannot be used.
+async def open_sqlite_spool(
+    settings: SpoolSettings, state: StateSettings, now: Callable[[], float]
+) -> AsyncIterator["SqliteSpool"]:
+    """Keep the spool, in the folder of the state, until the block ends.
 
-    ``now`` is the time in seconds since 1970.
+    ``now`` is the time in seconds since 1970. Raises :class:`StateError` when the folder cannot be used.
     """
-    with hold_file(settings.folder / LOCK, unusable, TAKEN):
-        opened = partial(connect, settings.folder, timeout=settings.timeout, durability=settings.durability)
-        spool = SqliteSpool(settings, now)
+    folder = Path(state.dir)
+    with hold_file(folder / LOCK, unusable, TAKEN):
+        opened = partial(connect, folder, timeout=settings.timeout_seconds, durability=state.durability)
+        spool = SqliteSpool(settings, folder, now)
         try:
             await spool.open(opened)
             # A task rather than a task group: the block may be entered and left by different tasks.
@@ -128,8 +115,9 @@ class SqliteSpool:
     _writer: sqlite3.Connection
     _reader: sqlite3.Connection
 
-    def __init__(self, settings: SqliteSpoolSettings, now: Callable[[], float]) -> None:
+    def __init__(self, settings: SpoolSettings, folder: Path, now: Callable[[], float]) -> None:
         self._settings = settings
+        self._folder = folder
         self._now = now
         self._reading = asyncio.Lock()
         # A thread for each connection, which closes it too: a read goes on when whoever asked has been cancelled.
@@ -164,7 +152,7 @@ class SqliteSpool:
                 mend(run, self._time())
             self._count()
         except sqlite3.Error as error:
-            raise unusable(self._settings.folder / FILE, error) from error
+            raise unusable(self._folder / FILE, error) from error
 
     async def put(self, events: Sequence[NewEvent]) -> list[bool]:
         """See the port."""
@@ -268,8 +256,8 @@ class SqliteSpool:
             {name: rows for name, (rows, _) in self._waiting.items()},
             self._dead,
             sum(size for _, size in self._waiting.values()),
-            self._settings.max_rows,
-            self._settings.max_bytes,
+            self._settings.max_events,
+            self._settings.max_mb * MIB,
             self._oldest,
             self._seen,
             self._expired,
@@ -321,16 +309,16 @@ class SqliteSpool:
 
     def _check_room(self, rows: int, size: int) -> None:
         """Raise :class:`SpoolFullError` when the rows do not fit."""
-        settings = self._settings
+        most, most_bytes = self._settings.max_events, self._settings.max_mb * MIB
         held = sum(rows for rows, _ in self._waiting.values()) + self._queued_rows
         held_bytes = sum(size for _, size in self._waiting.values()) + self._queued_bytes
-        if held + rows > settings.max_rows:
-            seconds = self._room_in(held + rows - settings.max_rows)
+        if held + rows > most:
+            seconds = self._room_in(held + rows - most)
             raise SpoolFullError(f"{held} events wait already (spool.max_events)", seconds)
-        if held_bytes + size > settings.max_bytes:
-            seconds = self._room_in((held_bytes + size - settings.max_bytes) * max(1, held) / max(1, held_bytes))
+        if held_bytes + size > most_bytes:
+            seconds = self._room_in((held_bytes + size - most_bytes) * max(1, held) / max(1, held_bytes))
             raise SpoolFullError("the events that wait fill the spool (spool.max_mb)", seconds)
-        if self._free < settings.min_free_bytes + size:
+        if self._free < self._settings.min_free_mb * MIB + size:
             raise SpoolFullError("the disk is nearly full (spool.min_free_mb)", LONGEST_WAIT)
 
     def _room_in(self, rows: float) -> int:
@@ -345,13 +333,13 @@ class SqliteSpool:
     async def _in_time(self, waiter: "asyncio.Future[_T]", queue: "MutableMapping[asyncio.Future[_T], Any]") -> _T:
         """Wait until it is written; what was not even begun then is dropped, so that nothing piles up."""
         try:
-            finished, _ = await asyncio.wait((waiter,), timeout=self._settings.timeout)
+            finished, _ = await asyncio.wait((waiter,), timeout=self._settings.timeout_seconds)
         finally:
             # What was begun goes on when nobody waits for it any more: what comes again then is a duplicate.
             if queue.pop(waiter, waiter) is not waiter:
                 waiter.cancel()
         if not finished:
-            raise StoreUnavailableError(f"the disk took no commit within {self._settings.timeout:g} s")
+            raise StoreUnavailableError(f"the disk took no commit within {self._settings.timeout_seconds:g} s")
         return waiter.result()
 
     async def _read(self, function: Callable[[], _T]) -> _T:
@@ -488,7 +476,7 @@ class SqliteSpool:
         now, settings = self._time(), self._settings
         async with self._reading:
             # Nobody can take them from here on: what is being sent must not expire.
-            taken, before = frozenset(self._taken), now - int(settings.retention * 1000)
+            taken, before = frozenset(self._taken), now - int(settings.retention_days * DAY_SECONDS * 1000)
             old = await self._read(partial(find_old, self._reader, before, taken))
             self._taken.update(old.numbers)
         try:
@@ -499,13 +487,16 @@ class SqliteSpool:
     def _sweep(self, now: int, old: Old) -> bool:
         settings = self._settings
         ages = Ages(
-            int(settings.dead_retention * 1000), settings.max_dead, int(settings.seen * 1000), settings.max_seen
+            int(settings.dead_letter_days * DAY_SECONDS * 1000),
+            settings.max_dead_letters,
+            int(settings.seen_hours * HOUR_SECONDS * 1000),
+            settings.max_seen,
         )
         swept = sweep(self._writer, ages, now, old, SWEEP_SECONDS)
         self._expired += len(old.expired)
         self._evicted += swept.evicted
         self._count()
-        wal = settings.folder / f"{FILE}-wal"
+        wal = self._folder / f"{FILE}-wal"
         if wal.exists() and wal.stat().st_size > LARGEST_WAL:
             truncate_log(self._writer)
         return swept.more
@@ -518,7 +509,7 @@ class SqliteSpool:
         self._seen = run.execute("SELECT coalesce(sum(rows), 0) FROM seen_hours").fetchone()[0]
         oldest = run.execute("SELECT received FROM events ORDER BY number LIMIT 1").fetchone()
         self._oldest = oldest[0] if oldest is not None and isinstance(oldest[0], int) else None
-        disk = os.statvfs(self._settings.folder)
+        disk = os.statvfs(self._folder)
         self._free = disk.f_bavail * disk.f_frsize
 
     def _time(self) -> int:

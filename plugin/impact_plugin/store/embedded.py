@@ -18,17 +18,17 @@ import msgspec
 
 from impact_plugin.config.settings import StateSettings
 from impact_plugin.errors import StateError
-from impact_plugin.files import SYNCHRONOUS, Durability, hold_file, make_private
+from impact_plugin.files import SYNCHRONOUS, hold_file, make_private
 from impact_plugin.store.base import (
     CALL_SIZE,
     SessionAnswer,
     SessionQuery,
-    SessionStore,
     StoreTally,
     StoreUnavailableError,
 )
 from impact_plugin.store.engine import Capacities, Changes, Engine
 from impact_plugin.store.table import GENERATIONS
+from impact_plugin.units import DAY_SECONDS, HOUR_SECONDS
 
 FILE: Final = "sessions.db"
 LOCK: Final = "sessions.lock"
@@ -64,34 +64,8 @@ FREE_SECONDS: Final = 0.002
 EXPIRED_ROWS: Final = 500
 """Rows of the journal deleted at a time when a generation runs out, so that no commit waits for long."""
 
-HOUR_SECONDS: Final = 3600.0
-DAY_SECONDS: Final = 24 * HOUR_SECONDS
-
 SWEEPS: Final = 256
 """In how many parts the identities are searched for expired ones: by the first byte of the digest."""
-
-
-class EmbeddedSettings(msgspec.Struct, frozen=True):
-    """Seconds: ``retention`` and ``referral`` say how long decisions and clicks live, ``timeout`` how long to wait."""
-
-    folder: Path
-    capacities: Capacities
-    retention: float
-    referral: float
-    timeout: float
-    durability: Durability = "power"
-
-
-@asynccontextmanager
-async def open_store(settings: StateSettings, now: Callable[[], float]) -> AsyncIterator[SessionStore]:
-    """Open the session state of the settings; raises :class:`StateError` when it cannot be used."""
-    capacities = Capacities(settings.max_claims, settings.max_identities, settings.max_answers)
-    retention, referral = settings.decision_retention_hours * HOUR_SECONDS, settings.click_memory_days * DAY_SECONDS
-    chosen = EmbeddedSettings(
-        Path(settings.dir), capacities, retention, referral, settings.timeout_seconds, settings.durability
-    )
-    async with open_embedded(chosen, now) as store:
-        yield store
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -108,16 +82,17 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_embedded(settings: EmbeddedSettings, now: Callable[[], float]) -> AsyncIterator["EmbeddedStore"]:
+async def open_store(settings: StateSettings, now: Callable[[], float]) -> AsyncIterator["EmbeddedStore"]:
     """Load the state and keep it until the block ends; raises :class:`StateError` when the folder cannot be used.
 
     ``now`` is the time in seconds since 1970; it only says when things expire.
     """
-    with hold_file(settings.folder / LOCK, _unusable, TAKEN):
+    folder = Path(settings.dir)
+    with hold_file(folder / LOCK, _unusable, TAKEN):
         connection = await asyncio.to_thread(_connect, settings)
         try:
             store = EmbeddedStore(settings, now, connection)
-            await asyncio.to_thread(_load, store, settings.folder / FILE)
+            await asyncio.to_thread(_load, store, folder / FILE)
             # A task rather than a task group: the block may be entered and left by different tasks.
             task = asyncio.create_task(store.run())
             try:
@@ -143,11 +118,13 @@ def _unusable(path: Path, error: Exception) -> StateError:
     )
 
 
-def _connect(settings: EmbeddedSettings) -> sqlite3.Connection:
-    path = settings.folder / FILE
+def _connect(settings: StateSettings) -> sqlite3.Connection:
+    path = Path(settings.dir) / FILE
     try:
         make_private(path)
-        connection = sqlite3.connect(path, timeout=settings.timeout, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=settings.timeout_seconds, isolation_level=None, check_same_thread=False
+        )
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             connection.close()
@@ -163,13 +140,16 @@ def _connect(settings: EmbeddedSettings) -> sqlite3.Connection:
 
 
 class EmbeddedStore:
-    """See the module; made by :func:`open_embedded`."""
+    """See the module; made by :func:`open_store`."""
 
-    def __init__(self, settings: EmbeddedSettings, now: Callable[[], float], connection: sqlite3.Connection) -> None:
-        self._settings = settings
+    def __init__(self, settings: StateSettings, now: Callable[[], float], connection: sqlite3.Connection) -> None:
+        self._retention = settings.decision_retention_hours * HOUR_SECONDS
+        self._memory = settings.click_memory_days * DAY_SECONDS
+        self._timeout = settings.timeout_seconds
         self._now = now
         self._connection = connection
-        self._engine = Engine(settings.capacities, int(settings.retention * 1000))
+        capacities = Capacities(settings.max_claims, settings.max_identities, settings.max_answers)
+        self._engine = Engine(capacities, int(self._retention * 1000))
         self._waiting: list[_Row] = []
         self._waiting_bytes = 0
         self._unsaved = 0
@@ -287,8 +267,8 @@ class EmbeddedStore:
 
     def _generations(self) -> tuple[int, int]:
         """The present generations of the journal and of the clicks."""
-        now, settings = self._now(), self._settings
-        return int(now * GENERATIONS // settings.retention), int(now * GENERATIONS // settings.referral)
+        now = self._now()
+        return int(now * GENERATIONS // self._retention), int(now * GENERATIONS // self._memory)
 
     def _advance(self) -> None:
         journal, clicks = self._generations()
@@ -318,11 +298,10 @@ class EmbeddedStore:
         self._waiters.append(waiter)
         self._wanted.set()
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with asyncio.timeout(self._timeout):
                 await waiter
         except TimeoutError:
-            seconds = self._settings.timeout
-            raise StoreUnavailableError(f"the disk took no commit within {seconds:g} s") from None
+            raise StoreUnavailableError(f"the disk took no commit within {self._timeout:g} s") from None
 
     async def _commit(self) -> None:
         """Write all that waits in one transaction and wake those who wait for it."""

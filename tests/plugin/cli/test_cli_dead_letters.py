@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pytest
 
 from impact_plugin.__main__ import app
 from impact_plugin.cli.dead_letters import DeadLettersError
+from impact_plugin.config.settings import SpoolSettings, StateSettings
 from impact_plugin.errors import StateError
 from impact_plugin.spool.base import DeadLetter, DeadLetterCause, DeadLetterFilter, NewEvent, NewRow, SpoolRow
-from impact_plugin.spool.sqlite import SqliteSpoolSettings, open_sqlite_spool
+from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_plugin.spool.sqlite_letters import open_letters
 
 HOUR = 3600.0
@@ -42,9 +44,10 @@ def run(*words: str) -> int:
     return code
 
 
-def limits(folder: Path) -> SqliteSpoolSettings:
-    """The limits of a spool that is never full."""
-    return SqliteSpoolSettings(folder, 10_000, 1 << 30, 0, 1e9, 1e9, 10_000, 1e9, 10_000, 5.0)
+def opened(folder: Path, clock: Callable[[], float]) -> AbstractAsyncContextManager[SqliteSpool]:
+    """A spool that is never full, and lets go of nothing."""
+    ages: dict[str, Any] = {"retention_days": 1e4, "dead_letter_days": 1e4, "seen_hours": 1e6}
+    return open_sqlite_spool(SpoolSettings(min_free_mb=0, **ages), StateSettings(str(folder)), clock)
 
 
 def letter(reason: str = "refused", **more: Any) -> NewRow:
@@ -70,7 +73,7 @@ def seed_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seed:
     def seed(*rows: NewRow, age: float = 0.0, source: str = "shop") -> None:
         async def put() -> None:
             now = time.time() - age
-            async with open_sqlite_spool(limits(folder), lambda: now) as spool:
+            async with opened(folder, lambda: now) as spool:
                 await spool.put(
                     [NewEvent(source, f"seen {next(count)}".encode(), int(now * 1000), (row,)) for row in rows]
                 )
@@ -222,7 +225,7 @@ def test_retry_puts_back_what_matches(capsys: pytest.CaptureFixture[str], seed: 
     assert capsys.readouterr().out.startswith("1 dead letters will be delivered")
 
     async def waiting() -> list[SpoolRow]:
-        async with open_sqlite_spool(limits(tmp_path / "var"), time.time) as spool:
+        async with opened(tmp_path / "var", time.time) as spool:
             return await spool.take("eu", urgent=False, limit=10)
 
     assert 2 == len(asyncio.run(waiting()))

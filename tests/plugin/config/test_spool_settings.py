@@ -13,7 +13,6 @@ import pytest
 from impact_plugin.app import run_service
 from impact_plugin.config.settings import make_settings
 from impact_plugin.config.sources import RoutingFile
-from impact_plugin.http.ingest_service import spool_settings
 from impact_plugin.spool.base import DeadLetterCause, NewEvent, NewRow, SpoolFullError, SpoolTally
 from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_plugin.store.base import StoreUnavailableError
@@ -44,7 +43,7 @@ def clock_fixture() -> Clock:
 def opened(folder: Path, clock: Clock, **spool: Any) -> Any:
     """A spool with these settings."""
     settings = make_settings({"state": {"dir": str(folder)}, "spool": {"min_free_mb": 0, **spool}})
-    return open_sqlite_spool(spool_settings(settings), clock)
+    return open_sqlite_spool(settings.spool, settings.state, clock)
 
 
 def event(number: int, *, size: int = 10, death: DeadLetterCause | None = None) -> NewEvent:

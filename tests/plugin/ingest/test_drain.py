@@ -17,14 +17,12 @@ from impact_plugin.config.sources import Routing, make_routing
 from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.delivery.pipeline import Parcel
 from impact_plugin.delivery.policy import Cause, Verdict
-from impact_plugin.http.ingest_service import spool_settings
 from impact_plugin.ingest.drain import LONGEST_BACK_OFF, MAX_FAULTS, WINDOW, Drain, back_off, open_drain
 from impact_plugin.sessions.sessions import Digests, open_sessions
 from impact_plugin.spool.base import DeadLetterFilter, NewEvent, NewRow
 from impact_plugin.spool.sqlite import open_sqlite_spool
 from impact_plugin.store.base import StoreUnavailableError
-from impact_plugin.store.embedded import EmbeddedSettings, open_embedded
-from impact_plugin.store.engine import Capacities
+from impact_plugin.store.embedded import open_store
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Secret
 
@@ -80,11 +78,10 @@ class Place:
     async def open(self, stack: AsyncExitStack) -> None:
         """Open spool and sessions."""
         settings = make_settings({"state": {"dir": str(self.folder)}, "spool": {"min_free_mb": 0}})
-        embedded = EmbeddedSettings(self.folder, Capacities(1000, 1000, 1000), 3600.0, 3600.0, 5.0)
-        store = await stack.enter_async_context(open_embedded(embedded, self.now))
+        store = await stack.enter_async_context(open_store(settings.state, self.now))
         digests = Digests(Secret("secret of the tests"))
         sessions = await stack.enter_async_context(open_sessions(store, digests, self.telemetry, 300.0, self.now))
-        self.spool = await stack.enter_async_context(open_sqlite_spool(spool_settings(settings), self.now))
+        self.spool = await stack.enter_async_context(open_sqlite_spool(settings.spool, settings.state, self.now))
         engine: Any = self.engine
         self.drain = Drain(
             lambda: self.routing, self.spool, engine, sessions, Endpoints(ImpactSettings()), self.telemetry, self.now

@@ -10,14 +10,14 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from impact_plugin.config.settings import StateSettings
 from impact_plugin.config.sources import Routing, make_routing
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.ingest.intake import KEPT_BYTES, Intake, Item, ItemResult, Unusable
 from impact_plugin.sessions.sessions import Digests, open_sessions
 from impact_plugin.spool.base import NewEvent, NewRow, SpoolFullError
 from impact_plugin.store.base import StoreUnavailableError
-from impact_plugin.store.embedded import EmbeddedSettings, open_embedded
-from impact_plugin.store.engine import Capacities
+from impact_plugin.store.embedded import open_store
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Secret, conclude, hash_email, prepare
 
@@ -72,8 +72,7 @@ class Desk:
 
     async def open(self, folder: Path, stack: AsyncExitStack) -> None:
         """Open the sessions."""
-        embedded = EmbeddedSettings(folder, Capacities(1000, 1000, 1000), 3600.0, 3600.0, 5.0)
-        store = await stack.enter_async_context(open_embedded(embedded, lambda: NOW))
+        store = await stack.enter_async_context(open_store(StateSettings(str(folder)), lambda: NOW))
         sessions = await stack.enter_async_context(
             open_sessions(store, self.digests, self.telemetry, 300.0, lambda: NOW)
         )

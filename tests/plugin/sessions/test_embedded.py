@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 import impact_plugin.store.embedded
+from impact_plugin.config.settings import StateSettings
 from impact_plugin.errors import StateError
 from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.store.base import CALL_SIZE, SessionQuery, StoreUnavailableError
@@ -27,11 +28,9 @@ from impact_plugin.store.embedded import (
     LOCK,
     SCHEMA_VERSION,
     SWEEPS,
-    EmbeddedSettings,
     EmbeddedStore,
-    open_embedded,
+    open_store,
 )
-from impact_plugin.store.engine import Capacities
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Decision, Question, Secret
 
@@ -67,13 +66,11 @@ def clock_fixture() -> Clock:
 
 @pytest.fixture(name="opened")
 def opened_fixture(tmp_path: Path, clock: Clock) -> Opener:
-    """Lend an opener of stores in the test's folder: ``async with opened(timeout=1) as store``."""
+    """Lend an opener of stores in the test's folder: ``async with opened(timeout_seconds=1) as store``."""
 
     def opened(**more: Any) -> AbstractAsyncContextManager[EmbeddedStore]:
-        chosen = {"capacities": Capacities(10_000, 10_000, 10_000), "timeout": 5.0, "durability": "process", **more}
-        return open_embedded(
-            EmbeddedSettings(folder=tmp_path, retention=RETENTION, referral=MEMORY, **chosen), clock
-        )  # fmt: skip
+        chosen: dict[str, Any] = {"durability": "process", **more}
+        return open_store(StateSettings(str(tmp_path), **chosen), clock)
 
     return opened
 
@@ -448,7 +445,7 @@ async def test_a_slow_disk_is_not_waited_for_without_end(opened: Opener, monkeyp
         write(store, rows)
 
     monkeypatch.setattr(EmbeddedStore, "_write", wait)
-    async with opened(timeout=0.05) as store:
+    async with opened(timeout_seconds=0.05) as store:
         for _ in range(2):
             with pytest.raises(StoreUnavailableError, match=r"took no commit within 0\.05 s"):
                 await store.decide(DAY_IN_SHORT)
@@ -589,7 +586,7 @@ async def test_forgetting_is_on_disk_when_it_returns(opened: Opener) -> None:
 
 async def test_what_was_pushed_out_of_memory_can_be_forgotten(opened: Opener) -> None:
     """At capacity a row outlives its entry in memory; forgetting reaches it."""
-    async with opened(capacities=Capacities(10, 1, 10)) as store:
+    async with opened(max_claims=10, max_identities=1, max_answers=10) as store:
         await ask(store, landing("m1"))
         await ask(store, landing("m2", visitor="b"))
         await store.forget([digest("a")])
@@ -599,13 +596,13 @@ async def test_what_was_pushed_out_of_memory_can_be_forgotten(opened: Opener) ->
 
 async def test_capacities_hold_in_memory_and_after_a_restart(opened: Opener) -> None:
     """The oldest go, are counted once, and the tally tells how much room there is."""
-    small = Capacities(3, 2, 1)
-    async with opened(capacities=small) as store:
+    small = {"max_claims": 3, "max_identities": 2, "max_answers": 1}
+    async with opened(**small) as store:
         for number in range(5):
             await ask(store, landing(f"m{number}", visitor=f"a{number}"), order(f"o{number}", visitor=f"a{number}"))
         full, after = await store.tally(), await store.tally()
         newest = await ask(store, *[landing(f"m{number}", visitor=f"a{number}") for number in (2, 3, 4)])
-    async with opened(capacities=small) as store:
+    async with opened(**small) as store:
         loaded = await store.tally()
         reloaded = await ask(store, landing("m4", visitor="a4"), order("o4", visitor="a4"))
 

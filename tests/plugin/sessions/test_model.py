@@ -25,9 +25,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from impact_plugin.config.settings import StateSettings
 from impact_plugin.store.base import NEWEST_CLICKS, SessionAnswer, SessionQuery, SessionStore
-from impact_plugin.store.embedded import EmbeddedSettings, open_embedded
-from impact_plugin.store.engine import Capacities
+from impact_plugin.store.embedded import open_store
 from impact_transformers import Decision
 
 MINUTE = 60_000
@@ -274,9 +274,8 @@ class Machine(RuleBasedStateMachine):
 
 def open_embedded_store(machine: Machine) -> list[AbstractAsyncContextManager[SessionStore]]:
     """One store on the machine's folder and clock."""
-    capacities = Capacities(100_000, 100_000, 100_000)
-    chosen = EmbeddedSettings(machine.folder, capacities, RETENTION, MEMORY, 5, "process")
-    return [open_embedded(chosen, lambda: machine.now)]
+    chosen = StateSettings(str(machine.folder), durability="process")
+    return [open_store(chosen, lambda: machine.now)]
 
 
 def run(machine: type[Machine], examples: int) -> None:

@@ -347,7 +347,7 @@ class SpoolConformance:
 
     async def test_a_full_spool_says_when_to_come_again(self, opener: Opener) -> None:
         """In whole seconds, thirty at most, and what is in it is taken all the same."""
-        async with opener(max_rows=3) as spool:
+        async with opener(max_events=3) as spool:
             await spool.put([event("a"), event("b")])
             with pytest.raises(SpoolFullError) as full:
                 await spool.put([event("c"), event("d")])
@@ -361,7 +361,7 @@ class SpoolConformance:
         """And drains."""
         async with opener() as spool:
             await spool.put([event(f"e{number}") for number in range(100)])
-        async with opener(max_rows=3) as spool:
+        async with opener(max_events=3) as spool:
             rows: Any = await take(spool)
 
             assert 100 == len(rows)

@@ -15,10 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from impact_plugin.config.settings import SpoolSettings, StateSettings
 from impact_plugin.errors import StateError
+from impact_plugin.files import Durability
 from impact_plugin.spool import sqlite
 from impact_plugin.spool.base import DeadLetterCause, SpoolFullError, SpoolTally
-from impact_plugin.spool.sqlite import SqliteSpool, SqliteSpoolSettings, open_sqlite_spool
+from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_plugin.spool.sqlite_letters import open_letters
 from impact_plugin.spool.sqlite_schema import connect
 from impact_plugin.store.base import StoreUnavailableError
@@ -31,12 +33,9 @@ DAY = 86_400.0
 def opener_of(folder: Path, clock: Callable[[], float]) -> Opener:
     """What opens the spool of a folder."""
 
-    def opened(**limits: Any) -> Any:
-        given: dict[str, Any] = {
-            "max_rows": 1_000_000, "max_bytes": 2**40, "min_free_bytes": 0, "retention": 7 * DAY,
-            "dead_retention": 30 * DAY, "max_dead": 100_000, "seen": 4 * DAY, "max_seen": 1_000_000, "timeout": 5.0,
-        }  # fmt: skip
-        return open_sqlite_spool(SqliteSpoolSettings(folder, **{**given, **limits}), clock)
+    def opened(durability: Durability = "power", **limits: Any) -> Any:
+        given: dict[str, Any] = {"min_free_mb": 0, "timeout_seconds": 5.0, **limits}
+        return open_sqlite_spool(SpoolSettings(**given), StateSettings(str(folder), durability=durability), clock)
 
     return opened
 
@@ -114,7 +113,7 @@ async def test_bytes_that_are_no_text_hide_nothing(tmp_path: Path, opener: Any) 
 
 async def test_damaged_dead_letters_can_be_seen_and_thrown_away(tmp_path: Path, opener: Any, clock: Clock) -> None:
     """Whatever stands in their columns, by the service and by the commands, and letting go passes over them."""
-    async with opener(dead_retention=3600.0) as spool:
+    async with opener(dead_letter_days=1 / 24) as spool:
         await spool.put(
             [event("a", death=DeadLetterCause("x", ""), people=("ada",)), event("b", death=DeadLetterCause("x", ""))]
         )
@@ -322,7 +321,7 @@ async def test_a_clock_set_back_while_it_runs_hides_nothing(opener: Any, clock: 
 
 async def test_what_is_being_sent_does_not_expire(opener: Any, clock: Clock) -> None:
     """It may have been delivered; what waits beside it expires."""
-    async with opener(retention=60.0) as spool:
+    async with opener(retention_days=60 / DAY) as spool:
         await spool.put([event("sent"), event("waits")])
         (row,) = await take(spool, limit=1)
         clock.now += 3600
@@ -482,7 +481,7 @@ async def until(done: Callable[[], bool]) -> None:
 async def test_while_the_disk_hangs_nothing_piles_up(opener: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who was told to come again is not written, but for what was begun; that counts until it has an end."""
     hanging = threading.Event()
-    async with opener(timeout=0.2, max_rows=3) as spool:
+    async with opener(timeout_seconds=0.2, max_events=3) as spool:
         write = spool._write
 
         def hang(turn: Any) -> Any:
@@ -514,7 +513,7 @@ async def test_while_the_disk_hangs_nothing_piles_up(opener: Any, monkeypatch: p
 async def test_what_expires_is_given_to_nobody(opener: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """An order is either sent or a dead letter, also when somebody looks just then."""
     swept = threading.Event()
-    async with opener(retention=60.0) as spool:
+    async with opener(retention_days=60 / DAY) as spool:
         await spool.put([event("order", urgent=True, order_id="o-1")])
         sweep = spool._sweep
 
@@ -625,10 +624,8 @@ async def test_of_a_log_cut_short_all_but_the_end_is_there(tmp_path: Path, opene
         assert [False, True, True] == await spool.put([event("a"), event("b"), event("c")])
 
 
-@pytest.mark.parametrize(
-    ("limits", "match"), [({"max_bytes": 1000}, "max_mb"), ({"min_free_bytes": 2**60}, "min_free_mb")]
-)
-async def test_other_limits_are_told(opener: Any, limits: dict[str, int], match: str) -> None:
+@pytest.mark.parametrize(("limits", "match"), [({"max_mb": 0.001}, "max_mb"), ({"min_free_mb": 2**40}, "min_free_mb")])
+async def test_other_limits_are_told(opener: Any, limits: dict[str, float], match: str) -> None:
     """In bytes that wait and in bytes that are free; both let the spool start."""
     async with opener() as spool:
         await spool.put([event("a", size=900)])
@@ -642,7 +639,7 @@ async def test_other_limits_are_told(opener: Any, limits: dict[str, int], match:
 async def test_a_full_spool_that_drains_asks_for_less_patience(opener: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as the excess takes at the rate of late, in events or in bytes."""
     seconds = []
-    async with opener(max_rows=100, max_bytes=100_000) as spool:
+    async with opener(max_events=100, max_mb=100_000 / 2**20) as spool:
         await spool.put([event(f"e{number}", size=999) for number in range(90)])
         for rate in (0.0, 2.0, 1000.0):
             monkeypatch.setattr(spool, "_rate", rate)
@@ -656,7 +653,7 @@ async def test_a_full_spool_that_drains_asks_for_less_patience(opener: Any, monk
 
 async def test_seen_events_are_forgotten_after_their_time(opener: Any, clock: Clock) -> None:
     """Then one that comes again is a new one."""
-    async with opener(seen=3600.0) as spool:
+    async with opener(seen_hours=1.0) as spool:
         first = await spool.put([event("a")])
         clock.now += 3500
         second = await spool.put([event("a")])

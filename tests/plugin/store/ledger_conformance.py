@@ -22,7 +22,7 @@ NOON: Final = 1_789_000_000.0
 HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
 WINDOW: Final = DAY
-LEASE: Final = 60.0
+LEASE: Final = 120.0
 RETENTION: Final = 90 * DAY
 
 CLEAR: Final = Standing.CLEAR

@@ -4,14 +4,15 @@ import asyncio
 import sqlite3
 import tempfile
 import threading
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 
+from impact_plugin.config.settings import DeliverySettings, StateSettings
 from impact_plugin.errors import StateError
 from impact_plugin.orders.embedded_ledger import (
     EXPIRED_ROWS,
@@ -19,8 +20,7 @@ from impact_plugin.orders.embedded_ledger import (
     LOCK,
     SCHEMA_VERSION,
     EmbeddedLedger,
-    EmbeddedLedgerSettings,
-    open_embedded_ledger,
+    open_ledger,
 )
 from impact_plugin.orders.ledger import Ledger, LedgerTally, OrderOutcome
 from impact_plugin.store.base import StoreUnavailableError
@@ -29,6 +29,7 @@ from tests.plugin.store.ledger_conformance import (
     CLEAR,
     DAY,
     DELIVERED,
+    HOUR,
     LEASE,
     NOON,
     ONE,
@@ -49,12 +50,12 @@ from tests.plugin.store.ledger_conformance import (
 __all__ = ["clock_fixture"]
 
 
-def settings_of(folder: Path, **more: Any) -> EmbeddedLedgerSettings:
-    """The settings of a ledger in that folder."""
-    settings = EmbeddedLedgerSettings(folder, 10_000, RETENTION, WINDOW, LEASE, 5.0)
-    return EmbeddedLedgerSettings(
-        **{name: more.get(name, getattr(settings, name)) for name in settings.__struct_fields__}
-    )
+def opened(
+    folder: Path, clock: Callable[[], float], *, retention: float = RETENTION, timeout: float = 5.0, **more: Any
+) -> AbstractAsyncContextManager[EmbeddedLedger]:
+    """The ledger of that folder; ``retention`` and ``timeout`` are in seconds."""
+    state = StateSettings(str(folder), order_memory_days=retention / DAY, timeout_seconds=timeout, **more)
+    return open_ledger(state, DeliverySettings(dedup_window_hours=WINDOW / HOUR, timeout_seconds=LEASE / 2), clock)
 
 
 @pytest.fixture(name="open_it")
@@ -63,7 +64,7 @@ def open_it_fixture(tmp_path: Path, clock: Clock) -> Opener:
 
     @asynccontextmanager
     async def open_it(**more: Any) -> AsyncIterator[EmbeddedLedger]:
-        async with open_embedded_ledger(settings_of(tmp_path, **more), clock) as ledger:
+        async with opened(tmp_path, clock, **more) as ledger:
             yield ledger
 
     return open_it
@@ -85,8 +86,7 @@ def test_any_history_stands_as_the_reference_has_it(history: list[Step]) -> None
 
             async def begin_life() -> Ledger:
                 await lives.aclose()
-                opened = open_embedded_ledger(settings_of(Path(folder), durability="process"), clock)
-                return await lives.enter_async_context(opened)
+                return await lives.enter_async_context(opened(Path(folder), clock, durability="process"))
 
             async with lives:
                 return await standings(history, clock, begin_life, "")
@@ -136,7 +136,7 @@ async def test_durability_decides_how_a_commit_is_written(
 
 async def test_at_capacity_the_oldest_delivered_go_first(open_it: Opener, clock: Clock) -> None:
     """What is of unknown outcome stays longer; each that went is counted once."""
-    async with open_it(capacity=4) as ledger:
+    async with open_it(max_orders=4) as ledger:
         for name, outcome in (
             ("u", OrderOutcome.UNKNOWN),
             ("d1", OrderOutcome.DELIVERED),
@@ -159,7 +159,7 @@ async def test_at_capacity_the_oldest_delivered_go_first(open_it: Opener, clock:
 
 async def test_at_capacity_without_delivered_ones(open_it: Opener, clock: Clock) -> None:
     """Then the oldest of unknown outcome go, and what was begun last is still known."""
-    async with open_it(capacity=3) as ledger:
+    async with open_it(max_orders=3) as ledger:
         for number in range(5):
             await attempt(ledger, order(number), OrderOutcome.UNKNOWN)
             await ledger.flush()
@@ -189,7 +189,7 @@ async def test_what_has_run_out_leaves_the_file(open_it: Opener, clock: Clock, t
         again = await ledger.tally()
 
     assert [EXPIRED_ROWS + 501, 1, 1] == sizes
-    assert LedgerTally(1, 10_000, 0, 0) == again
+    assert LedgerTally(1, StateSettings().max_orders, 0, 0) == again
 
 
 async def test_a_lower_capacity_is_reached_bit_by_bit(open_it: Opener) -> None:
@@ -197,7 +197,7 @@ async def test_a_lower_capacity_is_reached_bit_by_bit(open_it: Opener) -> None:
     async with open_it() as ledger:
         names = [order(number) for number in range(EXPIRED_ROWS + 100)]
         await asyncio.gather(*map(ledger.begin, names))
-    async with open_it(capacity=50) as ledger:
+    async with open_it(max_orders=50) as ledger:
         await ledger._tend()
         first = await ledger.tally()
         await ledger._tend()
@@ -306,7 +306,7 @@ async def test_a_place_that_cannot_be_written_stops_the_start(open_it: Opener, t
         async with open_it():
             pass
     with pytest.raises(StateError, match=r"ledger\.lock: the ledger of orders cannot be opened"):
-        async with open_embedded_ledger(settings_of(tmp_path / "absent"), lambda: NOON):
+        async with opened(tmp_path / "absent", lambda: NOON):
             pass
 
 

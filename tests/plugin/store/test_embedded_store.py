@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from impact_plugin.config.settings import StateSettings
 from impact_plugin.store.base import SessionStore
-from impact_plugin.store.embedded import EmbeddedSettings, open_embedded
-from impact_plugin.store.engine import Capacities
+from impact_plugin.store.embedded import open_store
 from tests.plugin.store.conformance import StoreConformance
 
 
@@ -18,6 +18,5 @@ class TestEmbedded(StoreConformance):
     @pytest.fixture(name="store")
     async def store_fixture(self, tmp_path: Path) -> AsyncIterator[SessionStore]:
         """Lend a store without anything in it."""
-        settings = EmbeddedSettings(tmp_path, Capacities(10_000, 10_000, 10_000), 96 * 3600, 30 * 86400, 5)
-        async with open_embedded(settings, time.time) as store:
+        async with open_store(StateSettings(str(tmp_path)), time.time) as store:
             yield store
