@@ -198,12 +198,12 @@ def test_an_operators_port_in_use_is_told_in_one_line(
 @pytest.mark.parametrize(
     ("variables", "named"),
     [
-        ({"SERVER__PRT": "1"}, "server.prt"),
-        ({"SERVER__PORT": "many"}, "port"),
-        ({"SERVER__PORT": "70000"}, "port"),
+        ({"SERVER__PRT": "1"}, "IMPACT_PLUGIN__SERVER__PRT"),
+        ({"SERVER__PORT": "many"}, "IMPACT_PLUGIN__SERVER__PORT"),
+        ({"SERVER__PORT": "70000"}, "IMPACT_PLUGIN__SERVER__PORT"),
         ({"SERVER__HOST": "no.such.host.invalid"}, "no.such.host.invalid"),
         ({"STATE__DIR": "/dev/null/state"}, "/dev/null/state"),
-        ({"IMPACT__API_URL": "api.impact.com"}, "impact.api_url"),
+        ({"IMPACT__API_URL": "api.impact.com"}, "IMPACT_PLUGIN__IMPACT__API_URL"),
     ],
     ids=lambda value: next(iter(value.items())) if isinstance(value, dict) else "",
 )
