@@ -1,5 +1,6 @@
 """The faults this package raises; outcomes of events are values, see :mod:`impact_transformers.outcome`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,11 +25,18 @@ class SettingsError(ImpactPluginError):
 
 
 class StateError(ImpactPluginError):
-    """The place where the session state is kept cannot be used; the message says what would do."""
+    """What is at ``path`` in the folder of the state cannot be used until the operator does something about it."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
 
 
 class StateUnavailableError(ImpactPluginError):
-    """The session state is out of reach and its grace period runs: the router is to come again."""
+    """Sessions, orders or spool cannot be reached or written now: nothing was done, and the caller must ask again.
+
+    The message says why, without secrets. In contrast to :class:`StateError` it may pass by itself.
+    """
 
 
 class EnvelopeError(ImpactPluginError):

@@ -29,7 +29,7 @@ def hold_file(path: Path, unusable: Callable[[Path, Exception], StateError], tak
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StateError(f"{path.parent}: {taken}") from None
+            raise StateError(path.parent, taken) from None
         yield
 
 
@@ -43,7 +43,7 @@ def is_held(path: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError as error:
-        raise StateError(f"{path}: cannot be opened: {error.strerror}") from error
+        raise StateError(path, f"cannot be opened: {error.strerror}") from error
     return False
 
 

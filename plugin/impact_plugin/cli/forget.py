@@ -98,7 +98,7 @@ async def _forget_all(settings: Settings, programs: Collection[str], who: Forget
     """Through the service where one has the folder, else by ourselves."""
     folder = Path(settings.state.dir)
     if not folder.is_dir():
-        raise StateError(f"state.dir: there is no folder {folder}; is it the one of the service?")
+        raise StateError(folder, "there is no such folder; is state.dir that of the service?")
     try:
         if any(is_held(folder / lock) for lock in (SPOOL_LOCK, SESSIONS_LOCK)):
             return await _ask_service(settings.server, folder, who)
@@ -181,7 +181,7 @@ def _secret(state: StateSettings) -> Secret:
         return state.secret
     folder = Path(state.dir)
     if not (folder / SECRET_FILE).exists():
-        raise StateError(f"{folder}: there is no state here; is state.dir the folder of the service?")
+        raise StateError(folder, "there is no state here; is state.dir the folder of the service?")
     return read_or_make_secret(folder)
 
 

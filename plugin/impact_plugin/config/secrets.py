@@ -23,9 +23,9 @@ def read_or_make_secret(folder: Path) -> Secret:
             _make(path)
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise StateError(f"{path}: the secret of the session state cannot be read or made: {error}") from error
+        raise StateError(path, f"the secret of the session state cannot be read or made: {error}") from error
     if len(text) < SHORTEST:
-        raise StateError(f"{path}: the secret is too short; restore the file, or delete it, which empties the memory")
+        raise StateError(path, "the secret is too short; restore the file, or delete it, which empties the memory")
     return Secret(text)
 
 

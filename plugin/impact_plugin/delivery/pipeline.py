@@ -21,8 +21,8 @@ from impact_plugin.delivery.limits.limiter import Limiter, LimiterSettings, Slot
 from impact_plugin.delivery.limits.rate_limits import UNSAID, read_rate_limits
 from impact_plugin.delivery.limits.scheduler import LimitReport, Refusal, Scheduler, SchedulerTurn, Urgency
 from impact_plugin.delivery.policy import NOT_TAKEN, Cause, ImpactAnswer, Verdict, held_back, judge
+from impact_plugin.errors import StateUnavailableError
 from impact_plugin.orders.ledger import Ledger, OrderOutcome, Standing
-from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.tasks import finish
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.delivery import DeliveryMeasured, LaneUnordered, LimitChanged, RequestSent
@@ -251,12 +251,12 @@ class Deliveries:
             return None
         try:
             standing = await self._ledger.begin(identity, again=parcel.again)
-        except StoreUnavailableError as error:
+        except StateUnavailableError as error:
             self._ledger_failed(error)
             return held_back(Cause.STATE_UNAVAILABLE, str(error))
         return _STANDINGS.get(standing)
 
-    def _ledger_failed(self, error: StoreUnavailableError) -> None:
+    def _ledger_failed(self, error: StateUnavailableError) -> None:
         if not self._ledger_down:
             self._ledger_down = True
             self._telemetry.emit(LedgerFailed(str(error)))
@@ -267,7 +267,7 @@ class Deliveries:
             if self._ledger_down:
                 await self._ledger.check()
             tally = await self._ledger.tally()
-        except StoreUnavailableError as error:
+        except StateUnavailableError as error:
             self._ledger_failed(error)
             return
         if self._ledger_down:

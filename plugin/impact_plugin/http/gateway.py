@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from impact_plugin.errors import ImpactPluginError
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.http import PassedThrough
 
@@ -40,7 +41,7 @@ LOOK_SECONDS: Final = 1.0
 """How often to look whether the router still waits for an answer."""
 
 
-class UpstreamUnreachableError(Exception):
+class UpstreamUnreachableError(ImpactPluginError):
     """The stock transformer did not take the request."""
 
 

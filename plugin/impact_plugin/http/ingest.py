@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from impact_plugin.config.sources import Routing, Source
-from impact_plugin.errors import EnvelopeError, StateUnavailableError
+from impact_plugin.errors import EnvelopeError, ImpactPluginError, StateUnavailableError
 from impact_plugin.http.bodies import RequestBody, read_bounded
 from impact_plugin.http.operator import Readiness
 from impact_plugin.ingest.intake import Item, ItemResult, Status, Unusable
@@ -56,7 +56,7 @@ JSON: Final = "application/json"
 _SLASHES: Final = re.compile(r"/{2,}")
 
 
-class _Refusal(Exception):  # noqa: N818 - an answer, not a fault
+class _Refusal(ImpactPluginError):  # noqa: N818 - an answer, not a fault
     """The answer to a request that is not taken."""
 
     def __init__(self, status: int, reason: str, detail: str, seconds: int | None = None) -> None:

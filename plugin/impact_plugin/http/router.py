@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import TransferEncodingError
 
 from impact_plugin.config.settings import Settings
-from impact_plugin.errors import EnvelopeError, StateUnavailableError
+from impact_plugin.errors import EnvelopeError, ImpactPluginError, StateUnavailableError
 from impact_plugin.http.bodies import read_body
 from impact_plugin.http.features import Features
 from impact_plugin.http.gateway import Gateway, UpstreamUnreachableError
@@ -43,7 +43,7 @@ NOT_OURS: Final = "not ours, and no upstream transformer is configured (setting 
 _SLASHES: Final = re.compile(r"/{2,}")
 
 
-class OverMemoryError(Exception):
+class OverMemoryError(ImpactPluginError):
     """The process holds more than it may and takes no events."""
 
 

@@ -10,11 +10,12 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from impact_plugin.config.sources import Adapter
+from impact_plugin.errors import ImpactPluginError
 
 Adapt: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-class UnadaptableError(ValueError):
+class UnadaptableError(ImpactPluginError):
     """The object is not of the dialect; the message says what is missing."""
 
 

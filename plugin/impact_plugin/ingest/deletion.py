@@ -8,11 +8,9 @@ from typing import Final
 
 import msgspec
 
-from impact_plugin.errors import StateUnavailableError
 from impact_plugin.sessions.sessions import Sessions
 from impact_plugin.spool.base import Forgotten, Spool
 from impact_plugin.spool.sqlite_letters import Letters
-from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.ingest import PersonForgotten
 from impact_transformers import conceal_emails
@@ -76,10 +74,7 @@ class Forgetting:
         ids = list(dict.fromkeys([*given, *map(conceal_emails, given)]))
         identities = await self._sessions.identities([*programs, NO_PROGRAM], ids)
         # The sessions last: only they know who was joined, and whoever has to ask again needs that again.
-        try:
-            removed = NOTHING if self._spool is None else await self._spool.forget(identities)
-        except StoreUnavailableError as error:
-            raise StateUnavailableError(str(error)) from error
+        removed = NOTHING if self._spool is None else await self._spool.forget(identities)
         known = await self._sessions.forget(identities)
         self._telemetry.emit(PersonForgotten(known, removed.waiting, removed.dead))
         return ForgetReport(known, removed.waiting, removed.dead, len(programs))

@@ -26,7 +26,6 @@ from impact_plugin.errors import StateUnavailableError
 from impact_plugin.sessions.sessions import Sessions
 from impact_plugin.spool.base import MAX_DETAIL, DeadLetterCause, Spool, SpoolRow
 from impact_plugin.spool.reasons import DeadLetterReason
-from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.tasks import beside, finish
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.faults import RequestFault
@@ -125,10 +124,10 @@ class Drain:
         await asyncio.gather(*(feed.stop(seconds) for feed in feeds))
         try:
             await self.spool.flush()
-        except StoreUnavailableError as error:
+        except StateUnavailableError as error:
             self._failed(error)
 
-    def report(self, error: StoreUnavailableError) -> None:
+    def report(self, error: StateUnavailableError) -> None:
         """The spool could not be read or written; reported once."""
         self._failed(error)
 
@@ -179,7 +178,7 @@ class Drain:
                 self._down = ""
                 self.telemetry.emit(SpoolRestored())
             self.telemetry.emit(await self._measured())
-        except StoreUnavailableError as error:
+        except StateUnavailableError as error:
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - the border of the watch: a defect in one measurement must not end it
             self.telemetry.emit(RequestFault("spool", type(error).__name__, error))
@@ -194,7 +193,7 @@ class Drain:
             waiting, tally.dead, tally.bytes, *capacity, age, tally.expired, tally.unordered, tally.evicted
         )
 
-    def _failed(self, error: StoreUnavailableError) -> None:
+    def _failed(self, error: StateUnavailableError) -> None:
         if not self._down:
             self._down = str(error)
             self.telemetry.emit(SpoolFailed(str(error)))
@@ -227,7 +226,7 @@ class _Feed:
             try:
                 for urgent in (True, False):
                     taken += await self._take(urgent=urgent)
-            except StoreUnavailableError as error:
+            except StateUnavailableError as error:
                 self._drain.report(error)
             except Exception as error:  # noqa: BLE001 - the border of one read: a defect must not end the feed
                 self._drain.telemetry.emit(RequestFault("spool", type(error).__name__, error))

@@ -21,7 +21,6 @@ from impact_plugin.ingest.adapters import content_id, switched_off
 from impact_plugin.recording.recorder import RecordedJob, Recorder
 from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.spool.base import DeadLetterCause, NewEvent, NewRow, Spool
-from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.ingest import EventsIngested
 from impact_plugin.transformation.step import PreparedEvent, TransformStep, faults_to
@@ -115,7 +114,7 @@ class Intake:
         telemetry: Telemetry,
         clock: Callable[[], float],
         stored: Callable[[], None],
-        failed: Callable[[StoreUnavailableError], None],
+        failed: Callable[[StateUnavailableError], None],
     ) -> None:
         self._routing = routing
         self._sessions = sessions
@@ -175,9 +174,9 @@ class Intake:
             return
         try:
             stored = await self._spool.put(events)
-        except StoreUnavailableError as error:
+        except StateUnavailableError as error:
             self._failed(error)
-            raise StateUnavailableError(str(error)) from error
+            raise
         for place, new in zip(places, stored, strict=True):
             # A sender that repeats a rejected event gets the same answer; it stays one dead letter.
             if not new and results[place].status != "rejected":

@@ -16,11 +16,10 @@ from typing import Final
 import msgspec
 
 from impact_plugin.config.settings import DeliverySettings, StateSettings
-from impact_plugin.errors import StateError
+from impact_plugin.errors import StateError, StateUnavailableError
 from impact_plugin.files import SYNCHRONOUS, hold_file, make_private
 from impact_plugin.orders.ledger import OWNER_BYTES, Entry, LedgerTally, Operation, Standing, Terms, play
 from impact_plugin.orders.ledger_queue import QueuedLedger
-from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.units import DAY_SECONDS, HOUR_SECONDS
 
 FILE: Final = "ledger.db"
@@ -83,8 +82,9 @@ async def open_ledger(
 
 def _unusable(path: Path, error: Exception) -> StateError:
     return StateError(
-        f"{path}: the ledger of orders cannot be opened: {error}; free or mend the disk, or move the file away: "
-        "then orders that come again are sent again"
+        path,
+        f"the ledger of orders cannot be opened: {error}; free or mend the disk, or move the file away: "
+        "then orders that come again are sent again",
     )
 
 
@@ -109,7 +109,7 @@ def _prepare(connection: sqlite3.Connection, settings: StateSettings) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
         path = Path(settings.dir) / FILE
-        raise StateError(f"{path}: was written by a later version of impact-plugin; use that one, or move it away")
+        raise StateError(path, "was written by a later version of impact-plugin; use that one, or move it away")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[settings.durability]}")
     connection.execute("PRAGMA secure_delete = ON")
@@ -171,7 +171,7 @@ class EmbeddedLedger(QueuedLedger):
         try:
             return await asyncio.to_thread(self._write, operations, probe=probe)
         except sqlite3.Error as error:
-            raise StoreUnavailableError(f"the orders cannot be written: {error}") from error
+            raise StateUnavailableError(f"the orders cannot be written: {error}") from error
 
     def _write(self, operations: Sequence[Operation], *, probe: bool) -> list[Standing | None]:
         now = int(self._now() * 1000)

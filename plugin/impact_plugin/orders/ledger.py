@@ -73,7 +73,7 @@ class Ledger(Protocol):
         """Say how an order stands and, where it may be sent, make the intent durable before saying so.
 
         ``again`` begins also what was delivered, and answers CLEAR. Raises
-        :class:`impact_plugin.store.base.StoreUnavailableError`: then, as when it is cancelled, nothing was begun.
+        :class:`impact_plugin.errors.StateUnavailableError`: then, as when it is cancelled, nothing was begun.
         """
 
     async def settle(self, identity: bytes, outcome: OrderOutcome) -> None:
@@ -83,13 +83,13 @@ class Ledger(Protocol):
         """
 
     async def flush(self) -> None:
-        """Return when everything settled so far is written; raises ``StoreUnavailableError``."""
+        """Return when everything settled so far is written; raises ``StateUnavailableError``."""
 
     async def check(self) -> None:
-        """Raise ``StoreUnavailableError`` unless the ledger can be written; what waits is written first."""
+        """Raise ``StateUnavailableError`` unless the ledger can be written; what waits is written first."""
 
     async def tally(self) -> LedgerTally:
-        """What is held, and what happened since the last call; raises ``StoreUnavailableError``."""
+        """What is held, and what happened since the last call; raises ``StateUnavailableError``."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, cast
 
+from impact_plugin.errors import StateUnavailableError
 from impact_plugin.orders.ledger import (
     BEGUN,
     COUNT_BYTES,
@@ -22,7 +23,6 @@ from impact_plugin.orders.ledger import (
     Settle,
     Standing,
 )
-from impact_plugin.store.base import StoreUnavailableError
 
 TICK_SECONDS: Final = 1.0
 WITHDRAWN_LIMIT: Final = 10_000
@@ -129,14 +129,14 @@ class QueuedLedger(ABC):
     async def _wait(self, entry: _Entry) -> Standing | None:
         """Queue up and wait for the answer, but not for long."""
         if self._stopping or entry.waiter is None:
-            raise StoreUnavailableError(f"{self._place}: the ledger of orders is closed")
+            raise StateUnavailableError(f"{self._place}: the ledger of orders is closed")
         self._queue.append(entry)
         self._wanted.set()
         try:
             async with asyncio.timeout(self._timeout):
                 return await entry.waiter
         except TimeoutError:
-            raise StoreUnavailableError(f"{self._place} took no order within {self._timeout:g} s") from None
+            raise StateUnavailableError(f"{self._place} took no order within {self._timeout:g} s") from None
 
     async def _turn(self) -> bool:
         """Carry out what waits, up to the size of a turn; tells whether the state took it."""
@@ -147,11 +147,11 @@ class QueuedLedger(ABC):
         operations = [*withdrawn, *(entry.operation for entry in entries if entry.operation is not None)]
         try:
             standings = await self._perform(operations, probe=any(entry.probe for entry in entries))
-        except StoreUnavailableError as error:
+        except StateUnavailableError as error:
             self._fail(withdrawn, entries, error)
             return False
         except Exception as error:  # noqa: BLE001 - the border of the state: whatever it met, those who wait must hear
-            self._fail(withdrawn, entries, StoreUnavailableError(f"the orders cannot be written: {error}"))
+            self._fail(withdrawn, entries, StateUnavailableError(f"the orders cannot be written: {error}"))
             return False
         answers = iter(standings[len(withdrawn) :])
         for entry in entries:
@@ -182,7 +182,7 @@ class QueuedLedger(ABC):
         if not waiter.done():
             waiter.set_result(standing)
 
-    def _fail(self, withdrawn: Sequence[Settle], entries: Sequence[_Entry], error: StoreUnavailableError) -> None:
+    def _fail(self, withdrawn: Sequence[Settle], entries: Sequence[_Entry], error: StateUnavailableError) -> None:
         """Tell those who wait; what was settled stays for a later turn, before all that came meanwhile.
 
         The begins may have been written all the same, and are taken back when the state is back.

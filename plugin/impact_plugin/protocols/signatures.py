@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from impact_plugin.config.sources import Scheme, Signature
+from impact_plugin.errors import ImpactPluginError
 from impact_transformers import Secret
 
 HEADERS: Final[dict[Scheme, str]] = {
@@ -23,7 +24,7 @@ HEADERS: Final[dict[Scheme, str]] = {
 _WHSEC: Final = "whsec_"
 
 
-class SignatureError(Exception):
+class SignatureError(ImpactPluginError):
     """The request is not signed as it should be; the message names the header and says nothing secret."""
 
 

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from impact_plugin.errors import ImpactPluginError
+
 State = Literal["transformed", "succeeded", "filtered", "aborted", "retry"]
 """Where a job stands; ``transformed`` means that it has a request and waits for delivery."""
 
@@ -26,7 +28,7 @@ _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _T = TypeVar("_T")
 
 
-class RudderRefusal(Exception):  # noqa: N818 - the family is named for what the router does, as its members are
+class RudderRefusal(ImpactPluginError):  # noqa: N818 - the family is named for what the router does, as its members are
     """A reply that rudder-server would not survive, not understand, or lose events over.
 
     ``job_ids`` are the jobs harmed; empty when the reply harms all of its request or none in particular.

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from impact_plugin.errors import StateUnavailableError
-from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, SessionStore, StoreUnavailableError
+from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, SessionStore
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.faults import RequestFault
 from impact_plugin.telemetry.events.sessions import (
@@ -150,20 +150,14 @@ class Sessions:
             for one in self._digests.identities(program, id_, id_)
             if one is not None
         ]
-        try:
-            return list(dict.fromkeys([*found, *await self._store.joined(found)]))
-        except StoreUnavailableError as error:
-            raise StateUnavailableError(str(error)) from error
+        return list(dict.fromkeys([*found, *await self._store.joined(found)]))
 
     async def forget(self, identities: Sequence[bytes]) -> int:
         """Forget the clicks of these identities; returns how many were known.
 
         The decisions about their messages hold no identity and go with time. Raises :class:`StateUnavailableError`.
         """
-        try:
-            return await self._store.forget(identities)
-        except StoreUnavailableError as error:
-            raise StateUnavailableError(str(error)) from error
+        return await self._store.forget(identities)
 
     async def watch(self) -> None:
         """Look after the store: whether it is back, and what it holds; runs until cancelled."""
@@ -174,7 +168,7 @@ class Sessions:
                     await self._store.check()
                     self._restored()
                 self._telemetry.emit(await _measured(self._store))
-            except StoreUnavailableError as error:
+            except StateUnavailableError as error:
                 self._failed(error)
             except Exception as error:  # noqa: BLE001 - the border of the watch: a defect in one look must not end it
                 self._telemetry.emit(RequestFault("state", type(error).__name__, error))
@@ -186,14 +180,14 @@ class Sessions:
         if health.down_since is None:
             try:
                 return await self._store.decide(queries), False
-            except StoreUnavailableError as error:
+            except StateUnavailableError as error:
                 self._failed(error)
         self._lose_patience()
         if health.alone:
             return await self._store.decide_locally(queries), True
         raise StateUnavailableError(health.cause)
 
-    def _failed(self, error: StoreUnavailableError) -> None:
+    def _failed(self, error: StateUnavailableError) -> None:
         health = self.health
         health.cause = str(error)
         if health.down_since is None:

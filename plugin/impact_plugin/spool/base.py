@@ -20,6 +20,8 @@ from typing import Final, Protocol
 
 import msgspec
 
+from impact_plugin.errors import ImpactPluginError
+
 LANE_LENGTH: Final = 200
 LANE_SECONDS: Final = 900.0
 
@@ -133,7 +135,7 @@ class SpoolTally(msgspec.Struct, frozen=True):
     evicted: int = 0
 
 
-class SpoolFullError(Exception):
+class SpoolFullError(ImpactPluginError):
     """There is no room; the message says which limit. The sender is to come again after ``seconds``."""
 
     def __init__(self, text: str, seconds: int) -> None:
@@ -142,7 +144,7 @@ class SpoolFullError(Exception):
 
 
 class Spool(Protocol):
-    """One backend; calls may overlap. All but the settling ones raise ``StoreUnavailableError``."""
+    """One backend; calls may overlap. All but the settling ones raise ``StateUnavailableError``."""
 
     async def put(self, events: Sequence[NewEvent]) -> list[bool]:
         """Make the events durable, all or none; True for each stored now, False for a duplicate.
@@ -184,7 +186,7 @@ class Spool(Protocol):
         """Delete dead letters; how many."""
 
     async def check(self) -> None:
-        """Raise ``StoreUnavailableError`` unless the spool can be written; what waits is written first."""
+        """Raise ``StateUnavailableError`` unless the spool can be written; what waits is written first."""
 
     async def tally(self) -> SpoolTally:
         """What is held, and what happened since the last call."""

@@ -20,6 +20,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from impact_plugin.config.settings import SpoolSettings, StateSettings
+from impact_plugin.errors import StateUnavailableError
 from impact_plugin.files import hold_file
 from impact_plugin.spool.base import (
     DeadLetter,
@@ -59,7 +60,6 @@ from impact_plugin.spool.sqlite_schema import (
 )
 from impact_plugin.spool.sqlite_sweep import Ages, Old, find_old, mend, sweep
 from impact_plugin.spool.sqlite_turn import Put, SpoolTurn, SpoolWrite, Written, write_turn
-from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.units import DAY_SECONDS, HOUR_SECONDS, MIB
 
 TURN_EVENTS: Final = 2000
@@ -222,7 +222,7 @@ class SqliteSpool:
         deadline = monotonic() + TRUNCATE_SECONDS
         while not await self._truncate():
             if monotonic() > deadline:
-                raise StoreUnavailableError(LOG_HELD)
+                raise StateUnavailableError(LOG_HELD)
             await asyncio.sleep(TRUNCATE_PAUSE)
         return Forgotten(waiting, dead)
 
@@ -282,7 +282,7 @@ class SqliteSpool:
                     sweeps_at = loop.time() + TICK_SECONDS
                     if await self._tick():
                         sweeps_at = loop.time() + SWEEP_PAUSE
-            except (sqlite3.Error, OSError, StoreUnavailableError):
+            except (sqlite3.Error, OSError, StateUnavailableError):
                 # A disk in trouble is told to whoever wants something of it.
                 pass
             except Exception as error:  # noqa: BLE001 - the border of the spool: without this task nobody is served
@@ -339,14 +339,14 @@ class SqliteSpool:
             if queue.pop(waiter, waiter) is not waiter:
                 waiter.cancel()
         if not finished:
-            raise StoreUnavailableError(f"the disk took no commit within {self._settings.timeout_seconds:g} s")
+            raise StateUnavailableError(f"the disk took no commit within {self._settings.timeout_seconds:g} s")
         return waiter.result()
 
     async def _read(self, function: Callable[[], _T]) -> _T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, function)
         except sqlite3.Error as error:
-            raise StoreUnavailableError(f"the spool cannot be read: {error}") from error
+            raise StateUnavailableError(f"the spool cannot be read: {error}") from error
 
     async def _job(self, work: Callable[[sqlite3.Connection], int]) -> int:
         """Do something in the next transaction."""
@@ -521,7 +521,7 @@ def _tell(waiter: "asyncio.Future[_T]", answer: _T | Exception) -> None:
     if waiter.done():
         return
     if isinstance(answer, Exception):
-        waiter.set_exception(StoreUnavailableError(f"the spool cannot be written: {answer}"))
+        waiter.set_exception(StateUnavailableError(f"the spool cannot be written: {answer}"))
         # Who gave up waiting does not fetch it.
         waiter.exception()
     else:

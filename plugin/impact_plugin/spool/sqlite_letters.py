@@ -8,10 +8,10 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final, TypeAlias
 
+from impact_plugin.errors import StateUnavailableError
 from impact_plugin.spool.base import DeadLetter, DeadLetterFilter, Forgotten
 from impact_plugin.spool.sqlite_rows import storable
 from impact_plugin.spool.sqlite_schema import connect, transaction, unusable
-from impact_plugin.store.base import StoreUnavailableError
 
 PAGE: Final = 500
 SCAN: Final = 20_000
@@ -191,7 +191,7 @@ class Letters:
         deadline = monotonic() + TRUNCATE_SECONDS
         while not truncate_log(self._connection):
             if monotonic() > deadline:
-                raise StoreUnavailableError(LOG_HELD)
+                raise StateUnavailableError(LOG_HELD)
             sleep(TRUNCATE_PAUSE)
         return found
 

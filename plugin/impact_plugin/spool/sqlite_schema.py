@@ -61,8 +61,9 @@ PRAGMA user_version = 1;
 def unusable(path: Path, error: Exception) -> StateError:
     """What to tell the operator about a file that cannot be opened."""
     return StateError(
-        f"{path}: the spool cannot be opened: {error}; free or mend the disk, or move the file away: then the events "
-        "in it wait there until a service is given it again"
+        path,
+        f"the spool cannot be opened: {error}; free or mend the disk, or move the file away: then the events "
+        "in it wait there until a service is given it again",
     )
 
 
@@ -70,7 +71,7 @@ def connect(folder: Path, *, timeout: float, durability: Durability, make: bool 
     """Open the file, made where it is not there; raises :class:`StateError`."""
     path = folder / FILE
     if not make and not path.exists():
-        raise StateError(f"{path}: there is no spool here; is state.dir the folder of the service?")
+        raise StateError(path, "there is no spool here; is state.dir the folder of the service?")
     try:
         make_private(path)
         connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
@@ -92,7 +93,7 @@ def connect(folder: Path, *, timeout: float, durability: Durability, make: bool 
 def _prepare(connection: sqlite3.Connection, path: Path, durability: Durability) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
-        raise StateError(f"{path}: was written by a later version of impact-plugin; use that one, or move it away")
+        raise StateError(path, "was written by a later version of impact-plugin; use that one, or move it away")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
     connection.execute("PRAGMA secure_delete = ON")

@@ -83,15 +83,11 @@ class StoreTally(msgspec.Struct, frozen=True):
     unsaved: int = 0
 
 
-class StoreUnavailableError(Exception):
-    """The state cannot be reached or written now; the message says why, without secrets."""
-
-
 class SessionStore(Protocol):
     """One backend. Calls of several batches may overlap; each sees those that began before it, or is seen by them."""
 
     async def decide(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
-        """SessionAnswer each query, having made the answers durable; raises :class:`StoreUnavailableError`."""
+        """SessionAnswer each query, having made the answers durable; raises :class:`StateUnavailableError`."""
 
     async def decide_locally(self, queries: Sequence[SessionQuery]) -> list[SessionAnswer]:
         """Answer from what this process knows, without waiting for the state, which takes the changes in later."""
@@ -103,7 +99,7 @@ class SessionStore(Protocol):
         """The anonymous identities on which any of these users was identified, as far as it is remembered."""
 
     async def check(self) -> None:
-        """Raise :class:`StoreUnavailableError` unless the state can be reached and written; catches up when it can."""
+        """Raise :class:`StateUnavailableError` unless the state can be reached and written; catches up when it can."""
 
     async def tally(self) -> StoreTally:
         """What is held, and what happened since the last call."""

@@ -17,14 +17,13 @@ from typing import Final
 import msgspec
 
 from impact_plugin.config.settings import StateSettings
-from impact_plugin.errors import StateError
+from impact_plugin.errors import StateError, StateUnavailableError
 from impact_plugin.files import SYNCHRONOUS, hold_file, make_private
 from impact_plugin.store.base import (
     CALL_SIZE,
     SessionAnswer,
     SessionQuery,
     StoreTally,
-    StoreUnavailableError,
 )
 from impact_plugin.store.engine import Capacities, Changes, Engine
 from impact_plugin.store.table import GENERATIONS
@@ -113,8 +112,9 @@ def _load(store: "EmbeddedStore", path: Path) -> None:
 
 def _unusable(path: Path, error: Exception) -> StateError:
     return StateError(
-        f"{path}: the session state cannot be opened: {error}; free or mend the disk, or move the file away to start "
-        "with an empty memory"
+        path,
+        f"the session state cannot be opened: {error}; free or mend the disk, or move the file away to start "
+        "with an empty memory",
     )
 
 
@@ -128,7 +128,7 @@ def _connect(settings: StateSettings) -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             connection.close()
-            raise StateError(f"{path}: was written by a later version of impact-plugin; use that one, or move it away")
+            raise StateError(path, "was written by a later version of impact-plugin; use that one, or move it away")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[settings.durability]}")
         connection.execute("PRAGMA secure_delete = ON")
@@ -301,19 +301,19 @@ class EmbeddedStore:
             async with asyncio.timeout(self._timeout):
                 await waiter
         except TimeoutError:
-            raise StoreUnavailableError(f"the disk took no commit within {self._timeout:g} s") from None
+            raise StateUnavailableError(f"the disk took no commit within {self._timeout:g} s") from None
 
     async def _commit(self) -> None:
         """Write all that waits in one transaction and wake those who wait for it."""
         rows, self._waiting, self._waiting_bytes = self._waiting, [], 0
         waiters, self._waiters = self._waiters, []
         written = self._written
-        failure: StoreUnavailableError | None = None
+        failure: StateUnavailableError | None = None
         if rows:
             try:
                 await asyncio.to_thread(self._write, rows)
             except Exception as error:  # noqa: BLE001 - the border of the thread: whatever it met, those who wait must hear
-                failure = StoreUnavailableError(f"the session state cannot be written: {error}")
+                failure = StateUnavailableError(f"the session state cannot be written: {error}")
                 self._waiting[:0] = rows
                 self._waiting_bytes += sum(row.size for row in rows)
         if failure is None:

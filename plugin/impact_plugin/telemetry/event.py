@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from impact_plugin.telemetry.metric import Change
+from impact_plugin.telemetry.metric import MetricChange
 
 Level: TypeAlias = Literal["info", "warning", "error"]
 
@@ -20,7 +20,7 @@ class TelemetryEvent(msgspec.Struct, frozen=True):
     level: ClassVar[Level | None] = None
     """Severity of its log line; None for no line."""
 
-    metrics: ClassVar[tuple[Change, ...]] = ()
+    metrics: ClassVar[tuple[MetricChange, ...]] = ()
     """How it changes metrics."""
 
 

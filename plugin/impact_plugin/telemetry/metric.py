@@ -24,32 +24,32 @@ class Metric(msgspec.Struct, frozen=True):
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
 
-    def inc(self, value: str | float = 1, **constants: str) -> "Change":
+    def inc(self, value: str | float = 1, **constants: str) -> "MetricChange":
         """Add to a counter or gauge."""
-        return Change(self, "inc", value, constants)
+        return MetricChange(self, "inc", value, constants)
 
-    def dec(self, value: str | float = 1, **constants: str) -> "Change":
+    def dec(self, value: str | float = 1, **constants: str) -> "MetricChange":
         """Subtract from a gauge."""
-        return Change(self, "dec", value, constants)
+        return MetricChange(self, "dec", value, constants)
 
-    def set(self, value: str | float, **constants: str) -> "Change":
+    def set(self, value: str | float, **constants: str) -> "MetricChange":
         """Set a gauge."""
-        return Change(self, "set", value, constants)
+        return MetricChange(self, "set", value, constants)
 
-    def observe(self, value: str | float, **constants: str) -> "Change":
+    def observe(self, value: str | float, **constants: str) -> "MetricChange":
         """Add a value to a histogram."""
-        return Change(self, "observe", value, constants)
+        return MetricChange(self, "observe", value, constants)
 
-    def inc_each(self, mapping: str) -> "Change":
+    def inc_each(self, mapping: str) -> "MetricChange":
         """Add each number of a mapping; the labels that the event has no attribute for come from the mapping's keys."""
-        return Change(self, "inc", mapping, each=True)
+        return MetricChange(self, "inc", mapping, each=True)
 
-    def set_each(self, mapping: str) -> "Change":
+    def set_each(self, mapping: str) -> "MetricChange":
         """Set one gauge for each number of a mapping, with labels as in :meth:`inc_each`."""
-        return Change(self, "set", mapping, each=True)
+        return MetricChange(self, "set", mapping, each=True)
 
 
-class Change(msgspec.Struct, frozen=True):
+class MetricChange(msgspec.Struct, frozen=True):
     """How an event changes a metric; with ``each``, ``value`` names a mapping and every entry is a change."""
 
     metric: Metric

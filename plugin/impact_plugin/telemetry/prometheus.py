@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from impact_plugin import __version__
 from impact_plugin.telemetry.event import Handler, TelemetryEvent
-from impact_plugin.telemetry.metric import Change, Metric, gauge
+from impact_plugin.telemetry.metric import Metric, MetricChange, gauge
 
 CHILDREN: Final = 512
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -55,7 +55,7 @@ class Metrics:
         return KINDS[metric.kind](metric.name, metric.help, metric.labels, registry=self.registry, **buckets)
 
 
-def _handler(kind: type[TelemetryEvent], change: Change, metrics: Metrics) -> Handler:
+def _handler(kind: type[TelemetryEvent], change: MetricChange, metrics: Metrics) -> Handler:
     """Return what makes one change for an event. Attributes are read by ``attrgetter``, which is C code."""
     children = metrics.children(change.metric)
     act = getattr(KINDS[change.metric.kind], change.verb)
@@ -66,7 +66,7 @@ def _handler(kind: type[TelemetryEvent], change: Change, metrics: Metrics) -> Ha
 
 
 def _each(
-    kind: type[TelemetryEvent], change: Change, children: Callable[..., Any], act: Callable[..., None]
+    kind: type[TelemetryEvent], change: MetricChange, children: Callable[..., Any], act: Callable[..., None]
 ) -> Handler:
     """Return what makes a change for each entry of a mapping, whose key has the labels that the event lacks."""
     own = [label for label in change.metric.labels if hasattr(kind, label)]
@@ -81,14 +81,14 @@ def _each(
     return handle
 
 
-def _labels(change: Change) -> Callable[[Any], tuple[Any, ...]]:
+def _labels(change: MetricChange) -> Callable[[Any], tuple[Any, ...]]:
     if not change.constants:
         return _attributes(change.metric.labels)
     values = tuple(change.constants[label] for label in change.metric.labels)
     return lambda _event: values
 
 
-def _value(change: Change) -> Callable[[Any], float]:
+def _value(change: MetricChange) -> Callable[[Any], float]:
     number = change.value
     return attrgetter(number) if isinstance(number, str) else lambda _event: number
 

@@ -33,6 +33,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from aiohttp import web
 
+from impact_plugin.errors import ImpactPluginError
 from impact_plugin.testing.capacity import Arrival, Capacity, CapacityTally, RateLimit, Sink
 from impact_plugin.testing.impact_rules import (
     EVENT_TYPES,
@@ -56,7 +57,7 @@ _GENERATED_ORDER_ID: Final = "IR_AN_64_TS"
 _JSON_HEADERS: Final = MappingProxyType({"Content-Type": "application/json"})
 
 
-class ScriptError(ValueError):
+class ScriptError(ImpactPluginError):
     """A script that cannot be followed; the message names the field by its path, as in ``$.rules[0].status``."""
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, Final, TypeVar, TypeVarTuple
 
+from impact_plugin.errors import ImpactPluginError
+
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
@@ -26,7 +28,7 @@ THREAD_SECONDS: Final = 0.01
 """Real time between two looks while a thread works; its end wakes the loop earlier."""
 
 
-class DeadlockError(RuntimeError):
+class DeadlockError(ImpactPluginError):
     """Nothing will ever happen: no timer, no thread, and nobody outside who could write to a socket."""
 
 

@@ -14,7 +14,7 @@ MAX_KINDS: Final = 200
 NOTHING: Final = "nothing"
 
 
-class Change(msgspec.Struct):
+class OutcomeChange(msgspec.Struct):
     """Events that would become something else in the same way: how many, and the first few."""
 
     before: str
@@ -28,7 +28,7 @@ class Comparison:
     """Counts the differences between two runs over the same events."""
 
     def __init__(self) -> None:
-        self.changes: dict[tuple[str, str, tuple[str, ...]], Change] = {}
+        self.changes: dict[tuple[str, str, tuple[str, ...]], OutcomeChange] = {}
         self.compared = 0
         self.changed = 0
 
@@ -50,7 +50,7 @@ class Comparison:
         key = first, second, parameters
         if key not in self.changes and len(self.changes) >= MAX_KINDS:
             key = "other", "other", ()
-        change = self.changes.setdefault(key, Change(*key, 0, []))
+        change = self.changes.setdefault(key, OutcomeChange(*key, 0, []))
         change.count += 1
         if len(change.examples) < EXAMPLES:
             change.examples.append(", ".join((f"event {number}", *_values(before, after, parameters))))

@@ -8,7 +8,7 @@ import msgspec
 
 from impact_plugin.files import write_whole
 from impact_plugin.sessions.ageing import GenerationClock
-from impact_plugin.traffic.comparison import Change, Comparison
+from impact_plugin.traffic.comparison import Comparison, OutcomeChange
 from impact_plugin.traffic.reading import ReadingError
 from impact_plugin.traffic.replay import ReplayRun, Sums
 from impact_transformers.events import UNREADABLE
@@ -39,7 +39,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     files: list[tuple[str, int, str]]
     events: int
     runs: list[RunState]
-    changes: list[Change]
+    changes: list[OutcomeChange]
     compared: int
     changed: int
 

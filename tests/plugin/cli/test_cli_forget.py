@@ -156,7 +156,7 @@ def test_a_folder_of_no_service(write: Write, tmp_path: Path) -> None:
         run("--user", "u", "--config", str(file))
     assert [] == list((tmp_path / "var").iterdir())
     (tmp_path / "var").rmdir()
-    with pytest.raises(StateError, match="there is no folder"):
+    with pytest.raises(StateError, match="there is no such folder"):
         run("--user", "u", "--config", str(file))
 
     assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))

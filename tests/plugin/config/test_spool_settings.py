@@ -13,9 +13,9 @@ import pytest
 from impact_plugin.app import run_service
 from impact_plugin.config.settings import make_settings
 from impact_plugin.config.sources import RoutingFile
+from impact_plugin.errors import StateUnavailableError
 from impact_plugin.spool.base import DeadLetterCause, NewEvent, NewRow, SpoolFullError, SpoolTally
 from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
-from impact_plugin.store.base import StoreUnavailableError
 
 NOON = 1_790_000_000.0
 HOUR = 3600.0
@@ -139,7 +139,7 @@ async def test_the_disk_is_waited_for_so_long(tmp_path: Path, clock: Clock) -> N
         other = sqlite3.connect(tmp_path / "spool.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
-        with pytest.raises(StoreUnavailableError):
+        with pytest.raises(StateUnavailableError):
             await spool.put([event(1)])
         waited = time.monotonic() - started
         other.execute("ROLLBACK")

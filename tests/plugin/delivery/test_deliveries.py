@@ -12,8 +12,8 @@ from impact_plugin.app import Service
 from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel, open_deliveries
 from impact_plugin.delivery.policy import Cause, ImpactAnswer, NoAnswer
+from impact_plugin.errors import StateUnavailableError
 from impact_plugin.orders.ledger import Begin, Entry, LedgerTally, OrderOutcome, Settle, Standing, Terms, play
-from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.fake_impact import FakeImpact
 
@@ -63,7 +63,7 @@ class Book:
     async def begin(self, identity: bytes, *, again: bool = False) -> Standing:
         """See the port."""
         if self.down:
-            raise StoreUnavailableError("the disk is full")
+            raise StateUnavailableError("the disk is full")
         attempt = str(len(self.attempts)).encode()
         (standing,) = play(self.entries, [Begin(identity, attempt, again)], self.now, TERMS)
         self.attempts[identity] = attempt
@@ -80,7 +80,7 @@ class Book:
     async def check(self) -> None:
         """See the port."""
         if self.down:
-            raise StoreUnavailableError("the disk is full")
+            raise StateUnavailableError("the disk is full")
 
     async def tally(self) -> LedgerTally:
         """See the port."""

@@ -17,11 +17,11 @@ from impact_plugin.config.sources import Routing, make_routing
 from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.delivery.pipeline import Parcel
 from impact_plugin.delivery.policy import Cause, Verdict
+from impact_plugin.errors import StateUnavailableError
 from impact_plugin.ingest.drain import LONGEST_BACK_OFF, MAX_FAULTS, WINDOW, Drain, back_off, open_drain
 from impact_plugin.sessions.sessions import Digests, open_sessions
 from impact_plugin.spool.base import DeadLetterFilter, NewEvent, NewRow
 from impact_plugin.spool.sqlite import open_sqlite_spool
-from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.store.embedded import open_store
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Secret
@@ -361,7 +361,7 @@ async def test_a_spool_out_of_reach_is_told_once_and_again_when_it_is_back(
     real = place.spool.tally
 
     async def broken() -> Any:
-        raise StoreUnavailableError("the disk is gone")
+        raise StateUnavailableError("the disk is gone")
 
     monkeypatch.setattr(place.spool, "tally", broken)
     async with open_drain(place.drain, 1.0):

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from impact_plugin.cli.forget import forget
+from impact_plugin.errors import StateUnavailableError
 from impact_plugin.spool.sqlite import SqliteSpool
-from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.store.embedded import EmbeddedStore
 from tests.plugin.ingest.ingest_shop import BASIC, Shop
 
@@ -204,7 +204,7 @@ async def test_what_fails_is_asked_again_and_then_whole(
     await live(shop)
 
     async def unreachable(_self: object, _people: Sequence[bytes]) -> None:
-        raise StoreUnavailableError("the disk is full")
+        raise StateUnavailableError("the disk is full")
 
     with monkeypatch.context() as outage:
         outage.setattr(kind, method, unreachable)

@@ -16,7 +16,6 @@ from impact_plugin.errors import StateUnavailableError
 from impact_plugin.ingest.intake import KEPT_BYTES, Intake, Item, ItemResult, Unusable
 from impact_plugin.sessions.sessions import Digests, open_sessions
 from impact_plugin.spool.base import NewEvent, NewRow, SpoolFullError
-from impact_plugin.store.base import StoreUnavailableError
 from impact_plugin.store.embedded import open_store
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Secret, conclude, hash_email, prepare
@@ -59,7 +58,7 @@ class Desk:
     def __init__(self) -> None:
         self.shelf = Shelf()
         self.stored = 0
-        self.failures: list[StoreUnavailableError] = []
+        self.failures: list[StateUnavailableError] = []
         self.telemetry = Telemetry()
         self.digests = Digests(Secret("secret of the tests"))
         self.routing: Routing
@@ -248,7 +247,7 @@ async def test_two_sources_may_use_the_same_ids(desk: Desk, order: dict[str, Any
 
 async def test_a_failed_spool_takes_nothing(desk: Desk, order: dict[str, Any]) -> None:
     """Its failure is noted for readiness, and the sender comes again."""
-    desk.shelf.fault = StoreUnavailableError("the disk is gone")
+    desk.shelf.fault = StateUnavailableError("the disk is gone")
     with pytest.raises(StateUnavailableError, match="the disk is gone"):
         await desk.take(order)
     desk.shelf.fault = SpoolFullError("full", 7)

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from impact_plugin.app import Service
-from impact_plugin.store.base import StoreUnavailableError
+from impact_plugin.errors import StateUnavailableError
 from impact_plugin.store.embedded import EmbeddedStore
 
 Start = Callable[..., Awaitable[Service]]
@@ -197,7 +197,7 @@ async def test_a_state_out_of_reach_is_asked_again(
     await remember(http, service, item, landing(), identify)
 
     async def unreachable(_store: EmbeddedStore, _identities: Sequence[bytes]) -> list[bytes]:
-        raise StoreUnavailableError("the disk is full")
+        raise StateUnavailableError("the disk is full")
 
     with monkeypatch.context() as outage:
         outage.setattr(EmbeddedStore, method, unreachable)

@@ -19,9 +19,9 @@ import pytest
 
 import impact_plugin.store.embedded
 from impact_plugin.config.settings import StateSettings
-from impact_plugin.errors import StateError
+from impact_plugin.errors import StateError, StateUnavailableError
 from impact_plugin.sessions.sessions import Digests, Sessions
-from impact_plugin.store.base import CALL_SIZE, SessionQuery, StoreUnavailableError
+from impact_plugin.store.base import CALL_SIZE, SessionQuery
 from impact_plugin.store.embedded import (
     EXPIRED_ROWS,
     FILE,
@@ -353,12 +353,12 @@ async def test_a_full_disk_is_told_and_loses_nothing(opened: Opener) -> None:
         before = await ask(store, *early)
         fill_disk(store)
         for _ in range(2):
-            with pytest.raises(StoreUnavailableError, match=r"cannot be written: database or disk is full"):
+            with pytest.raises(StateUnavailableError, match=r"cannot be written: database or disk is full"):
                 await store.decide(batch)
         # A message that comes late, by the same visitor, must not become the click in place of a refused one.
-        with pytest.raises(StoreUnavailableError):
+        with pytest.raises(StateUnavailableError):
             await store.decide([landing("late", 1, "a1999")])
-        with pytest.raises(StoreUnavailableError):
+        with pytest.raises(StateUnavailableError):
             await store.check()
         free_disk(store)
         await store.check()
@@ -379,7 +379,7 @@ async def test_what_was_decided_alone_is_taken_in_later(opened: Opener, monkeypa
     batch = [landing(f"m{number}", visitor=f"a{number}") for number in range(2000)]
     async with opened() as store:
         fill_disk(store)
-        with pytest.raises(StoreUnavailableError):
+        with pytest.raises(StateUnavailableError):
             await store.decide(batch)
         alone = [one.decision for one in await store.decide_locally([*batch, landing("repeat", 1, "a1"), order("o1")])]
         free_disk(store)
@@ -426,7 +426,7 @@ async def test_a_commit_that_fails_writes_nothing_of_it(opened: Opener, tmp_path
         store._connection.execute(
             "CREATE TEMP TRIGGER full BEFORE INSERT ON identities BEGIN SELECT RAISE(ABORT, 'no room'); END"
         )
-        with pytest.raises(StoreUnavailableError, match="no room"):
+        with pytest.raises(StateUnavailableError, match="no room"):
             await store.decide(DAY_IN_SHORT)
         left = rows(tmp_path, "SELECT count(*) FROM journal")
         store._connection.execute("DROP TRIGGER full")
@@ -447,7 +447,7 @@ async def test_a_slow_disk_is_not_waited_for_without_end(opened: Opener, monkeyp
     monkeypatch.setattr(EmbeddedStore, "_write", wait)
     async with opened(timeout_seconds=0.05) as store:
         for _ in range(2):
-            with pytest.raises(StoreUnavailableError, match=r"took no commit within 0\.05 s"):
+            with pytest.raises(StateUnavailableError, match=r"took no commit within 0\.05 s"):
                 await store.decide(DAY_IN_SHORT)
         slow.set()
     async with opened() as store:
@@ -576,7 +576,7 @@ async def test_forgetting_is_on_disk_when_it_returns(opened: Opener) -> None:
         store._connection.execute(
             "CREATE TEMP TRIGGER full BEFORE DELETE ON identities BEGIN SELECT RAISE(ABORT, 'no room'); END"
         )
-        with pytest.raises(StoreUnavailableError, match="no room"):
+        with pytest.raises(StateUnavailableError, match="no room"):
             await store.forget([digest("a")])
         store._connection.execute("DROP TRIGGER full")
         await store.check()

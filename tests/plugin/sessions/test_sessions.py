@@ -16,7 +16,7 @@ from impact_plugin.app import Service
 from impact_plugin.config.secrets import SHORTEST, read_or_make_secret
 from impact_plugin.errors import StateError, StateUnavailableError
 from impact_plugin.sessions.sessions import DIGEST_BYTES, Digests, Sessions, open_sessions
-from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, StoreTally, StoreUnavailableError
+from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, StoreTally
 from impact_plugin.store.embedded import EmbeddedStore
 from impact_plugin.store.engine import Capacities, Engine
 from impact_plugin.telemetry import Telemetry, TelemetryEvent
@@ -152,7 +152,7 @@ class Desk:
 
     def fall(self) -> None:
         """Put the store out of reach."""
-        self.store.trouble = StoreUnavailableError("the disk is full")
+        self.store.trouble = StateUnavailableError("the disk is full")
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -550,7 +550,7 @@ class Outage:
     def _guarded(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def guarded(store: EmbeddedStore, *given: Any) -> Any:
             if self.lasts:
-                raise StoreUnavailableError("the disk is full")
+                raise StateUnavailableError("the disk is full")
             return await method(store, *given)
 
         return guarded

@@ -11,7 +11,8 @@ import pytest
 
 import impact_plugin.app
 from impact_plugin.app import Service
-from impact_plugin.store.base import SessionQuery, StoreUnavailableError
+from impact_plugin.errors import StateUnavailableError
+from impact_plugin.store.base import SessionQuery
 from impact_plugin.store.embedded import EmbeddedStore
 
 Start = Callable[..., Awaitable[Service]]
@@ -181,7 +182,7 @@ async def test_the_grace_period_decides_how_long_batches_are_refused(
     """Within the grace the router is asked to come again; without any, this process decides at once."""
 
     async def fail(_store: EmbeddedStore) -> None:
-        raise StoreUnavailableError("the disk is full")
+        raise StateUnavailableError("the disk is full")
 
     patient = await start()
     hasty = await start(state={"grace_seconds": 0, "dir": str(tmp_path / "hasty")})
@@ -210,6 +211,6 @@ async def test_a_slow_state_is_waited_for_so_long(start: Start, monkeypatch: pyt
         return
 
     monkeypatch.setattr(EmbeddedStore, "_commit", never)
-    with pytest.raises(StoreUnavailableError, match=r"took no commit within 0\.1 s"):
+    with pytest.raises(StateUnavailableError, match=r"took no commit within 0\.1 s"):
         await stores[0].decide([SessionQuery(owner=bytes(15), time=0, key=bytes(15), window=1)])
     monkeypatch.undo()

@@ -16,14 +16,13 @@ import msgspec
 import pytest
 
 from impact_plugin.config.settings import SpoolSettings, StateSettings
-from impact_plugin.errors import StateError
+from impact_plugin.errors import StateError, StateUnavailableError
 from impact_plugin.files import Durability
 from impact_plugin.spool import sqlite
 from impact_plugin.spool.base import DeadLetterCause, SpoolFullError, SpoolTally
 from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_plugin.spool.sqlite_letters import open_letters
 from impact_plugin.spool.sqlite_schema import connect
-from impact_plugin.store.base import StoreUnavailableError
 from tests.plugin.spool.spool_conformance import ALL, Clock, Opener, SpoolConformance, dead, digest, event, names, take
 
 SECONDS = 10.0
@@ -232,7 +231,7 @@ async def test_forgetting_that_cannot_be_finished_says_so(tmp_path: Path, opener
         reader = sqlite3.connect(tmp_path / "spool.db", isolation_level=None)
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM events").fetchone()
-        with pytest.raises(StoreUnavailableError, match="log"):
+        with pytest.raises(StateUnavailableError, match="log"):
             await spool.forget([digest("ada")])
         reader.execute("COMMIT")
         reader.close()
@@ -278,9 +277,9 @@ async def test_a_disk_that_takes_nothing_is_told_and_comes_back(opener: Any, mon
         page_count = spool._writer.execute("PRAGMA page_count").fetchone()[0]
         spool._writer.execute(f"PRAGMA max_page_count = {page_count}")
         spool.done(first)
-        with pytest.raises(StoreUnavailableError, match="full"):
+        with pytest.raises(StateUnavailableError, match="full"):
             await spool.put([event("c", size=200_000)])
-        with pytest.raises(StoreUnavailableError):
+        with pytest.raises(StateUnavailableError):
             await asyncio.gather(*(spool.put([event(f"x{number}", size=50_000)]) for number in range(3)))
         spool._writer.execute("PRAGMA max_page_count = 1000000")
         stored = await spool.put([event("c", size=200_000)])
@@ -426,7 +425,7 @@ async def test_events_that_cannot_be_written_fail_alone(opener: Any) -> None:
         answers = await asyncio.gather(*map(spool.put, calls), return_exceptions=True)
 
         assert [[True], [True, False], [True]] == [answers[0], *answers[2:]]
-        assert isinstance(answers[1], StoreUnavailableError)
+        assert isinstance(answers[1], StateUnavailableError)
         assert ["a", "c", "b"] == names(await take(spool))
 
 
@@ -565,7 +564,7 @@ async def test_what_cannot_be_opened_twice_is_closed(
 
     def once(*given: Any, **named: Any) -> sqlite3.Connection:
         if opened:
-            raise StateError("too many files")
+            raise StateError(tmp_path, "too many files")
         opened.append(connect(*given, **named))
         return opened[0]
 
@@ -587,9 +586,9 @@ async def test_a_disk_made_read_only_is_told(opener: Any) -> None:
         (row,) = await take(spool)
         spool._writer.execute("PRAGMA query_only = ON")
         spool.done(row)
-        with pytest.raises(StoreUnavailableError, match="readonly"):
+        with pytest.raises(StateUnavailableError, match="readonly"):
             await spool.put([event("b")])
-        with pytest.raises(StoreUnavailableError, match="readonly"):
+        with pytest.raises(StateUnavailableError, match="readonly"):
             await spool.check()
         spool._writer.execute("PRAGMA query_only = OFF")
         await spool.check()
@@ -602,9 +601,9 @@ async def test_a_file_spoilt_under_way_is_told(opener: Any) -> None:
     async with opener() as spool:
         await spool.put([event("a")])
         spool._writer.execute("DROP TABLE events")
-        with pytest.raises(StoreUnavailableError, match="cannot be written"):
+        with pytest.raises(StateUnavailableError, match="cannot be written"):
             await spool.put([event("b")])
-        with pytest.raises(StoreUnavailableError, match="cannot be read"):
+        with pytest.raises(StateUnavailableError, match="cannot be read"):
             await take(spool)
 
 

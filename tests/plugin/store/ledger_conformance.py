@@ -15,8 +15,8 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
+from impact_plugin.errors import StateUnavailableError
 from impact_plugin.orders.ledger import BEGUN, Ledger, LedgerTally, OrderOutcome, Standing
-from impact_plugin.store.base import StoreUnavailableError
 
 NOON: Final = 1_789_000_000.0
 HOUR: Final = 3600.0
@@ -313,7 +313,7 @@ class LedgerConformance:
 
         with monkeypatch.context() as patch:
             patch.setattr(ledger, "_perform", perform_and_fail)
-            with pytest.raises(StoreUnavailableError, match="the answer was lost"):
+            with pytest.raises(StateUnavailableError, match="the answer was lost"):
                 await ledger.begin(ONE)
         await ledger.flush()
 
@@ -324,18 +324,18 @@ class LedgerConformance:
         await asyncio.gather(*[ledger.begin(order(number)) for number in range(5)])
 
         async def fail(*_given: Any, **_named: Any) -> None:
-            raise StoreUnavailableError("gone")
+            raise StateUnavailableError("gone")
 
         with monkeypatch.context() as patch:
             patch.setattr(ledger, "_perform", fail)
             for number, outcome in enumerate((OrderOutcome.DELIVERED, OrderOutcome.NOTHING, OrderOutcome.UNKNOWN)):
                 await ledger.settle(order(number), outcome)
-                with pytest.raises(StoreUnavailableError, match="gone"):
+                with pytest.raises(StateUnavailableError, match="gone"):
                     await ledger.flush()
             # A second outcome is of an attempt that nobody remembers; only after the first it makes a difference.
             await ledger.settle(order(4), OrderOutcome.NOTHING)
             await ledger.settle(order(4), OrderOutcome.UNKNOWN)
-            with pytest.raises(StoreUnavailableError, match="gone"):
+            with pytest.raises(StateUnavailableError, match="gone"):
                 await ledger.flush()
         await ledger.settle(order(3), OrderOutcome.NOTHING)
         found = [await ledger.begin(order(number)) for number in range(5)]
@@ -349,7 +349,7 @@ class LedgerConformance:
             await asyncio.gather(*map(ledger.begin, names))
             for name in names:
                 await ledger.settle(name, OrderOutcome.DELIVERED)
-        with pytest.raises(StoreUnavailableError, match="closed"):
+        with pytest.raises(StateUnavailableError, match="closed"):
             await ledger.begin(ONE)
         clock.seconds += LEASE
         async with open_it() as ledger:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from impact_plugin.config.settings import DeliverySettings, StateSettings
-from impact_plugin.errors import StateError
+from impact_plugin.errors import StateError, StateUnavailableError
 from impact_plugin.orders.embedded_ledger import (
     EXPIRED_ROWS,
     FILE,
@@ -23,7 +23,6 @@ from impact_plugin.orders.embedded_ledger import (
     open_ledger,
 )
 from impact_plugin.orders.ledger import Ledger, LedgerTally, OrderOutcome
-from impact_plugin.store.base import StoreUnavailableError
 from tests.plugin.store.ledger_conformance import (
     AMBIGUOUS,
     CLEAR,
@@ -227,9 +226,9 @@ async def test_a_full_disk_permits_nothing_until_there_is_room(open_it: Opener) 
         run = ledger._connection.execute
         (pages,) = run("PRAGMA page_count").fetchone()
         run(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(StoreUnavailableError, match="full"):
+        with pytest.raises(StateUnavailableError, match="full"):
             await asyncio.gather(*[ledger.begin(order(number)) for number in range(500)])
-        with pytest.raises(StoreUnavailableError, match="full"):
+        with pytest.raises(StateUnavailableError, match="full"):
             await ledger.check()
         await ledger.settle(ONE, OrderOutcome.DELIVERED)
         run("PRAGMA max_page_count = 1000000")
@@ -248,13 +247,13 @@ async def test_a_disk_that_takes_no_commit_is_told_in_time(open_it: Opener, tmp_
         other.execute("BEGIN IMMEDIATE")
         found = await asyncio.gather(*[ledger.begin(order(number)) for number in range(3)], return_exceptions=True)
         await ledger.settle(ONE, OrderOutcome.DELIVERED)
-        with pytest.raises(StoreUnavailableError, match=r"locked|took no order within 0\.3 s"):
+        with pytest.raises(StateUnavailableError, match=r"locked|took no order within 0\.3 s"):
             await ledger.check()
         other.execute("ROLLBACK")
         other.close()
         await ledger.check()
 
-        assert {StoreUnavailableError} == set(map(type, found))
+        assert {StateUnavailableError} == set(map(type, found))
         assert [DELIVERED, CLEAR] == [await ledger.begin(ONE), await ledger.begin(order(0))]
 
 
@@ -286,7 +285,7 @@ async def test_a_file_spoilt_under_way_permits_nothing(open_it: Opener) -> None:
     """Whatever the database says then, it is no answer."""
     async with open_it() as ledger:
         ledger._connection.execute("DROP TABLE orders")
-        with pytest.raises(StoreUnavailableError, match="the orders cannot be written: no such table"):
+        with pytest.raises(StateUnavailableError, match="the orders cannot be written: no such table"):
             await ledger.begin(ONE)
 
 
@@ -316,7 +315,7 @@ async def test_a_read_only_file_permits_nothing(open_it: Opener) -> None:
         await attempt(ledger, ONE, OrderOutcome.DELIVERED)
         await ledger.flush()
         ledger._connection.execute("PRAGMA query_only = ON")
-        with pytest.raises(StoreUnavailableError, match="readonly"):
+        with pytest.raises(StateUnavailableError, match="readonly"):
             await ledger.begin(order("two"))
         ledger._connection.execute("PRAGMA query_only = OFF")
 
