@@ -5,7 +5,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from impact_plugin.testing.capacity import Capacity, RateLimit
+from impact_plugin.testing.capacity import Capacity
+from impact_plugin.testing.rate_limit_headers import RateLimit
 
 RTT: Final = 0.1
 LENGTH: Final = 120.0

@@ -13,7 +13,8 @@ from impact_plugin.delivery.limits.gates import Gate, Permit, Wait
 from impact_plugin.delivery.limits.limiter import Limiter, LimiterSettings, Slots
 from impact_plugin.delivery.limits.rate_limits import UNSAID, RateLimits
 from impact_plugin.delivery.policy import Cause
-from impact_plugin.testing.capacity import Allowance, Arrival, Sink
+from impact_plugin.testing.capacity import Arrival, Sink
+from impact_plugin.testing.rate_limit_headers import Allowance
 
 PATIENCE: Final = 10.0
 """Seconds until a request without an answer is given up."""

@@ -15,7 +15,8 @@ from impact_plugin.config.destinations import Destinations
 from impact_plugin.config.settings import ImpactSettings, LogSettings
 from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.protocols import rudder_processor, rudder_router
-from impact_plugin.rudder.bodies import QueuedEvent, Route, go_json, message, processor_body, router_body
+from impact_plugin.rudder.bodies import QueuedEvent, Route, message, processor_body, router_body
+from impact_plugin.rudder.go import go_json
 from impact_plugin.telemetry import Telemetry, configure_logging
 from impact_plugin.transformation.batch import TransformContext
 from impact_transformers import KnownEvent

@@ -16,6 +16,7 @@ import pytest
 
 from impact_plugin.app import Service, run_service
 from impact_plugin.config.settings import make_settings
+from impact_plugin.testing.capacity import Capacity
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.rudder_queue import JobEnd, Mischief, RouterJob, RouterQueue
 from impact_plugin.testing.virtual_time import VirtualLoop, run_virtual
@@ -196,7 +197,7 @@ def test_a_token_corrected_between_attempts_is_used_at_once(tmp_path: Path) -> N
 
     async def main() -> None:
         async with world(tmp_path) as w:
-            w.impact._auth_token = "right"
+            w.impact.auth_token = "right"
             jobs = [job(w.impact, number, number, tokens=("wrong", "wrong", "right")) for number in range(20)]
             ends = await w.rudder.run(jobs)
 
@@ -261,38 +262,13 @@ def test_a_quota_for_the_hour_is_kept_and_used_up(tmp_path: Path, version: str) 
 
     async def main() -> None:
         async with world(tmp_path, version=version) as w:
-            quota = Quota(w.impact, 60, HOUR)
+            w.impact.capacity = Capacity(rate=60, window=HOUR, announced="x-ratelimit")
             ends = await w.rudder.run([job(w.impact, number, number) for number in range(150)])
 
             assert states(ends) == {"succeeded": 150}
             assert set(w.orders().values()) == {1}
-            assert quota.refused <= 1
+            assert w.impact.tally.refused <= 1
             assert w.rudder.late == 0
             assert max(end.seconds for end in ends) < 3.5 * HOUR
 
     on_virtual_time(main)
-
-
-class Quota:
-    """Lets impact.com count requests of each hour, tell so in its headers, and refuse what is too much."""
-
-    def __init__(self, impact: FakeImpact, limit: int, window: float) -> None:
-        self._impact, self._limit, self._window = impact, limit, window
-        self._loop = asyncio.get_running_loop()
-        self._started = self._loop.time()
-        self._taken = 0
-        self.refused = 0
-        self._original = impact._rule_for
-        impact._rule_for = self._rule_for  # type: ignore[method-assign]
-
-    def _rule_for(self, arrival: Any) -> Any:
-        now = self._loop.time()
-        if now - self._started >= self._window:
-            self._started, self._taken = now - (now - self._started) % self._window, 0
-        self._taken += 1
-        left = self._limit - self._taken
-        reset = self._started + self._window - now
-        limits = {"rate_limit": "x-ratelimit", "limit": self._limit, "remaining": max(0, left), "reset_after": reset}
-        self.refused += left < 0
-        self._impact.script([limits | ({"status": 429} if left < 0 else {})])
-        return self._original(arrival)

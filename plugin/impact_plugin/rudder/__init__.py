@@ -1,1 +1,1 @@
-"""The shapes and rules of rudder-server's requests."""
+"""rudder-server's side of the transformer contract: the bodies it sends, and what it does with replies. Pure."""

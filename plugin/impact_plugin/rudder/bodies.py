@@ -1,7 +1,6 @@
-"""The bodies that rudder-server sends to a transformer, built from Segment-style events and a destination config.
+"""The bodies that rudder-server sends to a transformer, built from events and a destination's configuration.
 
-Bytes are shaped as Go shapes them: keys of structs in their order, keys of maps sorted, ``<``, ``>`` and ``&`` escaped,
-and every number passed through a float64, so that 12.0 becomes 12 and integers above 2**53 lose their last digits.
+Their bytes are as Go writes them, see :func:`~impact_plugin.rudder.go.go_json`.
 
 Sources, all in https://github.com/rudderlabs/rudder-server: ``processor/types/types.go``, ``router/types/types.go``,
 ``backend-config/types.go``, ``processor/integrations/integrations.go`` and ``router/transformer/transformer.go``.
@@ -11,21 +10,18 @@ import hashlib
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
 
-from impact_plugin.rudder.rules import RequestJob
+from impact_plugin.rudder.go import go_json, go_time
+from impact_plugin.rudder.jobs import RequestJob
 
 _DYNAMIC = re.compile(r"\{\{.*\|\|.*\}\}", re.DOTALL)
-_LINE_SEPARATORS = (("\u2028".encode(), b"\\u2028"), ("\u2029".encode(), b"\\u2029"))
-_PLAIN_INTEGERS = 2**53
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One source connected to one destination: what the workspace configuration says of both."""
+    """A source connected to a destination, with what the workspace configuration says about both."""
 
     config: dict[str, Any]
     destination_id: str = "dst-impact-1"
@@ -40,7 +36,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class QueuedEvent(msgspec.Struct, frozen=True):
-    """An event as a job: its id, the tries behind it, and when the first of them was (RFC 3339, empty when none)."""
+    """An event as a job: its id, the attempts so far, and the time of the first (RFC 3339; empty for none)."""
 
     job_id: int
     event: dict[str, Any]
@@ -49,7 +45,7 @@ class QueuedEvent(msgspec.Struct, frozen=True):
 
 
 class Built(msgspec.Struct, frozen=True):
-    """A request body and the jobs in it, as the checks of its reply need them."""
+    """A request body, and its jobs as the checks of the reply need them."""
 
     body: bytes
     jobs: tuple[RequestJob, ...]
@@ -180,21 +176,8 @@ class _ProxyBody(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=Tru
     destination_config: Any
 
 
-def go_json(value: Any) -> bytes:
-    """Encode a value (of JSON types or Structs) as Go's encoder does. Source: https://pkg.go.dev/encoding/json."""
-    encoded = msgspec.json.encode(_as_go(value), order="deterministic")
-    for plain, escaped in ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"), *_LINE_SEPARATORS):
-        encoded = encoded.replace(plain, escaped)
-    return encoded
-
-
-def go_time(seconds: float, timespec: Literal["milliseconds", "microseconds"] = "milliseconds") -> str:
-    """Return a Unix time in seconds as the UTC timestamp (RFC 3339, ``Z``) that rudder-server writes."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=timespec).removesuffix("+00:00") + "Z"
-
-
 def destination_json(route: Route) -> bytes:
-    """Return the ``destination`` object that goes with every event of a route."""
+    """Return the ``destination`` object that accompanies every event of a route."""
     definition = _Definition(
         id=f"dstdef-{route.destination_type.lower()}",
         name=route.destination_type,
@@ -221,9 +204,9 @@ def destination_json(route: Route) -> bytes:
 
 
 def message(queued: QueuedEvent, now: float) -> dict[str, Any]:
-    """Return an event with what the gateway and the processor add to it: ids, four times, the sender's address.
+    """Return an event with what the gateway and the processor add to it: ids, four times, the sender's IP address.
 
-    ``now`` is a Unix time in seconds. What the event already says stays.
+    ``now`` is a Unix time in seconds. Keys that the event already has stay as they are.
     """
     at = go_time(now)
     user = _user_key(queued.event)
@@ -240,9 +223,9 @@ def message(queued: QueuedEvent, now: float) -> dict[str, Any]:
 
 
 def processor_body(queued: Sequence[QueuedEvent], route: Route, *, now: float, compacted: bool) -> Built:
-    """Build the body of ``POST /v0/destinations/<type>``; compacted bodies say destination and connection once.
+    """Build the body of ``POST /v0/destinations/<type>``; a compacted body has destination and connection only once.
 
-    The connection is the zero one, as in the real processor, whose configuration has none.
+    The connection has only zero values, as in the real processor, whose configuration has no connections.
     """
     jobs, compact = [], []
     for item in queued:
@@ -260,7 +243,7 @@ def processor_body(queued: Sequence[QueuedEvent], route: Route, *, now: float, c
 
 
 def router_body(queued: Sequence[QueuedEvent], route: Route, *, now: float, compacted: bool) -> Built:
-    """Build the body of ``POST /routerTransform``, where ``destType`` comes after ``input`` and in lower case."""
+    """Build the body of ``POST /routerTransform``, in which ``destType`` follows ``input`` and is in lower case."""
     destination = destination_json(route)
     jobs, compact = [], []
     for item in queued:
@@ -286,9 +269,9 @@ def proxy_body(
     version: Literal["v0", "v1"] = "v1",
     attempt: int = 0,
 ) -> Built:
-    """Build the body of ``POST /<version>/destinations/<type>/proxy`` for one request object and the jobs in it.
+    """Build the body of ``POST /<version>/destinations/<type>/proxy`` for a request object and its jobs.
 
-    ``version`` of the request object is not forwarded; v0 carries the metadata of the first job alone.
+    The router does not forward the request object's own ``version``; v0 has the metadata of the first job only.
     """
     jobs = tuple(RequestJob(job_id, go_json(_proxy_metadata(job_id, attempt, route))) for job_id in job_ids)
     metadata = [msgspec.Raw(job.metadata) for job in jobs]
@@ -313,7 +296,7 @@ def _pair(route: Route) -> str:
 
 
 def _user_key(event: Mapping[str, Any]) -> str:
-    # header's anonymous id (none here), the event's own, the user's: jobs with one key keep their order.
+    # The anonymous id of the header (none here), that of the event, the user id: jobs with equal keys stay in order.
     return f"<<>>{event.get('anonymousId') or ''}<<>>{event.get('userId') or ''}"
 
 
@@ -386,31 +369,3 @@ def _is_dynamic(value: Any) -> bool:
         case list():
             return any(map(_is_dynamic, value))
     return False
-
-
-def _as_go(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _as_go(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_as_go(item) for item in value]
-        case float():
-            return _go_number(value)
-        case int() if abs(value) > _PLAIN_INTEGERS:
-            return _go_number(float(value))
-        case msgspec.Struct():
-            return _as_go_struct(value)
-    return value
-
-
-def _as_go_struct(value: msgspec.Struct) -> msgspec.Struct:
-    # Only maps and free fields hold what came from outside; the rest are strings, flags and job ids.
-    changed = {name: _as_go(item) for name in value.__struct_fields__ if isinstance(item := getattr(value, name), dict)}
-    return msgspec.structs.replace(value, **changed) if changed else value
-
-
-def _go_number(number: float) -> msgspec.Raw:
-    magnitude = abs(number)
-    if magnitude and not 1e-6 <= magnitude < 1e21:
-        return msgspec.Raw(re.sub(r"e-0(\d)$", r"e-\1", repr(number)).encode())
-    return msgspec.Raw(f"{Decimal(repr(number)):f}".removesuffix(".0").encode())

@@ -7,7 +7,8 @@ router sends and refuses loudly what would crash it or lose its events; :class:`
 router's workers, order and retries; :func:`run_virtual` runs all of them, and the service, on a clock that jumps.
 """
 
-from impact_plugin.rudder.rules import JobResult, RudderRefusal
+from impact_plugin.rudder.jobs import JobResult
+from impact_plugin.rudder.refusals import RudderRefusal
 from impact_plugin.testing.capacity import Capacity
 from impact_plugin.testing.fake_impact import Call, FakeImpact
 from impact_plugin.testing.rudder_queue import JobEnd, Mischief, RouterJob, RouterQueue

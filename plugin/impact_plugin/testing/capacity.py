@@ -1,42 +1,32 @@
-"""How much a stand-in for impact.com takes: a cap, a rate, an outage, and how long its answers take.
+"""How many requests a stand-in for impact.com accepts, and how fast: caps, rates, outages and latencies.
 
-Pure: time and chance come from outside, so the same model serves the real server and a simulation. impact.com publishes
-a quota an hour and little else, so these are the shapes that limits of HTTP services take in practice.
+Pure: the caller passes time and randomness in, so that a real server and a simulation use the same model. impact.com
+publishes little more than a quota per hour, so these are the forms that limits of HTTP services have in practice.
 """
 
 import heapq
 from collections import deque
 from math import inf
 from random import Random
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 import msgspec
 
-RateLimit: TypeAlias = Literal[
-    "x-ratelimit",
-    "x-ratelimit-epoch",
-    "x-ratelimit-hour",
-    "ratelimit-draft",
-    "retry-after-seconds",
-    "retry-after-float",
-    "retry-after-date",
-]
-"""A family of rate-limit headers and the form of its values. impact.com's pages show several of them:
-https://integrations.impact.com/brand-api-reference/brand-api-reference-v13/readme/rate-limits"""
+from impact_plugin.testing.rate_limit_headers import Allowance, RateLimit
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is taken, and how fast.
+    """How many requests are accepted, and how fast.
 
-    ``concurrent``: requests that are worked on at once; ``over`` says whether one more is refused with 503 or never
-    answered, which takes none of the places. ``rate``:
-    requests in ``window`` seconds, one more is refused with 429: over any such span, or, where ``announced`` names the
-    family of headers that tell it, in windows one after the other. ``down``: an outage. ``latency``: seconds until an
-    answer, spread by ``jitter`` (0.5: between half and one and a half of it), longer by ``knee_latency`` for each
-    request above ``knee`` at once. With ``workers`` so many are worked on at the same time and the others wait in line;
-    ``exponential`` draws the latency from that distribution instead.
+    ``concurrent``: how many are processed at the same time; one more is refused with a 503 or, with ``over`` at
+    ``silence``, never answered, and does not count. ``rate``: how many are accepted in ``window`` seconds; one more is
+    refused with a 429. The window is any span of that length, or, if ``announced`` names the family of headers that
+    announce it, one fixed window after the other. ``down``: an outage. ``latency``: seconds until an answer, spread by
+    ``jitter`` (0.5: from half to one and a half of it), plus ``knee_latency`` for each request above ``knee`` at the
+    same time. ``workers``: how many are processed at the same time while the others wait in line. ``exponential`` draws
+    the latency from an exponential distribution instead.
     """
 
     concurrent: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -53,16 +43,8 @@ class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exponential: bool = False
 
 
-class Allowance(msgspec.Struct, frozen=True):
-    """What the headers are to announce: requests in a window, requests left of it, seconds until it ends."""
-
-    limit: int
-    remaining: int
-    reset_after: float
-
-
 class Arrival(msgspec.Struct, frozen=True):
-    """What becomes of one request: its status (0: never answered), after how many seconds, and what headers tell."""
+    """What becomes of a request: its status (0: never answered), after how many seconds, and what headers announce."""
 
     status: int
     seconds: float
@@ -70,7 +52,7 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class CapacityTally(msgspec.Struct):
-    """What a sink has seen; ``over_cap`` counts arrivals that found more than 110 % of the cap at once."""
+    """What a sink has counted: ``most`` at the same time, ``over_cap`` arrivals above 110 % of ``concurrent``."""
 
     offered: int = 0
     accepted: int = 0
@@ -80,7 +62,7 @@ class CapacityTally(msgspec.Struct):
 
 
 class Sink:
-    """Takes requests as its ``capacity`` allows; that may be replaced at any time."""
+    """Accepts requests as its ``capacity`` allows, which you may replace at any time."""
 
     def __init__(self, capacity: Capacity, chance: Random) -> None:
         self.capacity = capacity
@@ -94,11 +76,11 @@ class Sink:
 
     @property
     def at_once(self) -> int:
-        """Requests that have no answer yet."""
+        """How many requests have no answer yet."""
         return self._at_once
 
     def arrive(self, now: float) -> Arrival:
-        """One request comes; :meth:`leave` must follow when it has its answer. ``now`` is in seconds."""
+        """Judge a request that arrives; call :meth:`leave` once it has its answer. ``now`` is in seconds."""
         capacity, tally = self.capacity, self.tally
         self._at_once += 1
         tally.offered += 1
@@ -112,7 +94,7 @@ class Sink:
         return arrival
 
     def leave(self, arrival: Arrival) -> None:
-        """One request has its answer, or its sender has gone."""
+        """Note that a request has its answer, or that its sender hung up."""
         self._at_once -= 1
         self._busy -= arrival.status == 200
 
@@ -120,7 +102,7 @@ class Sink:
         capacity = self.capacity
         seconds = self._seconds()
         if capacity.workers is not None and capacity.down is None:
-            seconds += self._line(now, capacity.workers, seconds)
+            seconds += self._wait_in_line(now, capacity.workers, seconds)
         if capacity.down is not None:
             return Arrival(503 if capacity.down == "503" else 0, seconds)
         if capacity.concurrent is not None and self._busy >= capacity.concurrent:
@@ -140,8 +122,8 @@ class Sink:
             return self._chance.expovariate(1 / latency)
         return latency * (1 + capacity.jitter * self._chance.uniform(-1, 1)) if capacity.jitter else latency
 
-    def _line(self, now: float, workers: int, seconds: float) -> float:
-        """How long a request waits for a worker, who is then busy for so many seconds."""
+    def _wait_in_line(self, now: float, workers: int, seconds: float) -> float:
+        """Return how long a request waits for a worker, which is then busy for ``seconds``."""
         free_at = self._free_at
         while free_at and free_at[0] <= now:
             heapq.heappop(free_at)

@@ -19,13 +19,9 @@ import aiohttp
 import msgspec
 
 from impact_plugin.rudder.bodies import Built, Route, proxy_body
-from impact_plugin.rudder.rules import (
-    JobResult,
-    backoff,
-    check_proxy_v0_reply,
-    check_proxy_v1_reply,
-    next_state,
-)
+from impact_plugin.rudder.jobs import JobResult
+from impact_plugin.rudder.replies import check_proxy_v0_reply, check_proxy_v1_reply
+from impact_plugin.rudder.retries import backoff, next_state
 
 WORKERS: Final = 64
 TIMEOUT: Final = 10.0

@@ -10,7 +10,6 @@ Sources, all in https://github.com/rudderlabs/rudder-server:
 ``services/transformer/features_impl.go``.
 """
 
-import gzip
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -18,41 +17,29 @@ from functools import partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aiohttp
 import anyio
 import msgspec
-from multidict import CIMultiDict
 from yarl import URL
 
-from impact_plugin.rudder.bodies import (
-    Built,
-    QueuedEvent,
-    Route,
-    go_json,
-    go_time,
-    processor_body,
-    proxy_body,
-    router_body,
-)
-from impact_plugin.rudder.rules import (
-    JobResult,
-    RouterPanic,
-    RudderRefusal,
-    StalledForever,
-    TransformerFeatures,
+from impact_plugin.rudder.bodies import Built, QueuedEvent, Route, processor_body, proxy_body, router_body
+from impact_plugin.rudder.features import TransformerFeatures, check_features
+from impact_plugin.rudder.go import go_time
+from impact_plugin.rudder.jobs import JobResult
+from impact_plugin.rudder.refusals import RouterPanic, RudderRefusal, StalledForever
+from impact_plugin.rudder.replies import (
     TransformerReply,
-    back_pressure_wait,
-    backoff,
-    check_features,
     check_processor_reply,
     check_proxy_v0_reply,
     check_proxy_v1_reply,
     check_router_reply,
-    filled_body,
+)
+from impact_plugin.rudder.request_objects import wire_request
+from impact_plugin.rudder.retries import (
+    back_pressure_wait,
+    backoff,
     first_state,
-    go_sprint,
     next_state,
     processor_outcome,
     transport_wait,
@@ -368,42 +355,6 @@ class StrictRudder:
                 return _Answer(got.status, dict(got.headers), await got.read())
         except _FAULTS:
             return None
-
-
-def wire_request(request: Mapping[str, Any]) -> tuple[URL, CIMultiDict[str], bytes]:
-    """Return the URL, headers and body that the router's delivery puts on the wire for a checked request object.
-
-    FORM and query keys are sorted, spaces written ``+``; the headers are the object's own and ``User-Agent:
-    RudderLabs``. Source: https://github.com/rudderlabs/rudder-server, ``router/network.go``.
-    """
-    kind, content = filled_body(request.get("body") or {})
-    headers: CIMultiDict[str] = CIMultiDict({"Accept-Encoding": "gzip"})
-    headers.update(request.get("headers") or {})
-    headers.add("User-Agent", "RudderLabs")
-    if kind == "GZIP":
-        headers["Content-Encoding"] = "gzip"
-    parts = urlsplit(request.get("endpoint") or "")
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    query += [(key, _query_value(value)) for key, value in (request.get("params") or {}).items()]
-    url = parts._replace(query=urlencode(sorted(query, key=lambda pair: pair[0]), safe="")).geturl()
-    return URL(url, encoded=True), headers, _body_bytes(kind, content)
-
-
-def _query_value(value: Any) -> str:
-    return go_json(value).decode() if isinstance(value, dict) else go_sprint(value)
-
-
-def _body_bytes(kind: str, content: Mapping[str, Any]) -> bytes:
-    match kind:
-        case "FORM":
-            return urlencode(sorted(content.items())).encode()
-        case "JSON":
-            return go_json(content)
-        case "JSON_ARRAY":
-            return str(content["batch"]).encode()
-        case "GZIP":
-            return gzip.compress(str(content["payload"]).encode())
-    return str(content.get("payload", "")).encode()
 
 
 async def _kept(got: aiohttp.ClientResponse) -> str:

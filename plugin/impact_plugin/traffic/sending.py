@@ -15,16 +15,15 @@ import msgspec
 from impact_plugin.errors import ImpactPluginError
 from impact_plugin.ingest.adapters import content_id
 from impact_plugin.rudder.bodies import QueuedEvent
-from impact_plugin.rudder.rules import (
-    JobResult,
-    RequestJob,
-    RudderRefusal,
+from impact_plugin.rudder.jobs import JobResult, RequestJob
+from impact_plugin.rudder.refusals import RudderRefusal
+from impact_plugin.rudder.replies import (
     TransformerReply,
     check_processor_reply,
     check_proxy_v1_reply,
     check_router_reply,
-    processor_outcome,
 )
+from impact_plugin.rudder.retries import processor_outcome
 from impact_plugin.tasks import finish
 from impact_plugin.traffic.reading import ReadingError, RecordedDestination, Traffic
 from impact_plugin.traffic.sent import DETAIL, TAKEN, Sent

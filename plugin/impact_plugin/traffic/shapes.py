@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from impact_plugin.rudder.bodies import QueuedEvent, Route, processor_body, proxy_body, router_body
-from impact_plugin.rudder.rules import RequestJob
+from impact_plugin.rudder.jobs import RequestJob
 from impact_plugin.traffic.client import request_bytes
 from impact_transformers.events import UNREADABLE
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from impact_plugin.app import Service
-from impact_plugin.rudder.rules import check_features
+from impact_plugin.rudder.features import check_features
 
 Start = Callable[..., Awaitable[Service]]
 

@@ -16,7 +16,7 @@ from impact_plugin.app import Service
 from impact_plugin.http.operator import Readiness
 from impact_plugin.protocols import rudder_processor
 from impact_plugin.rudder.bodies import QueuedEvent, Route, processor_body
-from impact_plugin.rudder.rules import check_processor_reply
+from impact_plugin.rudder.replies import check_processor_reply
 
 Start = Callable[..., Awaitable[Service]]
 Item = Callable[..., dict[str, Any]]

@@ -13,7 +13,7 @@ import pytest
 
 from impact_plugin.app import Service
 from impact_plugin.rudder.bodies import QueuedEvent, Route, processor_body
-from impact_plugin.rudder.rules import TransformerReply, check_processor_reply
+from impact_plugin.rudder.replies import TransformerReply, check_processor_reply
 from impact_transformers import prepare
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"

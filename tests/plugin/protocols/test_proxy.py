@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from impact_plugin.app import Service
-from impact_plugin.rudder.rules import RequestJob, check_proxy_v0_reply, check_proxy_v1_reply
+from impact_plugin.rudder.jobs import RequestJob
+from impact_plugin.rudder.replies import check_proxy_v0_reply, check_proxy_v1_reply
 from impact_plugin.testing.fake_impact import FakeImpact
 
 METADATA = (

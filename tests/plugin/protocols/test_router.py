@@ -12,7 +12,8 @@ import pytest
 
 from impact_plugin.app import Service
 from impact_plugin.rudder.bodies import QueuedEvent, Route, router_body
-from impact_plugin.rudder.rules import RequestJob, TransformerReply, check_router_reply
+from impact_plugin.rudder.jobs import RequestJob
+from impact_plugin.rudder.replies import TransformerReply, check_router_reply
 from impact_transformers import prepare
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"

@@ -5,32 +5,29 @@ from typing import Any
 
 import pytest
 
-from impact_plugin.rudder.rules import (
+from impact_plugin.rudder.features import TransformerFeatures, check_features
+from impact_plugin.rudder.go import go_sprint
+from impact_plugin.rudder.jobs import RequestJob
+from impact_plugin.rudder.refusals import (
     BatchAborted,
     CorruptedForm,
     EventDropped,
     InvalidReply,
     MissingContentType,
-    RequestJob,
     RouterPanic,
     RudderRefusal,
     SilentLoss,
     StalledForever,
-    TransformerFeatures,
+)
+from impact_plugin.rudder.replies import (
     TransformerReply,
-    back_pressure_wait,
-    backoff,
-    check_features,
     check_processor_reply,
     check_proxy_v0_reply,
     check_proxy_v1_reply,
-    check_request_object,
     check_router_reply,
-    go_sprint,
-    next_state,
-    processor_outcome,
-    transport_wait,
 )
+from impact_plugin.rudder.request_objects import check_request_object
+from impact_plugin.rudder.retries import back_pressure_wait, backoff, next_state, processor_outcome, transport_wait
 
 VERSION = {"apiVersion": "2"}
 FIRST = RequestJob(1, b'{"jobId":1,"rudderId":"\\u003c\\u003e","dontBatch":false}')

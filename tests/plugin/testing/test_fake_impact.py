@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from impact_plugin.cli.fake_impact import fake_impact
-from impact_plugin.testing.fake_impact import Call, FakeImpact, Match, Rule, ScriptError
+from impact_plugin.testing.fake_impact import Call, FakeImpact
+from impact_plugin.testing.impact_script import Match, Rule, ScriptError
 
 NOW = 1_772_366_400.25
 SID = "IRexample"

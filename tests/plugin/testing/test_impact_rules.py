@@ -7,14 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impact_plugin.testing.impact_rules import (
-    Form,
-    RuleViolation,
-    check_conversion,
-    check_page_load,
-    find_clear_email,
-    parse_body,
-)
+from impact_plugin.testing.impact_forms import Form, parse_body
+from impact_plugin.testing.impact_rules import RuleViolation, check_conversion, check_page_load
+from impact_plugin.testing.impact_values import find_clear_email
 from impact_transformers.currencies import CURRENCIES
 
 SHA1 = hashlib.sha1(b"buyer@example.com", usedforsecurity=False).hexdigest()

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from impact_plugin.rudder.rules import InvalidReply
+from impact_plugin.rudder.refusals import InvalidReply
 from impact_plugin.testing.rudder_queue import JobEnd, Mischief, RouterJob, RouterQueue
 from impact_plugin.testing.virtual_time import run_virtual
 

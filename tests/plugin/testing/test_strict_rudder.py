@@ -11,25 +11,19 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from impact_plugin.rudder.bodies import (
-    Built,
-    QueuedEvent,
-    Route,
-    go_json,
-    processor_body,
-    proxy_body,
-    router_body,
-)
-from impact_plugin.rudder.rules import (
+from impact_plugin.rudder.bodies import Built, QueuedEvent, Route, processor_body, proxy_body, router_body
+from impact_plugin.rudder.go import go_json
+from impact_plugin.rudder.jobs import JobResult
+from impact_plugin.rudder.refusals import (
     BatchAborted,
     EventDropped,
     InvalidReply,
-    JobResult,
     RouterPanic,
     SilentLoss,
     StalledForever,
 )
-from impact_plugin.testing.strict_rudder import StrictRudder, Summary, wire_request
+from impact_plugin.rudder.request_objects import wire_request
+from impact_plugin.testing.strict_rudder import StrictRudder, Summary
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"
 NOW = 1767323045.999
