@@ -113,6 +113,14 @@ async def deliver(http: aiohttp.ClientSession, service: Service, impact: FakeImp
         return 0
 
 
+async def until_measured(http: aiohttp.ClientSession, service: Service) -> None:
+    """Wait until the service has looked at what it holds, which it does once a second."""
+    wanted = {"impact_plugin_state_entries", "impact_plugin_delivery_waiting"}
+    async with asyncio.timeout(30):
+        while not wanted <= {name for name, _ in await samples(http, service)}:  # noqa: ASYNC110 - metrics are polled
+            await asyncio.sleep(0.01)
+
+
 async def until_called(impact: FakeImpact) -> None:
     """Wait until the stand-in has a call."""
     while not impact.calls:  # noqa: ASYNC110 - the stand-in offers no event to wait for
@@ -222,6 +230,7 @@ async def test_labels_are_bounded_whatever_senders_write(
                 await response.read()
         return set(await samples(http, service))
 
+    await until_measured(http, service)
     one = await series_after(range(1))
     many = await series_after(range(1, 500))
 
