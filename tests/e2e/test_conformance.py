@@ -4,6 +4,7 @@ import asyncio
 import io
 from collections import Counter
 from collections.abc import AsyncIterator
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -60,21 +61,27 @@ class Forced(StrictRudder):
         self._compacted = compacted
 
 
-# How to transform, how to deliver, by which version of the proxy; whether compacted, and with a slash too many.
-WAYS: list[tuple[Transform, Delivery, Version, bool, bool]] = [
-    ("processor", "direct", "v1", False, False),
-    ("processor", "direct", "v1", True, True),
-    ("processor", "proxy", "v1", False, True),
-    ("processor", "proxy", "v1", True, False),
-    ("processor", "proxy", "v0", False, False),
-    ("processor", "proxy", "v0", True, True),
+Way = tuple[Transform, Delivery, Version, bool, bool]
+"""How to transform, how to deliver, by which version of the proxy; whether compacted, and with a slash too many."""
+
+PAIRS: list[Way] = [
+    ("processor", "direct", "v1", True, False),
     ("router", "direct", "v1", False, True),
-    ("router", "direct", "v1", True, False),
+    ("processor", "proxy", "v0", False, False),
+    ("processor", "proxy", "v1", True, True),
+    ("router", "proxy", "v0", True, True),
     ("router", "proxy", "v1", False, False),
-    ("router", "proxy", "v1", True, True),
-    ("router", "proxy", "v0", False, True),
-    ("router", "proxy", "v0", True, False),
 ]
+"""Every two choices meet in one of them; the version of the proxy means nothing to a direct delivery."""
+
+TRANSFORMS: tuple[Transform, ...] = ("processor", "router")
+DELIVERIES: list[tuple[Delivery, Version]] = [("direct", "v1"), ("proxy", "v0"), ("proxy", "v1")]
+ALL: list[Way] = [
+    (transform, delivery, version, compacted, slash)
+    for transform, (delivery, version) in product(TRANSFORMS, DELIVERIES)
+    for compacted, slash in product((False, True), repeat=2)
+]
+WAYS = [*PAIRS, *(pytest.param(way, marks=pytest.mark.campaign) for way in ALL if way not in PAIRS)]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way)))
@@ -83,7 +90,7 @@ async def test_the_whole_day_every_way(
     impact: FakeImpact,
     make_day: ModuleType,
     day: list[dict[str, Any]],
-    way: tuple[Transform, Delivery, Version, bool, bool],
+    way: Way,
 ) -> None:
     """Every event is delivered, filtered or refused with a reason; impact.com refuses nothing that we made."""
     transform, delivery, version, compacted, trailing_slash = way
@@ -160,7 +167,7 @@ async def test_no_request_blocks_the_event_loop(
     """Transforming, delivering and answering do no blocking input or output, so one batch never stalls another."""
     with blockbuster_ctx() as buster:
         # /ready looks at a local folder, which is one quick system call.
-        buster.functions["os.access"].can_block_in("ops.py", {"problems"})
+        buster.functions["os.access"].can_block_in("operator.py", {"problems"})
         async with StrictRudder(service.url, destination_config=make_day.DESTINATION_CONFIG) as rudder:
             await rudder.wait_for_features()
             processed = await rudder.run(day[:60], delivery="proxy")
@@ -177,6 +184,7 @@ async def test_no_request_blocks_the_event_loop(
     assert len(impact.calls) > 100
 
 
+@pytest.mark.serial
 async def test_a_large_batch_does_not_hold_up_health(
     service: Service, make_day: ModuleType, day: list[dict[str, Any]]
 ) -> None:

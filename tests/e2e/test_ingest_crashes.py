@@ -1,7 +1,4 @@
-"""The service is killed, or stopped, or its disk fails, while senders post: nothing that was acknowledged is lost.
-
-``INGEST_KILLS=200`` kills it as often as the release is judged by; an ordinary run does so a few times.
-"""
+"""The service is killed, or stopped, or its disk fails, while senders post: nothing that was acknowledged is lost."""
 
 import asyncio
 import contextlib
@@ -30,7 +27,7 @@ from impact_plugin.spool.sqlite_schema import FILE
 from impact_plugin.testing.fake_impact import FakeImpact
 from tests.e2e.ingest_site import KEY, SECONDS, IngestSite, arrivals, body_of, name_of, order, page, until
 
-KILLS = int(os.environ.get("INGEST_KILLS", "15"))
+KILLS = [5, pytest.param(200, marks=[pytest.mark.campaign, pytest.mark.timeout(1800)])]
 SENDERS = 4
 VISITORS = 4
 TURNS = 10
@@ -125,14 +122,17 @@ async def kill(process: Any) -> None:
     await asyncio.to_thread(process.wait)
 
 
-async def test_killed_at_any_moment(site: IngestSite, impact: FakeImpact, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kills", KILLS)
+async def test_killed_at_any_moment(
+    site: IngestSite, impact: FakeImpact, kills: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Acknowledged events arrive, in order; orders once, but for those that were under way at a kill."""
     chance = random.Random(20260910)  # noqa: S311 - a seed, so that a failure can be found again
     senders = Senders(site)
     under_way, started = 0, time.monotonic()
     process = await site.start()
     senders.start()
-    for _ in range(KILLS):
+    for _ in range(kills):
         await asyncio.sleep(chance.uniform(0, 0.6))
         killed = time.time()
         await kill(process)
@@ -141,7 +141,7 @@ async def test_killed_at_any_moment(site: IngestSite, impact: FakeImpact, capsys
         under_way += conversions_since(impact, killed - UNDER_WAY_SECONDS)
         process = await site.start()
     await senders.stop()
-    await site.delivered(senders.acknowledged, seconds=60 + KILLS)
+    await site.delivered(senders.acknowledged, seconds=60 + kills)
     found = arrivals(impact)
     orders = {name: count for name, count in found.items() if name.startswith("order")}
     pages_again = sum(found.values()) - sum(orders.values()) - (len(found) - len(orders))
@@ -150,7 +150,7 @@ async def test_killed_at_any_moment(site: IngestSite, impact: FakeImpact, capsys
         acknowledged = f"{len(senders.acknowledged)} events acknowledged, {len(found)} arrived"
         told = f"{again} of {len(orders)} orders sent again, at most {under_way} were under way at the kills"
         more = f"{pages_again} page loads sent again, {senders.repeats} requests repeated"
-        sys.stdout.write(f"\n{KILLS} kills in {time.monotonic() - started:.0f} s: {acknowledged}; {told}; {more}\n")
+        sys.stdout.write(f"\n{kills} kills in {time.monotonic() - started:.0f} s: {acknowledged}; {told}; {more}\n")
 
     assert senders.acknowledged == set(found)
     assert again <= under_way

@@ -19,7 +19,7 @@ from impact_plugin.config.settings import DeliverySettings, StateSettings
 from impact_plugin.orders.embedded_ledger import EmbeddedLedger, open_ledger
 from impact_plugin.orders.ledger import BEGUN, OrderOutcome, Standing
 
-KILLS: Final = 30
+KILLS: Final = [10, pytest.param(300, marks=[pytest.mark.campaign, pytest.mark.timeout(1800)])]
 ORDERS: Final = 12_000
 SENDERS: Final = 8
 SECONDS: Final = 15.0
@@ -80,14 +80,14 @@ def log_fixture(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(name="lives")
-def lives_fixture(tmp_path: Path, log: Path) -> Iterator[BaseProcess]:
+def lives_fixture(tmp_path: Path, log: Path, kills: int) -> Iterator[BaseProcess]:
     """Lend process after process on the same folder; each is killed when the next is asked for."""
-    # Forked from a process that has imported everything: thirty starts in the time of a few.
+    # Forked from a process that has imported everything: many starts in the time of a few.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["impact_plugin.orders.embedded_ledger", "pytest"])
 
     def start() -> Iterator[BaseProcess]:
-        for seed in range(KILLS):
+        for seed in range(kills):
             process = context.Process(target=live, args=(tmp_path, log, seed))
             process.start()
             try:
@@ -128,8 +128,9 @@ def wrongly_clear(told: list[list[str]]) -> list[str]:
     return found
 
 
-def test_kills_at_any_moment(lives: Iterator[BaseProcess], log: Path, tmp_path: Path) -> None:
-    """Thirty processes one after the other: none takes for new what one before it sent or may have sent."""
+@pytest.mark.parametrize("kills", KILLS)
+def test_kills_at_any_moment(lives: Iterator[BaseProcess], log: Path, tmp_path: Path, kills: int) -> None:
+    """Processes one after the other: none takes for new what one before it sent or may have sent."""
     chance = random.Random(20260910)  # noqa: S311 - a seed, so that a failure can be found again
     codes = []
     for number, process in enumerate(lives, 1):
@@ -148,7 +149,7 @@ def test_kills_at_any_moment(lives: Iterator[BaseProcess], log: Path, tmp_path: 
     standings = asyncio.run(stand({name for name, *_ in told if name != "-"}))
     told += [[name, standing] for name, standing in standings.items()]
 
-    assert [-signal.SIGKILL] * KILLS == codes
+    assert [-signal.SIGKILL] * kills == codes
     assert {Standing.DELIVERED} == {standings[name] for name in delivered}
     assert [] == wrongly_clear(told)
     # The orders were not all settled when the processes died, or this would prove nothing.

@@ -13,8 +13,10 @@ import pytest
 from impact_plugin.testing.fake_impact import FakeImpact
 from tests.e2e.ingest_site import KEY, IngestSite, arrivals, name_of, order, page, until
 
-VISITORS = 400
-KILLS = 4
+VISITORS = 80
+"""For each kill, so that there is something left to send."""
+
+KILLS = [2, pytest.param(40, marks=[pytest.mark.campaign, pytest.mark.timeout(1800)])]
 BATCH = 4
 UNDER_WAY_SECONDS = 0.3
 """An answer of impact.com, and the moment until it is noted in the ledger."""
@@ -30,8 +32,9 @@ async def impact_fixture() -> AsyncIterator[FakeImpact]:
 class Day:
     """A file of visitors who come, and some of whom buy, and the command that sends it."""
 
-    def __init__(self, folder: Path, launch: Callable[..., Any]) -> None:
-        self.events = [make(f"v{visitor}", 1) for visitor in range(VISITORS) for make in (page, order)]
+    def __init__(self, folder: Path, launch: Callable[..., Any], visitors: int) -> None:
+        self.visitors = [f"v{visitor}" for visitor in range(visitors)]
+        self.events = [make(visitor, 1) for visitor in self.visitors for make in (page, order)]
         self.names = {event["messageId"] for event in self.events}
         self.file = folder / "day.ndjson"
         self.file.write_text("".join(json.dumps(event) + "\n" for event in self.events), encoding="utf-8")
@@ -55,10 +58,17 @@ class Day:
         await until(lambda: self.done > before, "nothing is sent")
 
 
+@pytest.fixture(name="kills")
+def kills_fixture(request: pytest.FixtureRequest) -> int:
+    """Lend how often something is killed; tests may say so."""
+    kills: int = getattr(request, "param", 1)
+    return kills
+
+
 @pytest.fixture(name="day")
-def day_fixture(tmp_path: Path, launch: Callable[..., Any]) -> Day:
-    """Lend a day."""
-    return Day(tmp_path, launch)
+def day_fixture(tmp_path: Path, launch: Callable[..., Any], kills: int) -> Day:
+    """Lend a day that is long enough for the kills."""
+    return Day(tmp_path, launch, VISITORS * kills)
 
 
 async def ended(process: Any) -> int:
@@ -67,15 +77,18 @@ async def ended(process: Any) -> int:
     return code
 
 
-def assert_orders_follow_their_pages(impact: FakeImpact) -> None:
+def assert_orders_follow_their_pages(impact: FakeImpact, day: Day) -> None:
     """No order arrived before its visitor."""
     first = {name: place for place, name in reversed(list(enumerate(map(name_of, impact.calls))))}
-    for visitor in range(VISITORS):
-        assert first[f"page-v{visitor}-1"] < first[f"order-v{visitor}-1"]
+    for visitor in day.visitors:
+        assert first[f"page-{visitor}-1"] < first[f"order-{visitor}-1"]
 
 
+@pytest.mark.parametrize("kills", KILLS, indirect=True)
 @pytest.mark.parametrize("via", ["segment", "proxy"])
-async def test_the_command_is_killed(site: IngestSite, impact: FakeImpact, day: Day, tmp_path: Path, via: str) -> None:
+async def test_the_command_is_killed(
+    site: IngestSite, impact: FakeImpact, day: Day, tmp_path: Path, via: str, kills: int
+) -> None:
     """And typed again, each time: every event arrives, orders once and after their pages."""
     await site.start()
     words, url = ["--via", via], site.url
@@ -85,7 +98,7 @@ async def test_the_command_is_killed(site: IngestSite, impact: FakeImpact, day: 
         destination.write_text(json.dumps(config), encoding="utf-8")
         words, url = [*words, "--destination", str(destination)], site.router_url
     stopped = []
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = day.send(url, *words)
         await day.gets_on()
         process.send(signal.SIGKILL)
@@ -98,14 +111,15 @@ async def test_the_command_is_killed(site: IngestSite, impact: FakeImpact, day: 
     assert 0 < stopped[0] < stopped[-1] < len(day.events)
     assert day.done == len(day.events)
     assert {name: count for name, count in arrivals(impact).items() if name.startswith("order") and count > 1} == {}
-    assert_orders_follow_their_pages(impact)
+    assert_orders_follow_their_pages(impact, day)
 
 
-async def test_the_service_is_killed(site: IngestSite, impact: FakeImpact, day: Day) -> None:
+@pytest.mark.parametrize("kills", KILLS, indirect=True)
+async def test_the_service_is_killed(site: IngestSite, impact: FakeImpact, day: Day, kills: int) -> None:
     """The command waits for it and goes on; nothing is left out, and orders go once but for those under way."""
     process, under_way = await site.start(), 0
     sender = day.send(site.url)
-    for _ in range(KILLS):
+    for _ in range(kills):
         await day.gets_on()
         killed = time.time()
         process.send(signal.SIGKILL)
@@ -121,7 +135,7 @@ async def test_the_service_is_killed(site: IngestSite, impact: FakeImpact, day: 
 
     assert code == 0
     assert sum(orders.values()) - len(orders) <= under_way
-    assert_orders_follow_their_pages(impact)
+    assert_orders_follow_their_pages(impact, day)
 
 
 async def test_stopped_by_somebody(site: IngestSite, impact: FakeImpact, day: Day) -> None:

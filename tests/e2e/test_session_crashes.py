@@ -21,7 +21,8 @@ from impact_plugin.config.settings import StateSettings
 from impact_plugin.store.base import SessionQuery
 from impact_plugin.store.embedded import FILE, open_store
 
-SECONDS = 15.0
+CAMPAIGN = [pytest.mark.campaign, pytest.mark.timeout(1800)]
+SECONDS = 60.0
 PATH = "/v0/destinations/impact"
 CONFIG = {
     "accountSID": "IRtest",
@@ -203,10 +204,11 @@ def wait_for(done: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline, "it never came"
 
 
-def test_a_kill_between_decision_and_reply(serve: Serve, file: Path) -> None:
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=CAMPAIGN)])
+def test_a_kill_between_decision_and_reply(serve: Serve, file: Path, kills: int) -> None:
     """The decision is on disk, nobody has read it: the same batch, backwards and in pieces, gets that very decision."""
     plugin = serve()
-    for number in range(3):
+    for number in range(kills):
         visitors = [f"v{number}-{one}" for one in range(20)]
         events = [one for visitor in visitors for one in journey(visitor)]
         before = count(file, "journal")
@@ -219,12 +221,13 @@ def test_a_kill_between_decision_and_reply(serve: Serve, file: Path) -> None:
         assert {message: answer for visitor in visitors for message, answer in expected(visitor).items()} == found
 
 
-def test_kills_at_any_moment(serve: Serve) -> None:
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=CAMPAIGN)])
+def test_kills_at_any_moment(serve: Serve, kills: int) -> None:
     """Whatever was read stays true; whatever was not is decided once, and stays so after further kills."""
     plugin, chance = serve(), random.Random(20260910)  # noqa: S311 - a seed, so that a failure can be found again
     asked: list[dict[str, Any]] = []
     known: Told = {}
-    for number in range(6):
+    for number in range(kills):
         events = [one for at in range(30) for one in journey(f"v{number}-{at}", step=0)]
         pause = chance.uniform(0, 0.03)
         read = plugin.ask_and_kill(events, partial(time.sleep, pause))
@@ -254,11 +257,12 @@ def test_a_kill_between_reply_and_next_batch(serve: Serve) -> None:
     assert expected("v") == plugin.ask(journey("v")[::-1])
 
 
-def test_a_kill_while_many_batches_are_under_way(serve: Serve) -> None:
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=CAMPAIGN)])
+def test_a_kill_while_many_batches_are_under_way(serve: Serve, kills: int) -> None:
     """What any of eight clients has read, of visitors that they share, is so after the restart."""
     plugin = serve()
     known: Told = {}
-    for life in range(3):
+    for life in range(kills):
         read: list[Told] = []
         asking = partial(ask_on, plugin, life, read)
         with ThreadPoolExecutor(8) as clients:
@@ -315,11 +319,12 @@ def old_state(folder: Path) -> None:
     connection.close()
 
 
-def test_kills_in_the_middle_of_expiry(serve: Serve, file: Path) -> None:
+@pytest.mark.parametrize("kills", [1, pytest.param(2, marks=CAMPAIGN)])
+def test_kills_in_the_middle_of_expiry(serve: Serve, file: Path, kills: int) -> None:
     """While old generations leave the file, what is young stays in it."""
     old_state(file.parent)
     known: Told = {}
-    for number in range(2):
+    for number in range(kills):
         plugin = serve()
         visitor = f"v{number}"
         known |= plugin.ask(journey(visitor))
@@ -333,7 +338,7 @@ def test_kills_in_the_middle_of_expiry(serve: Serve, file: Path) -> None:
         assert known == plugin.ask([one for at in range(number + 1) for one in journey(f"v{at}")[::-1]])
         plugin.kill()
 
-    assert {**expected("v0"), **expected("v1")} == known
+    assert {message: answer for at in range(kills) for message, answer in expected(f"v{at}").items()} == known
 
 
 def test_four_chunks_of_one_batch(serve: Serve) -> None:
