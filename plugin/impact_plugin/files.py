@@ -1,4 +1,4 @@
-"""What the files of the state have in common: one process holds them, how safe a commit is, and that none is half."""
+"""Files: held by one process, private, written whole or not at all."""
 
 import contextlib
 import fcntl
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import BinaryIO, Final, Literal, TypeAlias
 
 from impact_plugin.errors import StateError
 
@@ -58,11 +58,46 @@ def make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, whatever happens to the process or the power; raises OSError."""
-    partial = path.with_name(f"{path.name}.new")
-    with partial.open("wb") as file:
+def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Write a file whole or not at all, see :func:`replacing`; raises OSError. Blocks until the disk has it."""
+    with replacing(path, private=private) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+
+
+@contextmanager
+def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """Lend a new file that takes the place of the one at ``path`` when the block ends, and not before it is on disk.
+
+    Whatever happens to the block, the process or the power, the old content or the new one is there, never a part. A
+    ``private`` file is readable and writable for its owner only, also where the one before was not. What cannot be
+    replaced, a pipe or a device such as /dev/stdout, is written as it is. Raises OSError.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    # Of a symbolic link, what it leads to.
+    target = path.resolve()
+    unfinished = target.with_name(f"{target.name}.new")
+    # Left by a process that was killed; of other modes, or somebody else's.
+    unfinished.unlink(missing_ok=True)
+    opened = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+    try:
+        with os.fdopen(opened, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring what the folder's files are called to disk: else a power cut could bring the old one back."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -28,6 +28,7 @@ from rich.text import Text
 from impact_plugin.cli.inputs import Flag
 from impact_plugin.config.settings import load_settings
 from impact_plugin.errors import ImpactPluginError
+from impact_plugin.files import replacing
 from impact_plugin.ingest.dead_letters import facts_of
 from impact_plugin.spool.base import DeadLetter, DeadLetterFilter
 from impact_plugin.spool.sqlite_letters import Letters, open_letters
@@ -307,7 +308,7 @@ def _target(file: str) -> Iterator[BinaryIO]:
             _hush()
         return
     try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as target:
+        with replacing(Path(file), private=True) as target:
             yield target
     except OSError as error:
         raise DeadLettersError(f"{file}: cannot be written: {error.strerror}") from error

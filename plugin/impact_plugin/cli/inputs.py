@@ -12,6 +12,7 @@ from impact_plugin.config.destinations import Destinations, KnownDestination, de
 from impact_plugin.config.settings import ROUTING, SETTINGS, read_file
 from impact_plugin.config.sources import load_routing
 from impact_plugin.errors import ImpactPluginError
+from impact_plugin.files import write_whole
 from impact_transformers.events import UNREADABLE
 
 Flag: TypeAlias = Annotated[bool, Parameter(negative=())]
@@ -31,7 +32,7 @@ class InputError(ImpactPluginError):
 def write_text(path: Path, text: str) -> None:
     """Write a file; raises :class:`InputError`."""
     try:
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text.encode())
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 

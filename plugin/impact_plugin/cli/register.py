@@ -9,6 +9,7 @@ import msgspec
 from impact_plugin.cli.inputs import read_config
 from impact_plugin.config.manifest import load_manifest
 from impact_plugin.errors import ImpactPluginError
+from impact_plugin.files import write_whole
 from impact_plugin.registration import rudderstack as definitions
 from impact_plugin.registration import senders
 
@@ -73,7 +74,7 @@ def segment() -> None:
 def _write(path: Path, content: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
+        write_whole(path, content.encode())
     except OSError as error:
         raise RegisterError(f"{path}: cannot be written: {error.strerror}") from error
 

@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import msgspec
 
 from impact_plugin.config.settings import RudderSettings
+from impact_plugin.files import write_whole
 from impact_plugin.http.gateway import Gateway
 from impact_plugin.tasks import beside
 from impact_transformers.events import UNREADABLE
@@ -69,9 +71,7 @@ class Features:
         raw = None if self._gateway is None else await self._gateway.features()
         if raw is not None and self._take(raw):
             with suppress(OSError):
-                partial = self._file.with_suffix(".new")
-                partial.write_bytes(raw)
-                partial.replace(self._file)
+                await anyio.to_thread.run_sync(write_whole, self._file, raw)
 
     async def watch(self) -> None:
         """Ask now and then, until cancelled."""

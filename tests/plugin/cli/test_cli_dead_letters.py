@@ -308,6 +308,18 @@ def test_an_export_is_what_explain_reads(capfdbinary: pytest.CaptureFixture[byte
     assert 0o600 == stat.S_IMODE(file.stat().st_mode)
 
 
+def test_an_export_over_a_file_is_private_too(seed: Seed, tmp_path: Path) -> None:
+    """Whoever could read the file before cannot read the events of persons in it."""
+    seed(letter())
+    file = tmp_path / "export.ndjson"
+    file.write_text("for all to read")
+    file.chmod(0o644)
+    run("export", str(file))
+
+    assert 0o600 == stat.S_IMODE(file.stat().st_mode)
+    assert ORDER == json.loads(file.read_text())
+
+
 def test_a_full_export_has_everything(seed: Seed, tmp_path: Path) -> None:
     """One object for each, with the event within."""
     seed(letter())

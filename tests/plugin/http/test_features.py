@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,34 @@ async def test_of_an_upstream_never_heard_nothing_is_promised_that_it_may_not_do
         "supportSourceTransformV1": True,
         "upgradedToSourceTransformV2": True,
     }
+
+
+async def test_nobody_waits_for_the_disk_that_keeps_the_answer(
+    http: aiohttp.ClientSession, start: Start, upstream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is written the service answers, with what was just said."""
+    writing, answered = threading.Event(), threading.Event()
+    meanwhile: list[bool] = []
+
+    def write_slowly(_path: Path, _content: bytes) -> None:
+        writing.set()
+        meanwhile.append(answered.wait(30))
+
+    upstream.reply = answers(STOCK)
+    service = await start(rudder={"upstream": upstream.url})
+    before = await features(http, service)
+    monkeypatch.setattr("impact_plugin.http.features.write_whole", write_slowly)
+    later = await start(rudder={"upstream": upstream.url}, state={"dir": str(tmp_path / "later")})
+    try:
+        first = asyncio.create_task(features(http, later))
+        assert await asyncio.to_thread(writing.wait, 30)
+        async with asyncio.timeout(10):
+            assert await features(http, later) == before
+    finally:
+        answered.set()
+
+    assert await first == before
+    assert [True] == meanwhile
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b"\xff"])
