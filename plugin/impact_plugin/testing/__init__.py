@@ -1,10 +1,11 @@
-"""Stand-ins for the two sides we talk to, for your own tests: impact.com and rudder-server.
+"""Stand-ins for your own tests: for impact.com and for rudder-server.
 
 >>> from impact_plugin.testing import FakeImpact, StrictRudder
 
-:class:`FakeImpact` validates, answers, remembers and misbehaves as scripted; :class:`StrictRudder` sends what the
-router sends and refuses loudly what would crash it or lose its events; :class:`RouterQueue` delivers by proxy with the
-router's workers, order and retries; :func:`run_virtual` runs all of them, and the service, on a clock that jumps.
+:class:`FakeImpact` checks, answers and remembers requests, and misbehaves as you script it. :class:`StrictRudder` sends
+what the router sends, and raises where a reply would crash it or make it lose events. :class:`RouterQueue` delivers
+through the proxy with the router's workers, order and retries. :func:`run_virtual` runs all of them, and the service,
+on a clock that jumps.
 """
 
 from impact_plugin.rudder.jobs import JobResult

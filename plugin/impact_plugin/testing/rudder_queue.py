@@ -1,9 +1,9 @@
-"""RouterQueue: rudder-server's router for jobs delivered by proxy, from its workers to its last retry.
+"""RouterQueue: rudder-server's router for jobs that it delivers through the proxy, from its workers to its last retry.
 
-Jobs of a user always go to the same of a destination's workers, in order; one that failed holds back the user's later
-ones until it succeeds or is aborted. What follows which status, and when, is in
-:mod:`~impact_plugin.rudder.rules`; every reply is checked there too. Time is the event loop's, so that a day of
-retries passes at once on :class:`~impact_plugin.testing.virtual_time.VirtualLoop`.
+The jobs of a user always go to the same worker of a destination, in order; a job that failed holds back the user's
+later ones until it succeeds or is aborted. :mod:`~impact_plugin.rudder.retries` decides what follows a status, and
+when, and :mod:`~impact_plugin.rudder.replies` checks every reply. Time is that of the event loop, so that a day of
+retries passes in an instant on :class:`~impact_plugin.testing.virtual_time.VirtualLoop`.
 
 Sources, in https://github.com/rudderlabs/rudder-server: ``router/worker.go``, ``router/handle.go``,
 ``router/partition_worker.go`` and ``router/transformer/transformer.go``.
@@ -25,7 +25,7 @@ from impact_plugin.rudder.retries import backoff, next_state
 
 WORKERS: Final = 64
 TIMEOUT: Final = 10.0
-"""``Router.<TYPE>.httpTimeout``: sent along as ``RdProxy-Timeout``."""
+"""``Router.<TYPE>.httpTimeout``, which the router also sends as ``RdProxy-Timeout``."""
 
 CLIENT_TIMEOUT: Final = 610.0
 RETRY_WINDOW: Final = 180 * 60.0
@@ -35,9 +35,9 @@ State = Literal["succeeded", "filtered", "aborted", "drained"]
 
 
 class RouterJob(msgspec.Struct, frozen=True):
-    """One job: its id, the key of its user, and its request object at each attempt (counted from 0).
+    """A job: its id, the key of its user, and a function from the attempt (counted from 0) to its request object.
 
-    With router transform the request is made anew each time, so it may differ after the configuration was changed.
+    Router transform makes a new request for every attempt, which may differ after a change of the configuration.
     """
 
     job_id: int
@@ -46,7 +46,7 @@ class RouterJob(msgspec.Struct, frozen=True):
 
 
 class JobEnd(msgspec.Struct, frozen=True):
-    """What became of a job: its last state, the status of every attempt, and the seconds all of it took."""
+    """What became of a job: its last state, the status of every attempt, the last error, and the seconds it took."""
 
     job_id: int
     state: State
@@ -56,10 +56,10 @@ class JobEnd(msgspec.Struct, frozen=True):
 
 
 class Mischief(msgspec.Struct, frozen=True):
-    """What goes wrong on the router's side, by job and attempt.
+    """Faults on the router's side, by job and attempt.
 
-    ``hang_up`` names the seconds after which it closes the connection; ``lose_reply`` that it never sees the answer,
-    which has been made. Both count as 500, as for the real router.
+    ``hang_up`` returns the seconds after which it closes the connection, or None; ``lose_reply`` whether it never sees
+    the reply, although there is one. Both count as a 500, as for the real router.
     """
 
     hang_up: Callable[[RouterJob, int], float | None] = lambda _job, _attempt: None
@@ -74,11 +74,11 @@ class _Pending(msgspec.Struct):
 
 
 class RouterQueue:
-    """One destination's queue, as an async context manager.
+    """The queue of a destination, as an async context manager.
 
-    ``url`` is the base address of the proxy. ``ordered`` is ``Router.<TYPE>.guaranteeUserEventOrder``,
-    ``shortest_backoff`` ``minRetryBackoff``. ``late`` counts answers that came after ``timeout`` seconds: the plugin
-    promises none; ``slowest`` is the longest any took.
+    ``url`` is the base address of the proxy. ``ordered`` is ``Router.<TYPE>.guaranteeUserEventOrder`` and
+    ``shortest_backoff`` ``minRetryBackoff``. ``late`` counts replies after more than ``timeout`` seconds, of which the
+    plugin promises none, and ``slowest`` is the seconds until the slowest reply.
     """
 
     def __init__(  # noqa: PLR0913 - each is a setting of the real router, given by name
@@ -120,9 +120,9 @@ class RouterQueue:
         await self._session.close()
 
     async def run(self, jobs: Sequence[RouterJob]) -> list[JobEnd]:
-        """Deliver all jobs to their ends, in the order of the argument.
+        """Deliver all jobs until each has ended; returns their ends in the order of ``jobs``.
 
-        Raises what :func:`~impact_plugin.rudder.rules.check_proxy_v1_reply` raises, in an ExceptionGroup.
+        Raises what :func:`~impact_plugin.rudder.replies.check_proxy_v1_reply` raises, in an ExceptionGroup.
         """
         lines: list[list[_Pending]] = [[] for _ in range(self._workers)]
         now = asyncio.get_running_loop().time()
@@ -135,7 +135,7 @@ class RouterQueue:
         return [ends[job.job_id] for job in jobs]
 
     async def _work(self, line: list[_Pending], ends: dict[int, JobEnd], started: float) -> None:
-        """One worker: the first job that is due and whose user is not held back, until none is left."""
+        """Work as one worker: on the first job that is due and not held back, until none is left."""
         loop = asyncio.get_running_loop()
         while line:
             free = self._free(line)
@@ -150,7 +150,7 @@ class RouterQueue:
                 ends[pending.job.job_id] = JobEnd(pending.job.job_id, state, tuple(pending.statuses), error, seconds)
 
     def _free(self, line: Sequence[_Pending]) -> list[_Pending]:
-        """The jobs that no earlier one of their user holds back."""
+        """Return the jobs that no earlier job of their user holds back."""
         if not self._ordered:
             return list(line)
         found: dict[str, _Pending] = {}
@@ -179,7 +179,7 @@ class RouterQueue:
         return state, result.error
 
     async def _deliver(self, job: RouterJob, attempt: int) -> JobResult:
-        """One call of the proxy; whatever is no answer is a 500."""
+        """Call the proxy once; without a reply the status is 500."""
         loop = asyncio.get_running_loop()
         built = proxy_body(job.prepare(attempt), [job.job_id], self._route, version=self._version, attempt=attempt)
         began = loop.time()

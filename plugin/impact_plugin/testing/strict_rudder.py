@@ -1,8 +1,8 @@
 """StrictRudder: rudder-server's side of the transformer contract, for tests and load runs without a rudder-server.
 
-It batches, asks, waits and delivers as the real router does, with its headers and its connections, and raises a
-:class:`~impact_plugin.rudder.rules.RudderRefusal` where the real one would crash, abort, stall or lose events.
-It keeps no order among the events of one user, and holds jobs in memory only.
+It batches, requests, waits and delivers as the real router does, with its headers and connections, and raises a
+:class:`~impact_plugin.rudder.refusals.RudderRefusal` where the real one would crash, abort, stall or lose events. It
+does not keep the events of a user in order, and keeps jobs in memory only.
 
 Sources, all in https://github.com/rudderlabs/rudder-server:
 ``processor/internal/transformer/destination_transformer/destination_transformer.go``,
@@ -50,10 +50,10 @@ Delivery = Literal["direct", "proxy"]
 ProxyVersion = Literal["v0", "v1"]
 
 SUB_JOB = 400
-"""Events of one processor sub-job; its chunks are asked for at the same time, sub-jobs of a pair one by one."""
+"""Events of a processor sub-job. The chunks of one are sent at the same time; sub-jobs follow one another."""
 MAX_CONNECTIONS = 100
 MAX_FAULTS = 31
-"""Tries of a request that meets nothing but transport trouble, before the panic."""
+"""Attempts at a request that fails on the way, before the panic."""
 ROUTER_RETRY_SLEEP = 0.1
 FEATURES_POLL = 10.0
 DELIVERY_TIMEOUT = 10.0
@@ -72,7 +72,7 @@ _T = TypeVar("_T")
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """The end of a run: ``events`` jobs, counted once by state and once by last status; each count adds up to it."""
+    """The result of a run: the number of events, and how many ended in each state and with each last status."""
 
     events: int
     states: dict[str, int]
@@ -88,11 +88,11 @@ class _Answer(msgspec.Struct, frozen=True):
 class StrictRudder:
     """A client that treats a transformer as rudder-server does. Use it as an async context manager.
 
-    ``url`` is the base address (DEST_TRANSFORM_URL); with ``trailing_slash`` the processor and features paths begin
-    with two slashes, as they do when an operator writes one too many. ``keep_alive=False`` opens a connection per
-    request, the router's default. ``concurrency`` is the number of router workers and of deliveries in flight;
-    ``timeout`` (seconds) bounds one transform request, and ``patience`` the 503s with should-retry that one chunk
-    endures, where the real router has no bound. ``sleep`` and ``clock`` (Unix seconds) are for tests.
+    ``url`` is the base address (DEST_TRANSFORM_URL); with ``trailing_slash`` the paths of processor and features begin
+    with two slashes, as they do if you configure one too many. ``keep_alive=False``, the router's default, opens a
+    connection for each request. ``concurrency`` is the number of router workers and of deliveries in flight.
+    ``timeout`` (seconds) limits a transform request, and ``patience`` the number of 503s with should-retry for a chunk,
+    which the real router does not limit. ``sleep`` and ``clock`` (Unix seconds) are for tests.
     """
 
     def __init__(  # noqa: PLR0913 - each is a setting of the real router, given by name
@@ -145,10 +145,10 @@ class StrictRudder:
         await self._destination.close()
 
     async def wait_for_features(self, *, polls: int = 30) -> TransformerFeatures:
-        """Poll ``GET /features`` every 10 s until it answers; from then on compaction is as that first answer says.
+        """Poll ``GET /features`` every 10 s until it answers, and use compaction from then on if the answer offers it.
 
-        Raises what :func:`~impact_plugin.rudder.rules.check_features` raises, and StalledForever when the
-        transformer could not be reached in ``polls`` polls: the real router would not boot, and wait on.
+        Raises what :func:`~impact_plugin.rudder.features.check_features` raises, and StalledForever if ``polls`` polls
+        did not reach the transformer: the real router would not boot, and continue to wait.
         """
         for poll in range(polls):
             if poll:
@@ -165,18 +165,18 @@ class StrictRudder:
     ) -> list[JobResult]:
         """Transform events as the processor does: in chunks of 100, those of a sub-job of 400 at the same time.
 
-        ``compacted`` None follows the features. Returns one result per event, in order. Raises what
-        :func:`~impact_plugin.rudder.rules.check_processor_reply` raises; RouterPanic after 31 faults of one
-        chunk (transport or HTTP), StalledForever when its patience with 503s ends.
+        ``compacted`` None follows the features. Returns a result for each event, in order. Raises what
+        :func:`~impact_plugin.rudder.replies.check_processor_reply` raises, RouterPanic after 31 faults of a chunk
+        (transport or HTTP), and StalledForever after more 503s than its patience.
         """
         return await self._processor(self._queue(events), compacted)
 
     async def send_router(self, events: Sequence[dict[str, Any]], *, compacted: bool | None = None) -> list[JobResult]:
         """Transform events as router workers do: in batches of 20, up to ``concurrency`` at the same time.
 
-        ``compacted`` None follows the features. Returns one result per event, in order. Raises what
-        :func:`~impact_plugin.rudder.rules.check_router_reply` raises, and RouterPanic after 31 transport
-        faults 100 ms apart.
+        ``compacted`` None follows the features. Returns a result for each event, in order. Raises what
+        :func:`~impact_plugin.rudder.replies.check_router_reply` raises, and RouterPanic after 31 transport faults
+        100 ms apart.
         """
         return await self._router(self._queue(events), compacted)
 
@@ -188,11 +188,11 @@ class StrictRudder:
         proxy_version: ProxyVersion = "v1",
         attempt: int = 0,
     ) -> list[JobResult]:
-        """Deliver the requests of transformed jobs, and return all ``results`` in order, those with their new status.
+        """Deliver the requests of transformed jobs; returns all ``results`` in order, the delivered ones updated.
 
         ``direct`` sends them to their endpoint as Go does (10 s; a transport error is a 504); ``proxy`` gives them to
-        the plugin with ``RdProxy-Timeout`` in milliseconds (no answer is a 500). Jobs that share a request object are
-        sent once. ``attempt`` counts earlier tries. Raises what the proxy checks raise.
+        the plugin with ``RdProxy-Timeout`` in milliseconds (no answer is a 500). Jobs with the same request object are
+        sent once. ``attempt`` counts earlier attempts. Raises what the checks of proxy replies raise.
         """
         groups: dict[int, list[JobResult]] = {}
         for result in results:
@@ -217,15 +217,15 @@ class StrictRudder:
     ) -> Summary:
         """Transform events, deliver them unless ``delivery`` is None, and count what became of them.
 
-        A job in state ``retry`` is tried up to ``attempts`` times in all, after the router's back-off: processor jobs
-        are delivered again, router jobs transformed again. ``on_progress`` hears the number of events done.
+        A job in state ``retry`` gets up to ``attempts`` attempts in all, after the router's back-off: processor jobs
+        are delivered again, router jobs transformed again. ``on_progress`` receives the number of events done so far.
         """
         states: Counter[str] = Counter()
         statuses: Counter[int] = Counter()
         done = 0
         window = SUB_JOB if transform == "processor" else self._router_batch * self._concurrency
-        for some in _chunks(events, window):
-            results = await self._settle(self._queue(some), transform, delivery, proxy_version, attempts)
+        for part in _chunks(events, window):
+            results = await self._settle(self._queue(part), transform, delivery, proxy_version, attempts)
             states.update(result.state for result in results)
             statuses.update(result.status for result in results)
             done += len(results)
@@ -256,14 +256,14 @@ class StrictRudder:
             results = [transformed[item.job_id] for item in queued]
             if delivery is not None:
                 results = await self.deliver(results, via=delivery, proxy_version=proxy_version, attempt=attempt - 1)
-            settled |= {result.job_id: self._aged(result, attempt, started) for result in results}
-            queued = [_again(item, started) for item in queued if settled[item.job_id].state == "retry"]
+            settled |= {result.job_id: self._after(result, attempt, started) for result in results}
+            queued = [_next_attempt(item, started) for item in queued if settled[item.job_id].state == "retry"]
             if not queued or attempt == attempts:
                 break
             await self._sleep(backoff(attempt))
         return list(settled.values())
 
-    def _aged(self, result: JobResult, attempt: int, started: float) -> JobResult:
+    def _after(self, result: JobResult, attempt: int, started: float) -> JobResult:
         if result.state != "retry":
             return result
         state = next_state(result.status, attempt=attempt, first_failed_at=started, now=self._clock())
@@ -334,7 +334,7 @@ class StrictRudder:
             url, headers, body = wire_request(request)
             method = request.get("method") or "GET"
             async with self._destination.request(method, url, headers=headers, data=body) as got:
-                status, text = got.status, await _kept(got)
+                status, text = got.status, await _response_text(got)
         except _FAULTS as error:
             status, text = HTTPStatus.GATEWAY_TIMEOUT, f"504 Unable to make the request: {error}"
         except ValueError as error:
@@ -344,7 +344,7 @@ class StrictRudder:
     async def _ask(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, seconds: float | None = None
     ) -> _Answer | None:
-        # None stands for every transport fault: refused, reset, timed out, cut off in the body.
+        # None means any transport fault: refused, reset, timed out, cut off in the body.
         timeout = aiohttp.ClientTimeout(total=self._timeout if seconds is None else seconds)
         # encoded=True keeps a double slash as it is.
         address = URL(url, encoded=True)
@@ -357,11 +357,11 @@ class StrictRudder:
             return None
 
 
-async def _kept(got: aiohttp.ClientResponse) -> str:
+async def _response_text(got: aiohttp.ClientResponse) -> str:
     try:
         body = await got.read()
     except _FAULTS as error:
-        # The status has arrived, and the router holds on to it.
+        # The status was received, and the router keeps it.
         return f"Failed to read response body: {error}"
     kind, _, detail = got.content_type.partition("/")
     if kind == "text" or (kind == "application" and detail.rpartition("+")[2] in {"json", "xml"}):
@@ -379,7 +379,7 @@ def _check_proxy(version: ProxyVersion, built: Built, answer: _Answer) -> Transf
     return check(built.jobs, answer.status, answer.headers, answer.body)
 
 
-def _again(item: QueuedEvent, started: float) -> QueuedEvent:
+def _next_attempt(item: QueuedEvent, started: float) -> QueuedEvent:
     first = item.first_attempted_at or go_time(started)
     return msgspec.structs.replace(item, attempt=item.attempt + 1, first_attempted_at=first)
 
@@ -393,7 +393,7 @@ def _session(connector: aiohttp.TCPConnector, seconds: float) -> aiohttp.ClientS
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=seconds),
         cookie_jar=aiohttp.DummyCookieJar(),
-        # Go sends none of these by itself.
+        # Go sends none of these by default.
         skip_auto_headers=("Accept", "User-Agent", "Content-Type"),
     )
 
@@ -403,7 +403,7 @@ def _chunks(items: Sequence[_T], size: int) -> list[Sequence[_T]]:
 
 
 async def _in_order(calls: Sequence[Callable[[], Awaitable[_T]]], limit: int) -> list[_T]:
-    """Run calls at the same time, at most ``limit``, and return their results in order; the first refusal ends all."""
+    """Run calls, up to ``limit`` at the same time; returns their results in order, or raises the first refusal."""
     limiter = anyio.CapacityLimiter(limit)
     results: dict[int, _T] = {}
 

@@ -1,9 +1,9 @@
 """An event loop on which time jumps: hours of waiting pass in milliseconds, with real sockets and threads.
 
-When nothing is ready, the loop does not wait for its next timer but moves its clock there. What is under way outside
-must not be overtaken: it never jumps while a call in a thread is outstanding, and before a jump it gives sockets a
-short real moment. So a service, its stand-ins and a database run unchanged, as long as they are in this process and
-take the time from the loop: monotonic from ``loop.time()``, seconds since 1970 from :meth:`VirtualLoop.wall`.
+If nothing is ready, the loop does not wait for its next timer but moves its clock there. It must not overtake what
+happens outside the loop: it never jumps while a thread works on a call, and before a jump it waits for sockets for a
+moment of real time. So a service, its stand-ins and a database run unchanged, as long as they are in this process and
+get the time from the loop: monotonic from ``loop.time()``, seconds since 1970 from :meth:`VirtualLoop.wall`.
 """
 
 import asyncio
@@ -19,21 +19,21 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 START: Final = 1_790_000_000.0
-"""Seconds since 1970 at which the virtual clock begins."""
+"""Where the virtual clock starts, in seconds since 1970."""
 
 SETTLE_SECONDS: Final = 0.0001
-"""Real time given to sockets before a jump: what was written to a loopback connection is there when write returns."""
+"""Real time to wait for sockets before a jump; what is written to a loopback connection is there when write returns."""
 
 THREAD_SECONDS: Final = 0.01
-"""Real time between two looks while a thread works; its end wakes the loop earlier."""
+"""Real time to wait for sockets while a thread works; the thread's end wakes the loop earlier."""
 
 
 class DeadlockError(ImpactPluginError):
-    """Nothing will ever happen: no timer, no thread, and nobody outside who could write to a socket."""
+    """Every task waits, and nothing can wake one: there is no timer, and no thread that works."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Waits for sockets a moment and, when none is ready, moves the clock instead of waiting."""
+    """Waits for sockets for a moment and, if none is ready, moves the clock instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         self.busy: Callable[[], bool] = lambda: False
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Like the original, in no time."""
+        """Do as the base class, but without waiting for ``timeout``."""
         if timeout is not None and timeout <= 0:
             return super().select(0)
         while True:
@@ -54,7 +54,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """See the module. ``start`` is what :meth:`wall` tells at first, in seconds since 1970."""
+    """An event loop on which time jumps; :meth:`wall` begins at ``start``, in seconds since 1970."""
 
     def __init__(self, *, start: float = START) -> None:
         self._jumping = _JumpingSelector()
@@ -66,24 +66,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jumping.busy = lambda: self._in_threads > 0
 
     def time(self) -> float:
-        """Virtual monotonic seconds."""
+        """Return the virtual monotonic time in seconds."""
         return self._virtual
 
     def wall(self) -> float:
-        """Virtual seconds since 1970."""
+        """Return the virtual time in seconds since 1970."""
         return self._start + self._virtual
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Arguments], Result], *args: *Arguments
     ) -> asyncio.Future[Result]:
-        """As the original; the clock stands still until it is done."""
+        """Do as the base class; the clock stands still until the call is done."""
         self._in_threads += 1
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._thread_done)
         return future
 
     async def shutdown_default_executor(self, *args: Any) -> None:
-        """As the original, which waits for a thread of its own."""
+        """Do as the base class, which waits for a thread of its own."""
         self._in_threads += 1
         try:
             await super().shutdown_default_executor(*args)
@@ -94,14 +94,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._in_threads -= 1
 
     def _jump(self, timeout: float | None) -> bool:
-        """Move to the next timer; True when there was one."""
+        """Move the clock to the next timer; returns True, or raises DeadlockError if there is none."""
         if timeout is None:
-            raise DeadlockError("nothing is left that could happen: every task waits, and no timer is set")
+            raise DeadlockError("deadlock: every task waits, and no timer is set")
         self._virtual += timeout
         return True
 
 
 def run_virtual(main: Callable[[], Coroutine[Any, Any, Result]], *, start: float = START) -> Result:
-    """Run a coroutine function to its end on a loop of its own; raises :class:`DeadlockError` when it cannot end."""
+    """Run a coroutine function on a virtual loop of its own; raises :class:`DeadlockError` if it can never end."""
     with asyncio.Runner(loop_factory=lambda: VirtualLoop(start=start)) as runner:
         return runner.run(main())

@@ -1,12 +1,10 @@
-"""The rules by which StrictRudder judges replies: what passes, what is refused, and under which name."""
+"""What the router does with replies: which are accepted, which are refused, and under which name."""
 
 import json
 from typing import Any
 
 import pytest
 
-from impact_plugin.rudder.features import TransformerFeatures, check_features
-from impact_plugin.rudder.go import go_sprint
 from impact_plugin.rudder.jobs import RequestJob
 from impact_plugin.rudder.refusals import (
     BatchAborted,
@@ -26,34 +24,11 @@ from impact_plugin.rudder.replies import (
     check_proxy_v1_reply,
     check_router_reply,
 )
-from impact_plugin.rudder.request_objects import check_request_object
-from impact_plugin.rudder.retries import back_pressure_wait, backoff, next_state, processor_outcome, transport_wait
+from tests.plugin.rudder.request_builders import form, request_object
 
 VERSION = {"apiVersion": "2"}
 FIRST = RequestJob(1, b'{"jobId":1,"rudderId":"\\u003c\\u003e","dontBatch":false}')
 SECOND = RequestJob(2, b'{"jobId":2,"rudderId":"\\u003c\\u003e","dontBatch":false}')
-
-
-def request_object(**changes: Any) -> dict[str, Any]:
-    """Return a request object that the router sends as meant, with some of its members changed."""
-    sound = {
-        "version": "1",
-        "type": "REST",
-        "method": "POST",
-        "endpoint": "https://api.impact.com/Advertisers/IRlocalSID/Conversions",
-        "endpointPath": "conversions",
-        "headers": {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
-        "params": {},
-        "body": {"JSON": {}, "JSON_ARRAY": {}, "XML": {}, "FORM": {"OrderId": "o-1"}},
-        "files": {},
-        "userId": "",
-    }
-    return sound | changes
-
-
-def form(**fields: Any) -> dict[str, Any]:
-    """Return a request object whose form holds these fields."""
-    return request_object(body={"FORM": fields})
 
 
 def event_entry(job: RequestJob, **changes: Any) -> bytes:
@@ -94,233 +69,6 @@ def proxy(
     """Check a proxy v1 reply of these elements."""
     body = b'{"output":{"status":200,"message":"","response":[' + b",".join(items) + b"]}}"
     return check_proxy_v1_reply(jobs, 200, headers, body)
-
-
-# --- the retry table
-
-
-@pytest.mark.parametrize(
-    ("status", "state"),
-    [
-        (0, "retry"),
-        (199, "retry"),
-        (200, "succeeded"),
-        (298, "filtered"),
-        (299, "succeeded"),
-        (302, "aborted"),
-        (400, "aborted"),
-        (408, "retry"),
-        (429, "retry"),
-        (499, "aborted"),
-        (500, "retry"),
-        (599, "retry"),
-        (809, "retry"),
-    ],
-)
-def test_first_try_is_judged_by_its_status(status: int, state: str) -> None:
-    """A first failure is tried again unless its status lies between 300 and 499; 408 and 429 are not refusals."""
-    assert state == next_state(status, attempt=1, first_failed_at=None, now=0.0)
-
-
-@pytest.mark.parametrize(
-    ("status", "attempt", "age", "state"),
-    [
-        (500, 3, 10800.0, "retry"),
-        (500, 3, 10800.5, "aborted"),
-        (500, 2, 99999.0, "retry"),
-        (500, 99, 60.0, "retry"),
-        (429, 99, 99999.0, "retry"),
-        (599, 99, 99999.0, "retry"),
-        (0, 99, 99999.0, "retry"),
-    ],
-)
-def test_only_server_errors_grow_old(status: int, attempt: int, age: float, state: str) -> None:
-    """A 5xx is given up once it is past the window and was tried three times; a 429, a 599 and a 0 never are."""
-    assert state == next_state(status, attempt=attempt, first_failed_at=1000.0, now=1000.0 + age)
-
-
-def test_backoff_doubles_to_five_minutes() -> None:
-    """A failed job waits 10 s, then twice as long each time, up to 300 s, however often it failed."""
-    assert [backoff(attempt) for attempt in range(1, 8)] == [10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0]
-    assert backoff(10_000) == 300.0
-
-
-def test_backoff_counts_from_one() -> None:
-    """There is no wait before the first failure, and asking for one is a mistake."""
-    with pytest.raises(ValueError, match="counted from 1"):
-        backoff(0)
-
-
-def test_processor_waits_have_two_rhythms() -> None:
-    """Back-pressure is asked again after 1, 2, 4 .. 30 s, faults after 0.5 s growing by half up to 30 s."""
-    assert [back_pressure_wait(attempt) for attempt in range(1, 8)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-    assert [transport_wait(attempt) for attempt in range(1, 4)] == [0.5, 0.75, 1.125]
-    assert transport_wait(30) == 30.0
-
-
-@pytest.mark.parametrize(
-    ("status", "headers", "outcome"),
-    [
-        (200, {}, "reply"),
-        (503, {"x-rudder-should-retry": "true"}, "retry"),
-        (503, {"X-Rudder-Should-Retry": "false"}, "backoff_then_panic"),
-        (503, {}, "backoff_then_panic"),
-        (500, {"X-Rudder-Should-Retry": "true"}, "backoff_then_panic"),
-        (408, {}, "backoff_then_panic"),
-        (429, {}, "backoff_then_panic"),
-        (204, {}, "aborted"),
-        (302, {}, "aborted"),
-        (404, {}, "aborted"),
-        (413, {}, "aborted"),
-    ],
-)
-def test_processor_looks_at_the_http_status_first(status: int, headers: dict[str, str], outcome: str) -> None:
-    """Only a 503 with should-retry asks for time; faults are retried until the panic; the rest aborts the chunk."""
-    assert outcome == processor_outcome(status, headers)
-
-
-# --- Go's notation
-
-
-@pytest.mark.parametrize(
-    ("value", "printed"),
-    [
-        (1000000, "1e+06"),
-        (1234567.89, "1.23456789e+06"),
-        (9217374917471, "9.217374917471e+12"),
-        ({"a": 1}, "map[a:1]"),
-        (None, "<nil>"),
-        (332, "332"),
-        (-12.5, "-12.5"),
-        (999999, "999999"),
-        (0, "0"),
-        (100000.0, "100000"),
-        (0.0001, "0.0001"),
-        (0.00001, "1e-05"),
-        (-2e21, "-2e+21"),
-        (True, "true"),
-        (False, "false"),
-        (["a", 1, None, True], "[a 1 <nil> true]"),
-        ({"b": 1, "a": {"c": "x"}}, "map[a:map[c:x] b:1]"),
-        ("1e6", "1e6"),
-    ],
-)
-def test_values_are_printed_as_go_prints_them(value: Any, printed: str) -> None:
-    """Numbers from a million up turn to exponents, objects to maps and null to nil, as Go itself was seen to do."""
-    assert printed == go_sprint(value)
-
-
-# --- the request object
-
-
-def test_sound_request_is_returned_decoded() -> None:
-    """A request object that the router sends as meant comes back as it was."""
-    assert request_object() == check_request_object(json.dumps(request_object()).encode())
-
-
-def test_nulls_pass_where_go_takes_them() -> None:
-    """Params, files and userId may be null, and so may the bodies left out."""
-    request = request_object(params=None, files=None, userId=None, body={"FORM": {"OrderId": "o-1"}})
-    assert request == check_request_object(json.dumps(request).encode())
-
-
-@pytest.mark.parametrize(
-    ("request_", "refusal"),
-    [
-        (request_object(headers={"Content-Type": "application/json", "X-Try": 1}), StalledForever),
-        (request_object(headers={"Content-Type": "application/json", "X-Try": True}), StalledForever),
-        (request_object(userId=7), StalledForever),
-        (request_object(params=[]), StalledForever),
-        (request_object(files=[]), StalledForever),
-        (request_object(body="OrderId=1"), StalledForever),
-        (request_object(type="GraphQL"), SilentLoss),
-        (request_object(type="rest"), SilentLoss),
-        (request_object(type=None), SilentLoss),
-        (request_object(files={"a": "b"}), SilentLoss),
-        (request_object(body=None), SilentLoss),
-        (request_object(body={"FORM": {}}), SilentLoss),
-        (request_object(body={"FORM": {"a": "b"}, "JSON": {"a": "b"}}), SilentLoss),
-        (request_object(body={"FORM": [["a", "b"]]}), InvalidReply),
-        (request_object(body={"YAML": {"a": "b"}}), RouterPanic),
-        (request_object(body={"XML": {"payload": 1}}), BatchAborted),
-        (form(ItemPrice1=332), CorruptedForm),
-        (form(ItemPrice1=1000000), CorruptedForm),
-        (form(OrderPromoCode=None), CorruptedForm),
-        (form(Items={"a": 1}), CorruptedForm),
-        (form(IsNew=True), CorruptedForm),
-        (request_object(params={"n": 1234567.89}), CorruptedForm),
-        (request_object(params={"n": None}), CorruptedForm),
-        (request_object(params={"n": [1]}), CorruptedForm),
-        (request_object(headers={"Accept": "application/json"}), MissingContentType),
-        (request_object(headers=None), MissingContentType),
-        (request_object(headers={"Content-Type": "application/json"}), MissingContentType),
-    ],
-)
-def test_request_that_would_not_arrive_is_refused(request_: dict[str, Any], refusal: type[RudderRefusal]) -> None:
-    """Whatever the router cannot decode, does not send, or sends spoilt, is refused under its own name."""
-    with pytest.raises(refusal) as caught:
-        check_request_object(json.dumps(request_).encode(), [7])
-    assert (refusal, (7,)) == (type(caught.value), caught.value.job_ids)
-
-
-@pytest.mark.parametrize(
-    ("media_type", "body"),
-    [
-        ("application/json; charset=utf-8", {"JSON": {"a": 1}}),
-        ("application/json", {"JSON_ARRAY": {"batch": "[1]"}}),
-        ("text/xml", {"XML": {"payload": "<a/>"}}),
-        ("application/octet-stream", {"GZIP": {"payload": "x"}}),
-    ],
-)
-def test_other_bodies_pass_with_their_own_type(media_type: str, body: dict[str, Any]) -> None:
-    """JSON, arrays, XML and gzip are sent as well, numbers in JSON included; header names have no case."""
-    request = request_object(body=body, headers={"content-type": media_type}, params={"n": 12, "o": {"a": 1}})
-    assert request == check_request_object(json.dumps(request).encode())
-
-
-# --- features
-
-
-def features_body(**changes: Any) -> bytes:
-    """Return a features body with all switches on and some members changed."""
-    sound = {
-        "routerTransform": {"IMPACT": True, "OTHER": False},
-        "regulations": ["AM"],
-        "supportSourceTransformV1": True,
-        "upgradedToSourceTransformV2": True,
-        "supportTransformerProxyV1": True,
-        "supportDestTransformCompactedPayloadV1": True,
-    }
-    return json.dumps(sound | changes).encode()
-
-
-def test_features_are_read() -> None:
-    """Router transform lists the types that are true; proxy v1 and compaction are flags; unknown keys are let be."""
-    expected = TransformerFeatures(frozenset({"IMPACT"}), proxy_v1=True, compacted=True)
-    assert expected == check_features(200, features_body(later=1))
-
-
-@pytest.mark.parametrize("flag", ["supportSourceTransformV1", "upgradedToSourceTransformV2"])
-def test_one_source_flag_is_enough(flag: str) -> None:
-    """The router boots with either source version."""
-    assert check_features(200, features_body(**{flag: False})).compacted
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "refusal"),
-    [
-        (200, features_body(supportSourceTransformV1=False, upgradedToSourceTransformV2=False), RouterPanic),
-        (200, b"{}", RouterPanic),
-        (200, b"ok", InvalidReply),
-        (200, features_body(supportTransformerProxyV1="true"), InvalidReply),
-        (404, features_body(), InvalidReply),
-        (503, features_body(), InvalidReply),
-    ],
-)
-def test_features_that_spoil_the_boot_are_refused(status: int, body: bytes, refusal: type[RudderRefusal]) -> None:
-    """Without source flags the router crashes; with another status it boots without our switches."""
-    with pytest.raises(refusal):
-        check_features(status, body)
 
 
 # --- the processor
