@@ -1,4 +1,4 @@
-"""The logging hook: one JSON object a line on standard error, without secrets and personal data."""
+"""The logging hook: JSON lines on standard error, without secrets and personal data."""
 
 import logging
 import re
@@ -15,14 +15,14 @@ from impact_transformers.normalize import redact_emails
 from impact_transformers.secret import MASK, Secret
 
 EXCEPTION: Final = "exception"
-PLACES: Final = "at"
-"""The field that shows the places an exception passed, in place of the exception."""
+TRACEBACK: Final = "at"
+"""In a log line, the places that an exception passed; the exception itself never shows: it may quote an event."""
 
 SECRET_KEYS: Final = frozenset({"authorization", "apikey", "api_key", "authtoken", "auth_token", "token", "secret"})
 
 
 def configure_logging(settings: LogSettings) -> None:
-    """Set structlog up for this process."""
+    """Configure structlog for this process, and send what libraries log through it."""
     renderer: Any = structlog.processors.JSONRenderer()
     if settings.format == "console":
         renderer = structlog.dev.ConsoleRenderer()
@@ -30,7 +30,7 @@ def configure_logging(settings: LogSettings) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _where_it_broke,
+            _locate_exception,
             redact,
             renderer,
         ],
@@ -42,7 +42,7 @@ def configure_logging(settings: LogSettings) -> None:
 
 
 class _LibraryLines(logging.Handler):
-    """Lines of the libraries, in our form and without their text: theirs may quote a request."""
+    """Logs in our format that a library logged something, without its text, which may quote a request."""
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
@@ -52,7 +52,7 @@ class _LibraryLines(logging.Handler):
 
 
 def log_handlers(kind: type[TelemetryEvent]) -> list[Handler]:
-    """Return what writes the lines of the events of this class: nothing for those without a level."""
+    """Return what logs the events of this class: nothing for a class without a level."""
     level = kind.level
     if level is None:
         return []
@@ -63,7 +63,7 @@ def log_handlers(kind: type[TelemetryEvent]) -> list[Handler]:
         if not logger.is_enabled_for(number):
             return
         fields = {field: _plain(getattr(event, field)) for field in event.__struct_fields__}
-        # Standard error may be closed or a broken pipe: losing a line is better than losing a reply.
+        # Standard error may be closed, full or a broken pipe: better to lose a line than a reply.
         with suppress(OSError, ValueError):
             getattr(logger, level)(name, **fields)
 
@@ -76,12 +76,12 @@ def line_name(kind: type[TelemetryEvent]) -> str:
 
 
 def line_fields(kind: type[TelemetryEvent]) -> tuple[str, ...]:
-    """Return the fields of an event's log line."""
-    return tuple(PLACES if field == EXCEPTION else field for field in kind.__struct_fields__)
+    """Return the names of the fields of an event's log line."""
+    return tuple(TRACEBACK if field == EXCEPTION else field for field in kind.__struct_fields__)
 
 
 def redact(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Mask what is secret by its name or type, and e-mail addresses wherever they stand."""
+    """Mask secrets, by their key or type, and e-mail addresses wherever they occur."""
     for key, value in line.items():
         line[key] = MASK if key.lower() in SECRET_KEYS else _redacted(value)
     return line
@@ -100,12 +100,12 @@ def _redacted(value: Any) -> Any:
     return [_redacted(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def _where_it_broke(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace an exception by the places of our code it passed: its message may quote the event."""
+def _locate_exception(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace an exception by its traceback: file, line and function of the last eight frames."""
     error = line.pop(EXCEPTION, None)
     if isinstance(error, BaseException):
         frames = structlog.tracebacks.extract(type(error), error, error.__traceback__).stacks[0].frames
-        line[PLACES] = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
+        line[TRACEBACK] = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
     return line
 
 

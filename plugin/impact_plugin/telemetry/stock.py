@@ -106,7 +106,7 @@ class StockMetrics:
         }
 
     def handlers(self, kind: type[TelemetryEvent]) -> list[Handler]:
-        """Return what counts the events of this class: nothing for those that the stock transformer does not know."""
+        """Return what counts the events of this class: nothing for a class without a counterpart there."""
         return [self._handlers[kind]] if kind in self._handlers else []
 
     def _request_arrived(self, _event: RequestArrived) -> None:

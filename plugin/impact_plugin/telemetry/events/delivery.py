@@ -54,7 +54,7 @@ class DeliveryMeasured(TelemetryEvent, frozen=True):
 
     metrics = (
         gauge(
-            "impact_plugin_delivery_waiting", "Requests waiting for permission to be sent.", ("endpoint_path",)
+            "impact_plugin_delivery_waiting", "Requests waiting for a permit to be sent.", ("endpoint_path",)
         ).set_each("waiting"),
         gauge("impact_plugin_delivery_in_flight", "Requests to impact.com in flight.", ("endpoint_path",)).set_each(
             "in_flight"
