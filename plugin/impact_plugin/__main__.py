@@ -8,7 +8,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from impact_plugin import __version__
-from impact_plugin.errors import ImpactPluginError
+from impact_plugin.errors import ImpactPluginError, SettingsError
 
 UNUSABLE: Final = 2
 """Exit code when input, settings or configuration cannot be used."""
@@ -64,6 +64,8 @@ def main(words: Sequence[str] | None = None) -> None:
         app.resolved_commands()
     try:
         code = app(words)
+    except SettingsError as error:
+        sys.exit(_fail(*map(str, error.problems)))
     except ImpactPluginError as error:
         sys.exit(_fail(str(error)))
     except cyclopts.CycloptsError as error:
@@ -72,8 +74,9 @@ def main(words: Sequence[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> int:
-    print(f"impact-plugin: {message}", file=sys.stderr)
+def _fail(*messages: str) -> int:
+    for message in messages:
+        print(f"impact-plugin: {message}", file=sys.stderr)
     return UNUSABLE
 
 

@@ -106,6 +106,21 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], words: tuple[
     assert 1 == len(err.splitlines())
 
 
+def test_every_mistake_of_the_settings_is_a_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """So that a file is corrected once, and not once for each start."""
+    file = tmp_path / "impact.toml"
+    file.write_text("[server]\nport = -1\n[log]\nlevel = 'loud'\n", encoding="utf-8")
+    code, _, err = run(capsys, "serve", "--config", str(file), "--workers", "2")
+
+    assert 2 == code
+    assert [
+        "impact-plugin: server.port: must be a whole number between 0 (any free port) and 65,535",
+        "impact-plugin: log.level: must be one of debug, info, warning, error",
+        "impact-plugin: --workers: must be 0 (no supervisor) or 1; one process owns the state in state.dir, several "
+        "workers come with a later version",
+    ] == err.splitlines()
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_knows_every_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shell: str
