@@ -41,7 +41,7 @@ async def record(
     out
         The file, gzipped NDJSON; only its owner can read it.
     url
-        The operator's address of the service; of several workers each has its own.
+        The operator's address of the service.
     minutes
         For how long.
     max_mb
