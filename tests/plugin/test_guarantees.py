@@ -125,7 +125,8 @@ def states(ends: Sequence[JobEnd]) -> Counter[str]:
     return Counter(end.state for end in ends)
 
 
-def test_four_hours_without_impact_abort_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("visitors", [12, pytest.param(80, marks=pytest.mark.campaign)])
+def test_four_hours_without_impact_abort_nothing(tmp_path: Path, visitors: int) -> None:
     """Longer than the router keeps a 5xx: all is delivered afterwards, once, each visitor's orders in sequence."""
 
     async def main() -> None:
@@ -133,13 +134,13 @@ def test_four_hours_without_impact_abort_nothing(tmp_path: Path) -> None:
             loop = asyncio.get_running_loop()
             w.impact.script([{"status": 503}])
             loop.call_later(4 * HOUR, w.impact.script, [])
-            jobs = [job(w.impact, number, number % 40) for number in range(120)]
-            ends = await w.rudder.run([*jobs, *(page(w.impact, 1000 + number, number) for number in range(40))])
+            jobs = [job(w.impact, number, number % visitors) for number in range(3 * visitors)]
+            ends = await w.rudder.run([*jobs, *(page(w.impact, 1000 + number, number) for number in range(visitors))])
 
-            assert states(ends) == {"succeeded": 160}
+            assert states(ends) == {"succeeded": 4 * visitors}
             assert {status for end in ends for status in end.statuses} <= {200, 429}
             assert set(w.orders().values()) == {1}
-            assert len(w.orders()) == 120
+            assert len(w.orders()) == 3 * visitors
             assert all(found == sorted(found, key=lambda o: int(o[6:])) for found in w.sequence().values())
             assert w.rudder.late == 0
 
@@ -256,16 +257,17 @@ def test_an_order_that_is_refused_is_aborted_and_its_visitor_goes_on(tmp_path: P
     on_virtual_time(main)
 
 
+@pytest.mark.parametrize("limit", [24, pytest.param(120, marks=pytest.mark.campaign)])
 @pytest.mark.parametrize("version", ["v0", "v1"])
-def test_a_quota_for_the_hour_is_kept_and_used_up(tmp_path: Path, version: str) -> None:
+def test_a_quota_for_the_hour_is_kept_and_used_up(tmp_path: Path, version: str, limit: int) -> None:
     """More orders than an hour's quota: none refused twice, none late, nothing lost, done when the quota allows."""
 
     async def main() -> None:
         async with world(tmp_path, version=version) as w:
-            w.impact.capacity = Capacity(rate=60, window=HOUR, announced="x-ratelimit")
-            ends = await w.rudder.run([job(w.impact, number, number) for number in range(150)])
+            w.impact.capacity = Capacity(rate=limit, window=HOUR, announced="x-ratelimit")
+            ends = await w.rudder.run([job(w.impact, number, number) for number in range(limit * 5 // 2)])
 
-            assert states(ends) == {"succeeded": 150}
+            assert states(ends) == {"succeeded": limit * 5 // 2}
             assert set(w.orders().values()) == {1}
             assert w.impact.tally.refused <= 1
             assert w.rudder.late == 0
