@@ -79,7 +79,15 @@ class Output:
                 TaskProgressColumn(),
                 TextColumn("{task.fields[told]}"),
             )
-            with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+            bar = Progress(
+                *columns,
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                # Where output goes to a file, it must not be shown among the progress instead.
+                redirect_stdout=sys.stdout.isatty(),
+            )
+            with bar:
                 task = bar.add_task(doing, total=total, told="")
 
                 def advance(done: float, told: str = "") -> None:

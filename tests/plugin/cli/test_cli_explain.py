@@ -1,8 +1,11 @@
 """``impact-plugin explain``: every form of input, every format, and nothing secret in any of them."""
 
+import contextlib
 import gzip
 import io
 import json
+import os
+import pty
 import shlex
 import subprocess
 import sys
@@ -18,6 +21,7 @@ from impact_plugin.__main__ import app
 from impact_plugin.cli.inputs import InputError
 from impact_plugin.errors import SettingsError
 from impact_plugin.traffic.reading import ReadingError
+from impact_transformers import prepare
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"
 SECRET = "test-token-secret"
@@ -345,7 +349,7 @@ def test_a_destination_that_cannot_work_is_refused(write: Write, page: dict[str,
     assert SECRET not in str(refused.value)
 
 
-def process(*words: str) -> subprocess.CompletedProcess[str]:
+def call_process(*words: str) -> subprocess.CompletedProcess[str]:
     """Call the command as a process."""
     return subprocess.run(
         [sys.executable, "-m", "impact_plugin", "explain", *words], capture_output=True, text=True, check=False
@@ -354,7 +358,7 @@ def process(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_mistakes_of_the_operator_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
     """A missing file is no traceback."""
-    done = process(str(tmp_path / "absent.json"))
+    done = call_process(str(tmp_path / "absent.json"))
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("impact-plugin: ")
@@ -365,7 +369,7 @@ def test_mistakes_of_the_operator_are_one_line_and_exit_code_2(tmp_path: Path) -
 @pytest.mark.parametrize("words", [[], ["--no-such-option"], ["x.json", "-f", "yaml"]])
 def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
     """1 stays for rejected events: a script can tell the two apart."""
-    done = process(*words)
+    done = call_process(*words)
 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -381,7 +385,7 @@ def test_wrong_settings_are_told(write: Write, page: dict[str, Any], monkeypatch
 
 def test_a_rejected_event_makes_the_process_exit_with_1(write: Write) -> None:
     """The command's code is the process's."""
-    done = process(write("e.json", {"type": "page"}))
+    done = call_process(write("e.json", {"type": "page"}))
 
     assert (done.returncode, done.stderr) == (1, "")
     assert "missing_identity" in done.stdout
@@ -453,3 +457,143 @@ def test_a_dropped_repeat_is_told_as_the_service_would(
 
     assert ("send", "clicks") == (new["outcome"], new["endpoint_path"])
     assert ("skip", "repeated_click", "repeat") == (repeat["outcome"], repeat["reason"], repeat["visit"]["decision"])
+
+
+def test_an_order_is_shown_alone(
+    capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any], order: dict[str, Any]
+) -> None:
+    """By its id; what came before it still brings its click id, and keeps its number."""
+    other = {**order, "messageId": "m-other", "properties": {**order["properties"], "order_id": "o-2"}}
+    file = write("events.json", [*story(page, order), other])
+    code = run(file, "--order-id", "o-1")
+    out = capsys.readouterr().out
+
+    assert code == 0
+    assert out.count("POST ") == 1
+    assert out.startswith("event 5: conversions  POST ")
+    assert "click id CLICK-1: remembered, brought by event 1 (messageId m-page)" in out
+
+
+def test_an_order_that_was_rejected_is_found_by_its_own_words(
+    capsys: pytest.CaptureFixture[str], write: Write, order: dict[str, Any]
+) -> None:
+    """It became no request, and its properties name it; the exit code tells that it was rejected."""
+    wrong = {**order, "properties": {"orderId": "o-7", "total": 5, "currency": "euros"}}
+    code = run(write("events.json", [order, wrong]), "--order-id", "o-7", "-f", "json")
+    (line,) = explained(capsys)
+
+    assert (code, line["event"], line["reason"]) == (1, 2, "invalid_currency")
+
+
+@pytest.mark.parametrize("form", ["table", "json", "curl"])
+def test_an_order_that_is_not_there_is_told(
+    capsys: pytest.CaptureFixture[str], write: Write, order: dict[str, Any], form: str
+) -> None:
+    """In one line on standard error, with exit code 1; nothing is shown."""
+    code = run(write("events.json", [order]), "--order-id", "o-99", "-f", form)
+    out, err = capsys.readouterr()
+
+    assert (code, out) == (1, "")
+    assert err == "impact-plugin: no event has the order id o-99\n"
+
+
+def test_of_several_destinations_each_is_named(
+    capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any]
+) -> None:
+    """With the service's own file, an event is shown once for each of its destinations."""
+    text = "".join(
+        f'[destinations.{name}]\naccountSID = "IRtest"\napiKey = "t"\ncampaignId = "{number}"\n'
+        for number, name in enumerate(("eu", "us"), 1)
+    )
+    run(write("events.json", [page]), "-d", write("impact.toml", text))
+    out = capsys.readouterr().out
+
+    assert "event 1 at eu: pageload  POST https://trkapi.impact.com/PageLoad" in out
+    assert "event 1 at us: pageload  POST https://trkapi.impact.com/PageLoad" in out
+
+
+def test_a_recording_is_explained(capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any]) -> None:
+    """With the configuration that it holds, and the time at which each event was received."""
+    recorded: list[dict[str, Any]] = [
+        {"line": "recording", "version": 1, "at": "2026-09-10T10:00:00", "plugin": "0.1.0"},
+        {"line": "destination", "id": "d-1", "config": {"accountSID": "IRmine", "apiKey": "t", "campaignId": "7"}},
+        {"line": "event", "at": 1_789_034_400_000, "via": "router", "request": 1, "to": ["d-1"], "event": page},
+    ]
+    run(write("recording.ndjson", b"\n".join(map(msgspec.json.encode, recorded))), "-f", "json")
+    (line,) = explained(capsys)
+
+    assert (line["destination"], line["form"]["CampaignId"]) == ("d-1", "7")
+
+
+def test_a_file_that_was_cut_off_is_explained_as_far_as_it_goes(
+    capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any]
+) -> None:
+    """And standard error tells that its end is missing."""
+    events = b"\n".join(msgspec.json.encode({**page, "messageId": f"m-{number:04}"}) for number in range(3000))
+    file = write("cut.gz", gzip.compress(events)[:-2000])
+    code = run(file, "-f", "json")
+    out, err = capsys.readouterr()
+
+    assert code == 0
+    assert 100 < len(out.splitlines()) < 3000
+    assert err == f"impact-plugin: {file}: is cut off; what can be read of it was explained\n"
+
+
+def test_a_pipe_is_read(capsys: pytest.CaptureFixture[str], tmp_path: Path, order: dict[str, Any]) -> None:
+    """What a shell makes of <(...)."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["sh", "-c", 'printf %s "$1" > "$2"', "sh", json.dumps(order), str(pipe)]):
+        code = run(str(pipe), "-f", "json")
+
+    assert code == 0
+    assert explained(capsys)[0]["form"]["OrderId"] == "o-1"
+
+
+def test_a_defect_of_ours_is_shown_and_logged_once(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    write: Write,
+    page: dict[str, Any],
+    order: dict[str, Any],
+) -> None:
+    """As the rejection of the events it met; the others are explained, and nothing of a person is in the log."""
+
+    def broken(event: Any, *rest: Any) -> Any:
+        if event.message_id == "m-bad":
+            raise KeyError("jane@example.com")
+        return prepare(event, *rest)
+
+    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
+    bad = {**page, "messageId": "m-bad"}
+    code = run(write("events.json", [bad, order, bad]), "-f", "json")
+    out, err = capsys.readouterr()
+    shown, logged = map(json.loads, out.splitlines()), json.loads(err)
+
+    assert code == 1
+    assert [one.get("reason") for one in shown] == ["transform_fault", None, "transform_fault"]
+    assert (logged["event"], logged["error"]) == ("transform_fault", "KeyError")
+    assert any("step.py:" in place for place in logged["at"])
+    assert "jane" not in out + err
+
+
+def test_what_is_piped_stays_whole_beside_progress_on_a_terminal(tmp_path: Path, write: Write) -> None:
+    """The bar is on standard error, and nothing of the output goes there."""
+    file = write("events.ndjson", b'{"type":"page","anonymousId":"a"}\n' * 600)
+    terminal, side = pty.openpty()
+    with (tmp_path / "out").open("wb") as out:
+        command = [sys.executable, "-m", "impact_plugin", "explain", file, "-f", "json"]
+        process = subprocess.Popen(command, stdout=out, stderr=side)
+    os.close(side)
+    shown = b""
+    # The end of a terminal is an error on Linux.
+    with contextlib.suppress(OSError):
+        while piece := os.read(terminal, 65_536):
+            shown += piece
+    os.close(terminal)
+    lines = (tmp_path / "out").read_text(encoding="utf-8").splitlines()
+
+    assert process.wait() == 0
+    assert [json.loads(line)["event"] for line in lines] == list(range(1, 601))
+    assert b"explaining" in shown
+    assert b"endpoint_path" not in shown

@@ -20,6 +20,7 @@ from impact_plugin.cli.inputs import InputError
 from impact_plugin.traffic.destinations import TrafficDestinations
 from impact_plugin.traffic.reading import ReadingError, Traffic, TrafficEvent
 from impact_plugin.traffic.replay import ReplayRun, cents_of
+from impact_transformers import prepare
 
 DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
 SENT, SKIPPED, REJECTED = 3784, 12, 26
@@ -462,3 +463,58 @@ def test_garbage_is_rejected_and_never_a_fault(lines: list[bytes]) -> None:
 def test_money_is_counted_as_impact_would(form: dict[str, str], cents: int | None) -> None:
     """The order's subtotal, or its items less its discount."""
     assert cents_of(form) == cents
+
+
+def test_several_destinations_are_compared_each_with_its_own(
+    capsys: pytest.CaptureFixture[str], write: Write, order: dict[str, Any]
+) -> None:
+    """An event that goes to two is two comparisons, and neither is taken for the other's."""
+
+    def service(name: str, campaign: int) -> Path:
+        text = "".join(
+            f'[destinations.{id_}]\naccountSID = "IRtest"\napiKey = "t"\ncampaignId = "{number}"\n'
+            for id_, number in (("eu", 1), ("us", campaign))
+        )
+        return write(name, text.encode())
+
+    file, now, then = write("events", [order]), service("now.toml", 2), service("then.toml", 3)
+    changes = told(capsys, str(file), "-d", str(now), "--against", str(then))["changes"]
+
+    assert (changes["compared"], changes["changed"]) == (2, 1)
+    assert changes["kinds"][0]["examples"] == ["event 1, CampaignId 2 -> 3"]
+
+
+def test_a_defect_of_ours_is_one_events_and_logged_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, write: Write, order: dict[str, Any]
+) -> None:
+    """It is counted as the rejection of the events it met; the replay goes on."""
+
+    def broken(event: Any, *rest: Any) -> Any:
+        if event.message_id == "m-bad":
+            raise KeyError("jane@example.com")
+        return prepare(event, *rest)
+
+    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
+    bad = {**order, "messageId": "m-bad"}
+    assert run(str(write("events", [bad, order, bad])), "--json") == 0
+    out, err = capsys.readouterr()
+    result, logged = json.loads(out), json.loads(err)
+
+    assert {(one["reason"], one["events"]) for one in result["outcomes"]} == {("", 1), ("transform_fault", 2)}
+    assert (logged["event"], logged["error"]) == ("transform_fault", "KeyError")
+    assert "jane" not in out + err
+
+
+def test_a_destination_without_configuration_rejects_its_events(
+    capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any]
+) -> None:
+    """As in the service; only where none is named there is a demonstration account."""
+    bodies = [
+        [{"message": page, "destination": {"ID": "d-1"}}],
+        [{"message": page, "destination": {"ID": "d-1", "Config": "text"}}],
+        {"input": [{"message": page, "metadata": {"destinationId": "d-1"}}], "destinations": {"d-2": {}}},
+        [{"message": page}],
+    ]
+    results = [told(capsys, str(write("body", body)))["outcomes"] for body in bodies]
+
+    assert [one["reason"] for (one,) in results] == [*["configuration"] * 3, ""]
