@@ -31,11 +31,12 @@ JUST = 0.5
 @pytest.fixture(name="driver")
 async def driver_fixture(server: Server) -> AsyncIterator[Driver]:
     """Lend a driver that says hello."""
-    driver = Driver("127.0.0.1", server.port, repeat(HELLO), connections=20, timeout=1.0)
+    driver = Driver("127.0.0.1", server.port, repeat(HELLO), connections=20, timeout=10.0)
     yield driver
     await driver.aclose()
 
 
+@pytest.mark.serial
 async def test_requests_come_when_the_schedule_says(server: Server, driver: Driver) -> None:
     """So many as its steps mean, and all of them answered."""
     outcome = await driver.run([LoadStep(100, 100, JUST), LoadStep(100, 300, JUST)])
@@ -47,6 +48,7 @@ async def test_requests_come_when_the_schedule_says(server: Server, driver: Driv
     assert sum(second.answered for second in outcome.timeline) == outcome.good
 
 
+@pytest.mark.serial
 async def test_a_service_that_stalls_shows_in_the_latencies(server: Server, driver: Driver) -> None:
     """A pause of the server is seen by every request that was due in it, not by those that happened to be under way."""
     stalled = asyncio.get_running_loop().time() + 0.3
@@ -63,8 +65,9 @@ async def test_a_service_that_stalls_shows_in_the_latencies(server: Server, driv
     assert outcome.latencies.percentile(99) > 0.2
 
 
-async def test_trouble_is_counted_by_its_kind(server: Server, driver: Driver) -> None:
+async def test_trouble_is_counted_by_its_kind(server: Server) -> None:
     """Statuses, resets, hang-ups, silence: each under its name, and none of them ends the run."""
+    driver = Driver("127.0.0.1", server.port, repeat(HELLO), connections=20, timeout=1.0)
     never = asyncio.Event()
     number = 0
 
@@ -82,6 +85,7 @@ async def test_trouble_is_counted_by_its_kind(server: Server, driver: Driver) ->
     server.reply = reply
     outcome = await driver.run([LoadStep(40, 40, JUST)])
     never.set()
+    await driver.aclose()
 
     assert sum(outcome.kinds.values()) == outcome.intended
     assert set(outcome.kinds) == {"200", "503", "closed", "timeout"} or set(outcome.kinds) == {
@@ -101,10 +105,9 @@ async def test_trouble_is_counted_by_its_kind(server: Server, driver: Driver) ->
     assert "p99 ms" in loading.report("Load", "", outcome, 1)
 
 
-async def test_nobody_there_is_told(server: Server) -> None:
+async def test_nobody_there_is_told(free_port: Callable[[], int]) -> None:
     """A closed port is refused connections, counted, and the run ends."""
-    await server.stop()
-    driver = Driver("127.0.0.1", server.port, repeat(HELLO), connections=4, timeout=1.0)
+    driver = Driver("127.0.0.1", free_port(), repeat(HELLO), connections=4, timeout=1.0)
     outcome = await driver.run([LoadStep(50, 50, 0.2)])
 
     assert set(outcome.kinds) == {"refused"}
@@ -164,10 +167,11 @@ async def test_a_closed_loop_sends_so_many(server: Server, driver: Driver) -> No
     assert outcome.intended == outcome.good == sum(server.paths.values()) == 500
 
 
-@pytest.mark.usefixtures("silent")
-async def test_a_closed_loop_ends_although_nobody_answers(driver: Driver) -> None:
+async def test_a_closed_loop_ends_although_nobody_answers(silent: Server) -> None:
     """Each request is given up after its time, as on a schedule."""
-    outcome = await asyncio.wait_for(driver.run_closed(4, 2), 10)
+    driver = Driver("127.0.0.1", silent.port, repeat(HELLO), connections=2, timeout=0.3)
+    outcome = await asyncio.wait_for(driver.run_closed(4, 2), 60)
+    await driver.aclose()
 
     assert outcome.kinds == {"timeout": 4}
 
@@ -223,6 +227,7 @@ def test_an_answer_without_its_version_is_no_success() -> None:
     assert loading.judge_transformer(HttpAnswer(0, "reset")) == "reset"
 
 
+@pytest.mark.serial
 async def test_the_limit_is_found(server: Server) -> None:
     """A server that answers at most so many a second, one after the other."""
     gate = asyncio.Lock()
