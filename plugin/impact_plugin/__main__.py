@@ -37,7 +37,7 @@ def make_app() -> cyclopts.App:
         version=__version__,
         version_flags=("--version", "-V"),
         version_format="plaintext",
-        default_parameter=Parameter(negative=()),
+        default_parameter=Parameter(negative=(), show_default=_shown_default),
         exit_on_error=False,
         print_error=False,
     )
@@ -48,6 +48,11 @@ def make_app() -> cyclopts.App:
     for flag in ("--help", "--version", "--install-completion"):
         made[flag].group = "Options"
     return made
+
+
+def _shown_default(default: object) -> str | None:
+    """Leave out of the help that a flag is off or a text empty."""
+    return str(default) if default else None
 
 
 app: Final = make_app()

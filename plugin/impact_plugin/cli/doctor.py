@@ -1,24 +1,22 @@
-"""``impact-plugin doctor``: look at the world around the service, and sum it up for whoever is asked for help."""
+"""``impact-plugin doctor``: check what the service depends on, in a summary without secrets for whoever helps you."""
 
 import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from impact_plugin import __version__
-from impact_plugin.cli.inputs import Flag
-from impact_plugin.cli.online_checks import Check, check_credentials, check_hosts, check_neighbours, check_state
-from impact_plugin.cli.output import STYLES, Output
+from impact_plugin.cli.checks import Check, check_credentials, check_hosts, check_services, check_state
+from impact_plugin.cli.exit_codes import DONE, FAILED, UNUSABLE
+from impact_plugin.cli.options import Config, Json, Quiet
+from impact_plugin.cli.output import SEVERITY_STYLES, Output, counted
 from impact_plugin.config.settings import Settings
-from impact_plugin.config.validation import Validated, validate_service
+from impact_plugin.config.validation import Finding, Validated, validate_service
 from impact_transformers import Secret
 
-ILL: Final = 1
-UNUSABLE: Final = 2
 PACKAGES: Final = ("aiohttp", "msgspec", "structlog")
 
 
@@ -30,57 +28,56 @@ class _Summary(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     sources: int
     destinations: int
-    findings: list[str]
+    findings: tuple[Finding, ...]
     checks: list[Check]
 
 
-async def doctor(*, config: Path | None = None, json: Flag = False, quiet: Flag = False) -> int:
-    """Look at names, certificates, clock, disk, state, neighbours and credentials, and sum it up without secrets.
+async def doctor(*, config: Config = None, json: Json = False, quiet: Quiet = False) -> int:
+    """Check names, certificates, clock, disk, credentials and the running service, for a request for help.
 
-    What is printed can be pasted into an issue: secrets are not in it, nor account ids. Nothing is created anywhere.
+    You can paste the output into an issue: it holds neither secrets nor account ids. Nothing is created anywhere.
 
-    Exit code 0: all is well; 1: something is not; 2: the configuration cannot be used, see validate.
+    Exit code 0: everything is ok; 1: a check failed; 2: the configuration cannot be used, see validate.
 
-    Parameters
-    ----------
-    config
-        The service's TOML file.
-    json
-        Print one JSON object.
-    quiet
-        Print nothing; the exit code tells.
+    ```sh
+    impact-plugin doctor --config impact.toml
+    ```
     """
-    look = Output(as_json=json, quiet=quiet)
+    output = Output(as_json=json, quiet=quiet)
     validated = validate_service(config, os.environ)
-    checks = [] if validated.settings is None else await _all_checks(validated, validated.settings, look)
+    checks = [] if validated.settings is None else await _all_checks(validated, validated.settings, output)
     summary = _summary(validated, checks)
-    look.line(f"impact-plugin {summary.version}, Python {summary.python}, {summary.system}", "bold")
-    look.line(", ".join(f"{name} {number}" for name, number in summary.packages.items()))
-    look.line(f"{summary.sources} sources, {summary.destinations} destinations")
-    for name, value in summary.settings.items():
-        look.line(f"  {name} = {msgspec.json.encode(value).decode()}")
-    for told in summary.findings:
-        look.line(told, STYLES[told.partition(":")[0]])
-    for check in checks:
-        look.line(f"{check.verdict}: {check.name}: {check.detail}", STYLES[check.verdict])
-    look.result(summary)
+    _print(output, summary)
+    output.result(summary)
     if validated.settings is None:
         return UNUSABLE
-    return ILL if any(check.verdict == "bad" for check in checks) else 0
+    return FAILED if any(check.severity == "error" for check in checks) else DONE
 
 
-async def _all_checks(validated: Validated, settings: Settings, look: Output) -> list[Check]:
+def _print(output: Output, summary: _Summary) -> None:
+    output.line(f"impact-plugin {summary.version}, Python {summary.python}, {summary.system}", "bold")
+    output.line(", ".join(f"{name} {number}" for name, number in summary.packages.items()))
+    output.line(f"{counted(summary.sources, 'source')}, {counted(summary.destinations, 'destination')}")
+    for name, value in summary.settings.items():
+        output.line(f"  {name} = {msgspec.json.encode(value).decode()}")
+    for finding in summary.findings:
+        output.line(str(finding), SEVERITY_STYLES[finding.severity])
+    for check in summary.checks:
+        output.line(str(check), SEVERITY_STYLES[check.severity])
+
+
+async def _all_checks(validated: Validated, settings: Settings, output: Output) -> list[Check]:
     known = validated.routing.destinations.values() if validated.routing is not None else ()
-    looks = (
+    pending = (
         check_hosts(settings),
         check_credentials(known, settings),
-        check_neighbours(settings),
+        check_services(settings),
         check_state(settings),
     )
     checks: list[Check] = []
-    with look.progress("looking around", len(looks)) as advance:
-        for number, one in enumerate(looks, 1):
-            checks += await one
+    with output.progress("checking", len(pending)) as advance:
+        for number, check in enumerate(pending, 1):
+            checks += await check
             advance(number)
     return checks
 
@@ -95,13 +92,13 @@ def _summary(validated: Validated, checks: list[Check]) -> _Summary:
         _changed(validated.settings) if validated.settings is not None else {},
         0 if routing is None else len(routing.sources),
         0 if routing is None else len(routing.destinations),
-        [str(finding) for finding in validated.findings],
+        validated.findings,
         checks,
     )
 
 
 def _changed(settings: Settings) -> dict[str, Any]:
-    """What is not as it is by default; that a secret is set, and not which."""
+    """The settings that differ from their defaults; of a secret only that it is set."""
     default, found = Settings(), {}
     for section in msgspec.structs.fields(Settings):
         ours, theirs = getattr(settings, section.name), getattr(default, section.name)

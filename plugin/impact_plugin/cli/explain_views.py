@@ -1,4 +1,4 @@
-"""How ``impact-plugin explain`` shows an event: as a table to read, as JSON to process, as a curl command to try."""
+"""How ``impact-plugin explain`` prints an event: as a table, as JSON, or as a curl command."""
 
 import shlex
 import sys
@@ -14,19 +14,20 @@ from rich.text import Text
 from impact_plugin.delivery.endpoints import FORM_TYPE, Endpoints
 from impact_plugin.sessions.click_history import ClickExplanation, EarlierEvent
 from impact_plugin.traffic.replay import ReplayedEvent, ReplayRun
-from impact_transformers import NOTICES, Conversion, Decision, Outcome, Reject, Send, Skip
+from impact_plugin.transformation.step import outcome_word
+from impact_transformers import NOTICES, Conversion, Decision, Reject, Send, Skip
 from impact_transformers.normalize import redact_emails
 from impact_transformers.trail import Step
 
-Format: TypeAlias = Literal["table", "json", "curl"]
+Format: TypeAlias = Literal["table", "curl"]
 Show: TypeAlias = Callable[[ReplayedEvent], None]
 
 COLUMNS: Final = ("parameter", "value", "from", "rule", "tried")
 
 
-def view(format_: Format, run: ReplayRun, endpoints: Endpoints) -> Show:
-    """A function that prints one event of the run in the format."""
-    if format_ == "json":
+def view(format_: Format, run: ReplayRun, endpoints: Endpoints, *, as_json: bool) -> Show:
+    """Make a function that prints one event of the run."""
+    if as_json:
         return lambda one: print(_as_json(one, run.steps_of(one), endpoints))
     if format_ == "curl":
         return lambda one: print(_as_curl(one, endpoints))
@@ -47,7 +48,7 @@ def view(format_: Format, run: ReplayRun, endpoints: Endpoints) -> Show:
 
 
 def _print_plain(lines: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> None:
-    """In columns, lines as long as they are; rich takes ten milliseconds for a table, too much for a day of events."""
+    """Print columns without wrapping; a table of rich takes ten milliseconds, too long for a day of events."""
     table = _aligned(rows) if rows else []
     print("\n".join([*(text for text, _ in lines), *table, ""]))
 
@@ -64,7 +65,7 @@ def _print_styled(console: Console, lines: Sequence[tuple[str, str]], rows: Sequ
 
 
 def _heading(title: str, one: ReplayedEvent, endpoints: Endpoints) -> Iterator[tuple[str, str]]:
-    """Lines above the table, each with its style."""
+    """The lines above the table, each with its style."""
     outcome = one.outcome
     if isinstance(outcome, Send):
         yield f"{title}: {one.label}  POST {_url(outcome, endpoints)}", "bold green"
@@ -80,7 +81,7 @@ def _heading(title: str, one: ReplayedEvent, endpoints: Endpoints) -> Iterator[t
 
 
 def _rows(steps: Sequence[Step]) -> Iterator[tuple[str, ...]]:
-    """The parameters that are sent, and those whose value was refused."""
+    """The parameters that are sent, and those with a refused value."""
     for step in steps:
         if step.value is not None or any(one.refused for one in step.tries):
             tried = ", ".join(one.path + (f" ({one.refused})" if one.refused else "") for one in step.tries)
@@ -88,7 +89,7 @@ def _rows(steps: Sequence[Step]) -> Iterator[tuple[str, ...]]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The table in columns, its lines as long as they are."""
+    """The table in columns, without wrapping."""
     widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
     line = "╇".join("━" * (width + (1 if place in (0, len(widths) - 1) else 2)) for place, width in enumerate(widths))
     return [_joined(COLUMNS, widths, " ┃ "), line, *(_joined(row, widths, " │ ") for row in rows)]
@@ -99,22 +100,22 @@ def _joined(cells: Sequence[str], widths: Sequence[int], between: str) -> str:
 
 
 def _sentences(clicks: ClickExplanation) -> Iterator[str]:
-    """What the sessions decided, and why."""
+    """The decisions about click and click id, with their reasons."""
     if clicks.decision is not None:
         window = f"the window {clicks.start} to {clicks.end}"
         opener = "" if clicks.opener is None else f" opened by {_named(clicks.opener)}"
         if clicks.replayed:
-            yield f"click {clicks.decision}: the same message was here before; {window}{opener}"
+            yield f"click {clicks.decision}: the same message came before; {window}{opener}"
         elif clicks.decision is Decision.NEW:
-            yield f"click new: no click of this key before it within its window; it opens {window}"
+            yield f"click new: no earlier click of this key within its window; it opens {window}"
         else:
             yield f"click repeat: within {window}{opener}"
         yield f"click key: {' · '.join(clicks.key)}"
     if clicks.click_id is not None:
-        source = "" if clicks.clicked is None else f" by {_named(clicks.clicked)}"
-        yield f"click id {clicks.click_id}: remembered, brought{source}"
+        source = "an earlier event" if clicks.clicked is None else _named(clicks.clicked)
+        yield f"click id {clicks.click_id}: remembered from {source}"
     elif clicks.asked:
-        yield "no click id: this visitor clicked nothing before the event, within the referral window"
+        yield "no click id: no click of this visitor before the event, within the referral window"
 
 
 def _named(earlier: EarlierEvent) -> str:
@@ -123,7 +124,11 @@ def _named(earlier: EarlierEvent) -> str:
 
 def _as_json(one: ReplayedEvent, steps: Sequence[Step], endpoints: Endpoints) -> str:
     outcome = one.outcome
-    shown: dict[str, Any] = {"event": one.number, "destination": one.prepared.known.id, "outcome": _kind(outcome)}
+    shown: dict[str, Any] = {
+        "event": one.number,
+        "destination": one.prepared.known.id,
+        "outcome": outcome_word(outcome),
+    }
     if isinstance(outcome, Send):
         shown |= {
             "endpoint_path": outcome.request.endpoint_path,
@@ -147,7 +152,7 @@ def _as_curl(one: ReplayedEvent, endpoints: Endpoints) -> str:
         return f"# event {one.number}: {_reason(one, outcome)}"
     words = ["curl", "-X", "POST"]
     if isinstance(outcome.request, Conversion):
-        # In double quotes the shell fills the variable in.
+        # In double quotes the shell replaces the variable.
         words += ["-u", f'"{outcome.config.account_sid}:$IMPACT_AUTH_TOKEN"']
     for header in (f"Content-Type: {FORM_TYPE}", "Accept: application/json"):
         words += ["-H", shlex.quote(header)]
@@ -161,10 +166,6 @@ def _reason(one: ReplayedEvent, outcome: Skip | Reject) -> str:
 
 def _place(outcome: Reject) -> str:
     return f"{outcome.parameter} from {outcome.path or 'the mapping'}  " if outcome.parameter else ""
-
-
-def _kind(outcome: Outcome) -> str:
-    return type(outcome).__name__.lower()
 
 
 def _url(outcome: Send, endpoints: Endpoints) -> str:

@@ -1,12 +1,12 @@
-"""How commands show things: tables and progress on a terminal, plain lines elsewhere, JSON where a program reads.
+"""What commands print: tables and progress on a terminal, plain lines in a pipe, JSON for programs.
 
-``NO_COLOR`` is rich's to respect. Progress goes to standard error, so that output can be piped.
+Progress and errors go to standard error, so that you can pipe the output. rich respects ``NO_COLOR``.
 """
 
-import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -16,42 +16,43 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-WIDTH: Final = 200
-"""Columns where no terminal shows them."""
+from impact_plugin.cli.errors import CommandError
+from impact_plugin.files import write_whole
 
-LINE_SECONDS: Final = 10.0
+PIPE_COLUMNS: Final = 200
+"""Width of a line where no terminal limits it."""
+
+PROGRESS_SECONDS: Final = 10.0
 """Between two lines of progress where no terminal shows a bar."""
 
-STYLES: Final = {"error": "bold red", "warning": "yellow", "bad": "bold red", "good": "green"}
-"""How findings and checks look on a terminal."""
 
-INTERRUPTED: Final = 3
-"""Exit code of a command that somebody stopped."""
+SEVERITY_STYLES: Final = {"ok": "green", "warning": "yellow", "error": "bold red"}
+"""How findings and checks look on a terminal."""
 
 
 class Advance(Protocol):
-    """Tells how far the work is: of the total, and in words."""
+    """Reports progress: how much of the total is done, and a note, such as a rate."""
 
-    def __call__(self, done: float, told: str = "", /) -> None:
-        """Called as often as the work likes."""
+    def __call__(self, done: float, note: str = "", /) -> None:
+        """Report; cheap enough to call after every item."""
 
 
 class Output:
-    """The output of one command."""
+    """The output of one command: with ``as_json`` only :meth:`result` prints, with ``quiet`` nothing does."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json = as_json
-        self._quiet = quiet
-        self._console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+        self._as_json = as_json and not quiet
+        self._silent = as_json or quiet
+        self._console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
 
     def line(self, text: str, style: str = "") -> None:
-        """One line, not where JSON or silence was asked for."""
-        if not self.as_json and not self._quiet:
+        """Print one line."""
+        if not self._silent:
             self._console.print(Text(text, style=style), soft_wrap=True)
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-        """A table on a terminal, columns separated by tabs elsewhere."""
-        if self.as_json or self._quiet:
+        """Print a table on a terminal, tab-separated columns elsewhere."""
+        if self._silent:
             return
         if not self._console.is_terminal:
             lines = ["\t".join(map(str, row)) for row in (heads, *rows)]
@@ -63,74 +64,74 @@ class Output:
         self._console.print(table)
 
     def result(self, value: Any) -> None:
-        """The whole result as one JSON object, where that was asked for."""
-        if self.as_json:
+        """Print the result as one JSON document, if asked for; keys are in snake_case."""
+        if self._as_json:
             print(msgspec.json.encode(value).decode())
 
-    @contextmanager
-    def progress(self, doing: str, total: float | None) -> Iterator[Advance]:
-        """Lend something that tells how far the work is; without a total only what it is at."""
-        if self._quiet or self.as_json:
-            yield _silent
-        elif sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[told]}"),
-            )
-            bar = Progress(
-                *columns,
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                # Where output goes to a file, it must not be shown among the progress instead.
-                redirect_stdout=sys.stdout.isatty(),
-            )
-            with bar:
-                task = bar.add_task(doing, total=total, told="")
+    def warning(self, text: str) -> None:
+        """Print one line on standard error in the form of an error, even without other output."""
+        print(f"impact-plugin: {text}", file=sys.stderr)
 
-                def advance(done: float, told: str = "") -> None:
-                    bar.update(task, completed=done, told=told)
+    @contextmanager
+    def progress(self, doing: str, total: float | None = None) -> Iterator[Advance]:
+        """Show progress until the block ends; without a total it only shows that the command is at work."""
+        if self._silent:
+            yield _ignore
+        elif sys.stderr.isatty():
+            with _bar() as bar:
+                task = bar.add_task(doing, total=total, note="")
+
+                def advance(done: float, note: str = "") -> None:
+                    bar.update(task, completed=done, note=note)
 
                 yield advance
         else:
-            yield _Lines(doing, total)
+            yield _ProgressLines(doing, total)
 
 
-class _Lines:
-    """Progress as a line now and then."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file; raises :class:`CommandError`."""
+    try:
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun in the right form: ``1 event``, ``1,200 events``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        # Output that goes to a file must not appear on the terminal among the progress instead.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+
+
+class _ProgressLines:
+    """Progress as a line every few seconds."""
 
     def __init__(self, doing: str, total: float | None) -> None:
         self._doing = doing
         self._total = total
-        self._next = monotonic() + LINE_SECONDS
+        self._next = monotonic() + PROGRESS_SECONDS
 
-    def __call__(self, done: float, told: str = "") -> None:
+    def __call__(self, done: float, note: str = "") -> None:
         if monotonic() < self._next:
             return
-        self._next = monotonic() + LINE_SECONDS
+        self._next = monotonic() + PROGRESS_SECONDS
         share = f"{done / self._total:.0%} " if self._total else ""
-        print(f"{self._doing}: {share}{told}", file=sys.stderr, flush=True)
+        print(f"{self._doing}: {share}{note}", file=sys.stderr, flush=True)
 
 
-def _silent(_done: float, _told: str = "") -> None:
-    """Tell nothing."""
-
-
-@contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """A list that holds the signal once somebody asked to stop; who asks twice does not wait for it."""
-    asked: list[int] = []
-
-    def ask(number: int, _frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _ignore(_done: float, _note: str = "") -> None:
+    """Report to nobody."""

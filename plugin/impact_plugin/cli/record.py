@@ -1,4 +1,4 @@
-"""``impact-plugin record``: write down what a running service is asked, without persons, for a replay."""
+"""``impact-plugin record``: record the traffic of a running service, without personal data, for a replay."""
 
 import contextlib
 import os
@@ -9,7 +9,9 @@ from typing import Annotated, Final, TypeAlias
 import aiohttp
 from cyclopts import Parameter, validators
 
-from impact_plugin.cli.inputs import Flag, InputError
+from impact_plugin.cli.errors import CommandError
+from impact_plugin.cli.exit_codes import DONE
+from impact_plugin.cli.options import Json, Quiet
 from impact_plugin.cli.output import Output
 from impact_plugin.config.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUTES, ServerSettings
 from impact_plugin.units import MIB, MINUTE_SECONDS
@@ -26,60 +28,72 @@ async def record(
     url: str = f"http://127.0.0.1:{ServerSettings().operator_port}",
     minutes: Minutes = 5.0,
     max_mb: Mebibytes = 50,
-    force: Flag = False,
-    quiet: Flag = False,
+    force: bool = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> int:
-    """Record what a running service is asked by routers and senders, until the time or the size is up, or Ctrl-C.
+    """Record what routers and senders send to a running service, without personal data, for a replay.
 
-    E-mails are hashed, identifiers of persons and devices replaced by keyed pseudonyms, addresses on the network cut;
-    click ids and order ids stay, so that a replay decides the same. Credentials are not in it.
+    E-mail addresses are hashed, ids of persons and devices become keyed pseudonyms, IP addresses are cut, and
+    credentials are left out. Click ids and order ids stay, so that a replay decides as the service did.
 
-    Exit code 0: written; 2: the service cannot be asked, or the file not be written.
+    The recording ends after --minutes, at --max-mb, or when you press Ctrl-C.
+
+    Exit code 0: recorded; 2: the service does not answer, or the file cannot be written.
+
+    ```sh
+    impact-plugin record monday.ndjson.gz --minutes 60
+    ```
 
     Parameters
     ----------
     out
-        The file, gzipped NDJSON; only its owner can read it.
+        File to write, gzipped NDJSON that only you can read.
     url
-        The operator's address of the service.
+        Address of the service's operator port.
     minutes
-        For how long.
+        How long to record, in minutes.
     max_mb
-        How large the file may get.
+        How large the file may become, in MiB.
     force
-        Replace a file that is there.
-    quiet
-        Print nothing.
+        Replace an existing file.
     """
-    look = Output(quiet=quiet)
+    output = Output(as_json=json, quiet=quiet)
+    file = _create(out, replace=force)
     try:
-        opened = os.open(out, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL), 0o600)
-    except FileExistsError:
-        raise InputError(f"{out}: is there already; --force replaces it") from None
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror}") from error
-    try:
-        size = await _receive(opened, url, minutes * MINUTE_SECONDS, max_mb, look)
+        size = await _receive(file, url, minutes * MINUTE_SECONDS, max_mb, output)
     except (aiohttp.ClientConnectorError, TimeoutError, aiohttp.InvalidURL) as error:
         out.unlink()
-        raise InputError(f"{url}: the service does not answer there ({type(error).__name__}); see --url") from error
+        cause = type(error).__name__
+        raise CommandError(f"{url}: the service does not answer ({cause}); start it, or correct --url") from error
     finally:
-        os.close(opened)
-    look.line(f"{out}: {size / MIB:.2f} MiB; look at it with impact-plugin replay {out}")
-    return 0
+        os.close(file)
+    output.line(f"{out}: {size / MIB:.2f} MiB; replay it with: impact-plugin replay {out}")
+    output.result({"file": str(out), "bytes": size})
+    return DONE
 
 
-async def _receive(opened: int, url: str, seconds: float, max_mb: int, look: Output) -> int:
-    """Write what comes; a connection that breaks leaves what was written, which can be read."""
+def _create(path: Path, *, replace: bool) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if replace else os.O_EXCL), 0o600)
+    except FileExistsError:
+        raise CommandError(f"{path}: already exists; --force replaces it") from None
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+async def _receive(file: int, url: str, seconds: float, max_mb: int, output: Output) -> int:
+    """Write the recording and return its size; after a lost connection the file holds what arrived, and can be read."""
     size, began = 0, monotonic()
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
-    asked = f"{url.rstrip('/')}/record?seconds={seconds:g}&mb={max_mb}"
-    async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session, session.get(asked) as response:
+    query = f"{url.rstrip('/')}/record?seconds={seconds:g}&mb={max_mb}"
+    async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session, session.get(query) as response:
         if response.status != 200:
-            raise InputError(f"{url}: answers {response.status}: {(await response.text())[:200]}")
-        with look.progress("recording", seconds) as advance, contextlib.suppress(aiohttp.ClientPayloadError):
+            text = (await response.text())[:200]
+            raise CommandError(f"{url}: replied {response.status}: {text}; is this the operator port?")
+        with output.progress("recording", seconds) as advance, contextlib.suppress(aiohttp.ClientPayloadError):
             async for piece in response.content.iter_any():
-                os.write(opened, piece)
+                os.write(file, piece)
                 size += len(piece)
                 advance(monotonic() - began, f"{size / MIB:.2f} MiB")
     return size

@@ -1,26 +1,35 @@
 """``impact-plugin register``: make the plugin known to a router."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import cyclopts
 import msgspec
 
-from impact_plugin.cli.inputs import read_config
+from impact_plugin.cli.destinations import read_configuration
+from impact_plugin.cli.errors import CommandError
+from impact_plugin.cli.exit_codes import DONE, FAILED
+from impact_plugin.cli.options import Json, Quiet
+from impact_plugin.cli.output import Output, write_text
 from impact_plugin.config.manifest import load_manifest
-from impact_plugin.errors import ImpactPluginError
-from impact_plugin.files import write_whole
 from impact_plugin.registration import rudderstack as definitions
 from impact_plugin.registration import senders
 
-REFUSED: Final = 1
-"""Exit code when the control plane would not save the configuration."""
+register = cyclopts.App(
+    name="register",
+    help="""Make the plugin known to a router: write RudderStack's files, or print what to fill in elsewhere.
 
-register = cyclopts.App(name="register", help="Make the plugin known to a router: files from the manifest, or a guide.")
+```sh
+impact-plugin register rudderstack --out rudderstack
+impact-plugin register jitsu
+```
+""",
+)
 
 
-class RegisterError(ImpactPluginError):
-    """The command cannot be carried out as it was given."""
+class _Mistake(msgspec.Struct, frozen=True):
+    path: str
+    message: str
 
 
 @register.command
@@ -30,66 +39,96 @@ def rudderstack(
     type: str | None = None,  # noqa: A002 - the option's name
     display_name: str | None = None,
     check: Path | None = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> int:
-    """Write RudderStack's destination definition, a workspace for file mode and the router's environment.
+    """Write RudderStack's destination definition, a workspace for file mode, and the router's environment.
+
+    Exit code 0: written, or the control plane would save the configuration; 1: it would not; 2: an option or a file
+    cannot be used.
+
+    ```sh
+    impact-plugin register rudderstack --out rudderstack
+    impact-plugin register rudderstack --check destination.json
+    ```
 
     Parameters
     ----------
     out
         Folder for db-config.json, schema.json, ui-config.json, workspaceConfig.json and rudder-server.env.
     type
-        Type of the destination; default IMPACT, which replaces the built-in one without any registration. Another one
-        must be named in rudder.destination_types too.
+        Type of the destination; default IMPACT, which replaces the built-in one without any registration. List another
+        type in rudder.destination_types too.
     display_name
-        Name that people see, and events in their integrations object; must differ from other destinations'.
+        Name that people see, and that events use in their integrations object; unique among destinations.
     check
-        Write nothing; tell whether the control plane would save this configuration of a destination (JSON or TOML).
+        Write nothing, and check whether the control plane would save this destination's configuration, JSON or TOML.
         Needs the extra impact-plugin[register].
     """
-    manifest = load_manifest()
+    manifest, output = load_manifest(), Output(as_json=json, quiet=quiet)
     if check is not None:
-        return _check(check, definitions.schema(manifest)["configSchema"])
+        return _check(output, check, definitions.schema(manifest)["configSchema"])
     name = manifest.destination_type if type is None else type
     if not definitions.NAME.fullmatch(name):
-        raise RegisterError(f"--type: {name!r} is not a name of letters, digits and _, 64 at most")
+        raise CommandError(f"--type: {name!r} must be a name of at most 64 letters, digits and _")
     shown = display_name or (definitions.DISPLAY_NAME if type is None else f"{definitions.DISPLAY_NAME} ({name})")
+    written = []
     for file, content in definitions.files(manifest, name, shown).items():
         _write(out / file, content)
-        print(f"wrote {out / file}")
-    return 0
+        written.append(str(out / file))
+        output.line(f"wrote {out / file}")
+    output.result({"files": written})
+    return DONE
 
 
 @register.command
 def jitsu() -> None:
-    """Print what to fill in at Jitsu, and the source that goes with it."""
+    """Print what to fill in at Jitsu, and the source to add to your file.
+
+    ```sh
+    impact-plugin register jitsu
+    ```
+    """
     print(senders.text("jitsu"))
 
 
 @register.command
 def segment() -> None:
-    """Print what to fill in at Segment, and the source that goes with it."""
+    """Print what to fill in at Segment, and the source to add to your file.
+
+    ```sh
+    impact-plugin register segment
+    ```
+    """
     print(senders.text("segment"))
 
 
 def _write(path: Path, content: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content.encode())
     except OSError as error:
-        raise RegisterError(f"{path}: cannot be written: {error.strerror}") from error
+        raise CommandError(f"{path}: cannot be written: {error.strerror}") from error
+    write_text(path, content)
 
 
-def _check(path: Path, schema: dict[str, Any]) -> int:
-    """Print what the control plane would say, a line a mistake; values are not shown, one may be the token."""
+def _check(output: Output, path: Path, schema: dict[str, Any]) -> int:
+    """Print what the control plane would refuse, without values, since one may be the token."""
     try:
         from jsonschema import Draft7Validator  # noqa: PLC0415 - an extra
     except ImportError:
-        raise RegisterError("--check: needs the package jsonschema: pip install 'impact-plugin[register]'") from None
-    mistakes = sorted(Draft7Validator(schema).iter_errors(read_config(path)), key=lambda mistake: mistake.json_path)
+        raise CommandError("--check: needs jsonschema; pip install 'impact-plugin[register]'") from None
+    errors = sorted(Draft7Validator(schema).iter_errors(read_configuration(path)), key=lambda error: error.json_path)
+    mistakes = [_Mistake(error.json_path, _message(error)) for error in errors]
     for mistake in mistakes:
-        rule = f"{mistake.validator} {msgspec.json.encode(mistake.validator_value).decode()}"
-        told = mistake.message if mistake.validator == "required" else f"does not fit {rule[:200]}"
-        print(f"{path}: {mistake.json_path}: {told}")
+        output.line(f"error: {path}: {mistake.path}: {mistake.message}")
     if not mistakes:
-        print(f"{path}: the control plane would save it")
-    return REFUSED if mistakes else 0
+        output.line(f"ok: {path}: the control plane would save it")
+    output.result({"file": str(path), "mistakes": mistakes})
+    return FAILED if mistakes else DONE
+
+
+def _message(error: Any) -> str:
+    if error.validator == "required":
+        return str(error.message)
+    rule = f"{error.validator} {msgspec.json.encode(error.validator_value).decode()}"
+    return f"does not fit {rule[:200]}"

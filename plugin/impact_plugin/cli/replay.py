@@ -1,4 +1,4 @@
-"""``impact-plugin replay``: what becomes of recorded traffic, and what another configuration would change."""
+"""``impact-plugin replay``: count what becomes of recorded traffic, and what another configuration would change."""
 
 import contextlib
 import gc
@@ -10,10 +10,14 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from impact_plugin.cli.destinations import read_destinations
+from impact_plugin.cli.errors import CommandError
+from impact_plugin.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from impact_plugin.cli.faults import log_faults_once
-from impact_plugin.cli.inputs import Flag, InputError, read_destinations, write_text
-from impact_plugin.cli.output import INTERRUPTED, Advance, Output, interruptible
-from impact_plugin.cli.send_again import NOWHERE, To, send_again
+from impact_plugin.cli.interruption import interruptible
+from impact_plugin.cli.options import Config, Destination, Json, Quiet
+from impact_plugin.cli.output import Advance, Output, counted, write_text
+from impact_plugin.cli.replay_send import SEND_NOTHING, SendOptions, send_events
 from impact_plugin.config.destinations import KnownDestination, destination_variables
 from impact_plugin.traffic import snapshots, summary
 from impact_plugin.traffic.comparison import Comparison
@@ -24,62 +28,67 @@ from impact_transformers import Reject, Skip
 from impact_transformers.normalize import redact_emails
 
 COLLECTED_AFTER: Final = (100_000, 50, 100)
-NOT_FOUND: Final = 1
 PROGRESS_EVENTS: Final = 256
 """Events between two reports of progress."""
 
 
-def replay(
+def replay(  # noqa: PLR0913 - each is an option of the command
     *files: Path,
-    destination: Annotated[Path | None, Parameter(name=["--destination", "-d"])] = None,
-    against: Path | None = None,
+    destination: Destination = None,
+    against: str | None = None,
     order_id: str | None = None,
     html: Path | None = None,
     resume: Path | None = None,
-    json: Flag = False,
-    quiet: Flag = False,
-    to: Annotated[To, Parameter(name="*")] = NOWHERE,
+    config: Config = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    sending: Annotated[SendOptions, Parameter(name="*", group="With --send")] = SEND_NOTHING,
 ) -> int:
-    """Run recorded events through the mapping and sessions of their own, and tell what becomes of them.
+    """Replay recorded events offline, and count what becomes of them: sent, filtered or rejected, and why.
 
-    Sends nothing, unless --send names a running service: then the events go there, in their order and one request at a
-    time, each until it was acknowledged, with the ids and times they have.
+    Nothing leaves this machine, except with --send: it posts the events to a running service, in their order, one
+    request at a time, each until the service acknowledges it, with their ids and times.
 
-    Exit code 0: done; 1: the order that was asked for is not there, or the service did not take every event; 2: a file
-    or a configuration cannot be used; 3: interrupted.
+    Exit code 0: done; 1: there is no such order, or the service did not accept every event; 2: a file or an option
+    cannot be used; 3: interrupted.
+
+    ```sh
+    impact-plugin replay monday.ndjson.gz --config impact.toml --html report.html
+    impact-plugin replay monday.ndjson.gz --send --resume sent.state
+    ```
 
     Parameters
     ----------
     files
-        Our recordings, events as NDJSON or a JSON array, exports of Segment or RudderStack, bodies of routers; each may
-        be gzipped. They are taken in this order. In a single one, visitors and clicks are forgotten by the times of the
-        events, as the service does by its clock; with several nothing is, since they may be of the same days.
+        Recordings of record, events as NDJSON or a JSON array, exports of Segment or RudderStack, or request bodies of
+        routers, also gzipped, in this order. With one file, clicks and visitors are forgotten by the times of the
+        events, as the service forgets by its clock; with several nothing is, since their days may overlap.
     destination
-        Where the events go: a destination's configuration (JSON or TOML), or the service's TOML file with its
-        destinations. Without it recordings and bodies bring their own, and others get a demonstration account.
+        A destination of --config by its name, or a file with its configuration, JSON or TOML. Without it the events go
+        to all destinations of --config; without that, recordings and request bodies bring their own, and other events
+        get a demonstration account.
     against
-        Another one, of the same kinds: tells which events would become something else with it, and what.
+        A name or a file like --destination, or another TOML file of yours: shows which events would change with it.
     order_id
-        Tell only what became of this order, and why.
+        Show only what becomes of this order, and why.
     html
-        Write the report here.
+        File for an HTML report.
     resume
-        When interrupted, write here where it was; with this file there, go on from it. With --send it is written after
-        every request, and stays: the same command once more sends nothing.
-    json
-        Print one JSON object.
-    quiet
-        Print nothing.
+        File for the progress: an interrupted replay continues with the same command. With --send it is written after
+        every request and stays, so that the same command sends nothing twice.
     """
     if not files:
-        raise InputError("replay: name at least one file")
+        raise CommandError("FILES: name at least one file of events")
     output = Output(as_json=json, quiet=quiet)
-    if to.send is not None:
+    if sending.send:
         if against is not None or order_id is not None or html is not None:
-            raise InputError("--send: goes without --against, --order-id and --html; run the replay without it first")
+            raise CommandError(
+                "--send: cannot be combined with --against, --order-id and --html; replay without it first"
+            )
         with interruptible() as interrupted:
-            return send_again(files, to, destination, resume, output, interrupted)
-    run = _Replay(files, [read_destinations(one) for one in (destination, against)[: 1 if against is None else 2]])
+            return send_events(files, sending, destination, resume, output, interrupted)
+    chosen = (destination,) if against is None else (destination, against)
+    run = _Replay(files, [read_destinations(one, config) for one in chosen])
     began = perf_counter()
     with (
         _rarely_collected(),
@@ -92,20 +101,20 @@ def replay(
     sums, seconds = run.runs[0].finish(), perf_counter() - began
     _print_sums(output, run, seconds)
     for name in run.traffic.cut_off:
-        output.line(f"{name}: is cut off; what can be read of it was replayed", "bold")
+        output.warning(f"{name}: is cut off; everything up to there was replayed")
     output.result(summary.as_object(sums, seconds, run.comparison))
     if html is not None:
         names = ", ".join(file.name for file in files[:4]) + (" ..." if len(files) > 4 else "")
         write_text(html, summary.report(names, sums, seconds, run.comparison))
         output.line(f"report: {html}")
     if not whole:
-        output.line(f"interrupted; go on with the same command and --resume {resume}" if resume else "interrupted")
+        output.line(f"interrupted; continue with the same command and --resume {resume}" if resume else "interrupted")
         return INTERRUPTED
-    return 0
+    return DONE
 
 
 class _Replay:
-    """One replay: the files, one run or two, and the events of an order that was asked for."""
+    """One replay: the files, one run or two, and the events of the order to show."""
 
     def __init__(self, files: Sequence[Path], given: Sequence[Sequence[KnownDestination]]) -> None:
         self.traffic = Traffic(files)
@@ -118,7 +127,7 @@ class _Replay:
         self.of_order: list[ReplayedEvent] = []
 
     def go(self, advance: Advance, interrupted: Sequence[int], resume: Path | None, order_id: str | None) -> bool:
-        """Replay everything, or until interrupted; returns whether all was done."""
+        """Replay until the end, or until interrupted, which returns False."""
         done = 0
         if resume is not None and resume.exists():
             done = snapshots.load(resume, self._files, self.runs, self.comparison)
@@ -149,7 +158,7 @@ class _Replay:
 
 @contextlib.contextmanager
 def _rarely_collected() -> Iterator[None]:
-    """Have cycles looked for less often: a replay makes none, and the search walks all visitors it remembers."""
+    """Collect garbage less often: a replay makes no cycles, and a collection walks all remembered visitors."""
     before = gc.get_threshold()
     gc.set_threshold(*COLLECTED_AFTER)
     try:
@@ -175,25 +184,25 @@ def _print_order(output: Output, order_id: str, found: Sequence[ReplayedEvent]) 
             output.line(line)
         events.append({"event": one.number, "outcome": one.label, "lines": lines[1:]})
     if not found:
-        output.line(f"no event has the order id {order_id}")
+        output.warning(f"no event has the order id {order_id}")
     output.result({"order_id": order_id, "events": events})
-    return 0 if found else NOT_FOUND
+    return DONE if found else FAILED
 
 
 def _print_sums(output: Output, run: _Replay, seconds: float) -> None:
     sums = run.runs[0].sums
     rate = sums.received / max(seconds, 1e-9)
-    output.line(f"{sums.received:,} events in {seconds:.1f} s ({rate:,.0f}/s); nothing was sent", "bold")
-    output.table(("", "events"), [(name, f"{count:,}") for name, count in summary.funnel(sums)])
+    received = counted(sums.received, "event")
+    output.line(f"{received} replayed in {seconds:.1f} s ({rate:,.0f}/s); nothing left this machine", "bold")
+    output.table(("outcome", "events"), [(name, f"{count:,}") for name, count in summary.funnel(sums)])
     reasons = summary.reasons(sums)
     if reasons:
         rows = [(outcome, reason, f"{count:,}", fix) for outcome, reason, count, _, fix, _ in reasons]
-        output.table(("outcome", "reason", "events", "fix"), rows, "why not")
+        output.table(("outcome", "reason", "events", "fix"), rows, "filtered and rejected")
     output.table(("clicks", "events"), [(name, f"{count:,}") for name, count in sums.decisions.most_common()])
     output.table(("orders' click id", "events"), [(name, f"{count:,}") for name, count in sums.orders.most_common()])
     if sums.money:
         output.table(("currency", "amount"), list(sums.money.items()))
     if run.comparison is not None:
-        changed = f"{run.comparison.changed:,} of {run.comparison.compared:,} events"
-        output.line(f"{changed} would become something else", "bold")
+        output.line(f"{run.comparison.changed:,} of {run.comparison.compared:,} events would change", "bold")
         output.table(("now", "then", "parameters", "events", "example"), summary.change_rows(run.comparison))

@@ -1,4 +1,4 @@
-"""``impact-plugin serve``."""
+"""``impact-plugin serve``: run the service, in this process or in a worker under a supervisor."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import anyio
 
 from impact_plugin.app import run_service
-from impact_plugin.cli.inputs import setting_option
+from impact_plugin.cli.options import Config, setting_option
 from impact_plugin.config.settings import Settings, load_settings
 from impact_plugin.config.sources import RoutingFile
 from impact_plugin.process.supervisor import supervise
@@ -28,17 +28,22 @@ async def serve(
     operator_port: Annotated[int | None, setting_option("server.operator_port")] = None,
     ingest_port: Annotated[int | None, setting_option("server.ingest_port")] = None,
     workers: Annotated[int | None, setting_option("server.workers")] = None,
-    config: Path | None = None,
+    config: Config = None,
 ) -> int:
-    """Serve the router's protocol until interrupted.
+    """Run the service until you interrupt it.
+
+    It answers routers, and senders of events if your file has sources. Options override variables, and variables
+    override the file. On SIGHUP it reads sources and destinations again; with a supervisor also settings and code.
+
+    ```sh
+    impact-plugin serve --config impact.toml
+    impact-plugin serve --config impact.toml --host 0.0.0.0 --workers 1
+    ```
 
     Parameters
     ----------
     host
-        Address to listen on, all ports; default 127.0.0.1.
-    config
-        TOML file with settings, sources and destinations; read again on SIGHUP, without a supervisor as far as the
-        latter two go.
+        Address that all ports listen on; default 127.0.0.1.
     """
     options = {
         "server.host": host,

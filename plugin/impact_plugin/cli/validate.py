@@ -2,19 +2,20 @@
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from cyclopts import Parameter
 
-from impact_plugin.cli.inputs import Flag, InputError
-from impact_plugin.cli.online_checks import Check, check_credentials, check_hosts
-from impact_plugin.cli.output import STYLES, Output
+from impact_plugin.cli.checks import Check, check_credentials, check_hosts
+from impact_plugin.cli.errors import CommandError
+from impact_plugin.cli.exit_codes import DONE, FAILED, UNUSABLE
+from impact_plugin.cli.options import Json, Quiet
+from impact_plugin.cli.output import SEVERITY_STYLES, Output, counted
 from impact_plugin.config.settings import Settings
 from impact_plugin.config.validation import Finding, Validated, validate_destinations, validate_service
 from impact_transformers.events import UNREADABLE
 
-DENIED: Final = 1
-UNUSABLE: Final = 2
 OFFLINE: Final = 3
 
 
@@ -24,71 +25,76 @@ class _Report(msgspec.Struct, frozen=True):
 
 
 async def validate(
-    file: Path | None = None,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     *,
-    deny_warnings: Flag = False,
-    online: Flag = False,
-    json: Flag = False,
-    quiet: Flag = False,
+    deny_warnings: bool = False,
+    online: bool = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> int:
-    """Tell every mistake in settings, sources, destinations and variables, with its path and what was meant.
+    """Check a configuration without starting anything: every mistake, with its path and a suggestion.
 
-    Exit code 0: good; 1: only warnings, and they are denied; 2: errors; 3: impact.com cannot be reached or refuses
-    credentials (--online).
+    Exit code 0: no errors; 1: warnings, with --deny-warnings; 2: errors; 3: impact.com does not answer or refuses the
+    credentials, with --online.
+
+    ```sh
+    impact-plugin validate impact.toml --online
+    impact-plugin validate workspaceConfig.json --deny-warnings
+    ```
 
     Parameters
     ----------
-    file
-        The service's TOML file; or JSON: a workspaceConfig.json, or one destination's configuration. Without it the
-        variables of the environment are looked at.
+    config
+        Your TOML file; or a JSON file: a router's workspaceConfig.json, or the configuration of one destination.
+        Without a file only the environment variables are checked.
     deny_warnings
-        Warnings count as errors, for CI.
+        Fail on warnings too, for CI.
     online
-        Also ask impact.com: names, certificates, clock, and the credentials of every destination. Nothing is created.
-    json
-        Print one JSON object.
-    quiet
-        Print nothing; the exit code tells.
+        Check names, certificates, clock and credentials against impact.com as well; it creates nothing there.
     """
-    look = Output(as_json=json, quiet=quiet)
-    validated = _validated(file)
-    checks: list[Check] = []
-    if online and validated.settings is not None:
-        checks += await check_hosts(validated.settings)
-        known = validated.routing.destinations.values() if validated.routing is not None else ()
-        checks += await check_credentials(known, validated.settings)
+    output = Output(as_json=json, quiet=quiet)
+    validated = _validated(config)
+    checks = await _online_checks(validated) if online else []
     for finding in validated.findings:
-        look.line(str(finding), STYLES[finding.severity])
+        output.line(str(finding), SEVERITY_STYLES[finding.severity])
     for check in checks:
-        look.line(f"{check.verdict}: {check.name}: {check.detail}", STYLES[check.verdict])
-    look.result(_Report(validated.findings, tuple(checks)))
-    return _summed_up(look, validated, checks, deny=deny_warnings)
+        output.line(str(check), SEVERITY_STYLES[check.severity])
+    output.result(_Report(validated.findings, tuple(checks)))
+    return _conclude(output, validated, checks, deny_warnings=deny_warnings)
 
 
-def _validated(file: Path | None) -> Validated:
-    if file is None or file.suffix != ".json":
-        return validate_service(file, os.environ)
-    findings = validate_destinations(_read_json(file), os.environ)
+def _validated(config: Path | None) -> Validated:
+    if config is None or config.suffix != ".json":
+        return validate_service(config, os.environ)
+    findings = validate_destinations(_read_json(config), os.environ)
     return Validated(findings, Settings())
 
 
-def _read_json(file: Path) -> Any:
+def _read_json(path: Path) -> Any:
     try:
-        return msgspec.json.decode(file.read_bytes())
+        return msgspec.json.decode(path.read_bytes())
     except (OSError, *UNREADABLE) as error:
-        raise InputError(f"{file}: cannot be read as JSON: {error}") from error
+        raise CommandError(f"{path}: cannot be read as JSON: {error}") from error
 
 
-def _summed_up(look: Output, validated: Validated, checks: list[Check], *, deny: bool) -> int:
+async def _online_checks(validated: Validated) -> list[Check]:
+    if validated.settings is None:
+        return []
+    known = validated.routing.destinations.values() if validated.routing is not None else ()
+    return [*await check_hosts(validated.settings), *await check_credentials(known, validated.settings)]
+
+
+def _conclude(output: Output, validated: Validated, checks: list[Check], *, deny_warnings: bool) -> int:
     errors = sum(finding.severity == "error" for finding in validated.findings)
     warnings = len(validated.findings) - errors
-    bad = sum(check.verdict == "bad" for check in checks)
-    if not errors and not warnings and not bad:
-        look.line("good: no mistakes found", "green")
+    failed = sum(check.severity == "error" for check in checks)
+    if errors or warnings or failed:
+        failures = f", {counted(failed, 'failed check')}" if checks else ""
+        output.line(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}{failures}")
     else:
-        look.line(f"{errors} errors, {warnings} warnings" + (f", {bad} checks failed" if checks else ""))
+        output.line("ok: no mistakes found", SEVERITY_STYLES["ok"])
     if errors:
         return UNUSABLE
-    if bad:
+    if failed:
         return OFFLINE
-    return DENIED if warnings and deny else 0
+    return FAILED if warnings and deny_warnings else DONE

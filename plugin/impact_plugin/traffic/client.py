@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 client for load: requests are bytes made before, answers are a status, and little is spent on both.
+"""A small HTTP/1.1 client for load tests: it sends prepared bytes, and reads little more than the status of a reply.
 
-General clients cost more for a request than the service does, and would measure themselves. This one keeps connections,
-sends one request at a time on each, and understands bodies with a length and in chunks: what the service sends.
+A general client costs more for a request than the service does, and would measure itself. This one keeps connections,
+sends one request at a time on each, and reads bodies with a length or in chunks, as the service sends them.
 """
 
 import asyncio
@@ -12,48 +12,48 @@ import msgspec
 
 END: Final = b"\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
-LARGEST_ANSWER: Final = 256 * 1024 * 1024
+MAX_REPLY_BYTES: Final = 256 * 1024 * 1024
 
 
-class HttpAnswer(msgspec.Struct, frozen=True, gc=False):
-    """What came back: a status, or 0 and the kind of trouble; ``body`` only where it is wanted."""
+class HttpReply(msgspec.Struct, frozen=True, gc=False):
+    """A reply: its status, or 0 and the fault; the body only if it was asked to be kept."""
 
     status: int
-    trouble: str = ""
+    fault: str = ""
     head: bytes = b""
     body: bytes = b""
 
 
-Done = Callable[[HttpAnswer], None]
+OnReply = Callable[[HttpReply], None]
 
 
 class Connection(asyncio.Protocol):
-    """One connection; ``ask`` may be called again once the answer to the last request was told."""
+    """One connection; call ``send`` again only after the reply to the last request."""
 
     def __init__(self) -> None:
         self.closed = False
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
-        self._done: Done | None = None
+        self._on_reply: OnReply | None = None
         self._needed = -1
         self._head = b""
         self._keeps_body = False
 
-    def ask(self, request: bytes, done: Done, *, keep_body: bool = False) -> None:
-        """Send the request; ``done`` is called once."""
-        self._done, self._keeps_body, self._needed = done, keep_body, -1
+    def send(self, request: bytes, on_reply: OnReply, *, keep_body: bool = False) -> None:
+        """Send the request; ``on_reply`` is called once."""
+        self._on_reply, self._keeps_body, self._needed = on_reply, keep_body, -1
         if self._transport is None or self._transport.is_closing():
-            self._tell(HttpAnswer(0, "closed"))
+            self._report(HttpReply(0, "closed"))
             return
         self._transport.write(request)
 
-    def give_up(self, trouble: str) -> None:
-        """Wait no longer; the connection cannot be used again."""
+    def give_up(self, fault: str) -> None:
+        """Stop waiting for the reply, and close the connection."""
         self.close()
-        self._tell(HttpAnswer(0, trouble))
+        self._report(HttpReply(0, fault))
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection."""
         self.closed = True
         if self._transport is not None:
             self._transport.abort()
@@ -64,12 +64,12 @@ class Connection(asyncio.Protocol):
             self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by asyncio: whoever waits hears of it."""
+        """Called by asyncio: report the fault to whoever waits for a reply."""
         self.closed = True
-        self._tell(HttpAnswer(0, "reset" if exc is not None else "closed"))
+        self._report(HttpReply(0, "reset" if exc is not None else "closed"))
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio with a part of an answer."""
+        """Called by asyncio with a part of a reply."""
         self._buffer += data
         if self._needed < 0 and not self._read_head():
             return
@@ -77,13 +77,13 @@ class Connection(asyncio.Protocol):
             if not self._buffer.endswith(LAST_CHUNK):
                 return
         elif len(self._buffer) < self._needed:
-            if len(self._buffer) > LARGEST_ANSWER:
+            if len(self._buffer) > MAX_REPLY_BYTES:
                 self.give_up("too large")
             return
         self._finish()
 
     def _read_head(self) -> bool:
-        """Read status and length once the head is there; a needed length of 0 stands for chunks."""
+        """Read the length once the head is complete; 0 stands for a chunked body."""
         end = self._buffer.find(END)
         if end < 0:
             return False
@@ -102,16 +102,16 @@ class Connection(asyncio.Protocol):
         self._buffer.clear()
         if b"connection: close" in self._head:
             self.close()
-        self._tell(HttpAnswer(status, "", self._head, body))
+        self._report(HttpReply(status, "", self._head, body))
 
-    def _tell(self, answer: HttpAnswer) -> None:
-        done, self._done = self._done, None
-        if done is not None:
-            done(answer)
+    def _report(self, reply: HttpReply) -> None:
+        on_reply, self._on_reply = self._on_reply, None
+        if on_reply is not None:
+            on_reply(reply)
 
 
 async def connect(host: str, port: int, seconds: float = 5.0) -> Connection | str:
-    """A connection, or the kind of trouble."""
+    """Open a connection, or name the fault."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(seconds):
@@ -126,6 +126,6 @@ async def connect(host: str, port: int, seconds: float = 5.0) -> Connection | st
 
 
 def request_bytes(method: str, host: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
-    """A request as it goes over the wire."""
+    """Build the bytes of a request."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}"]).encode() + END + body

@@ -1,7 +1,7 @@
-"""Open-loop load: requests begin when the schedule says, whether or not earlier ones were answered.
+"""Open-loop load: requests start when the schedule says, whether or not earlier ones have their reply.
 
-Latency counts from the intended start, so that a service that falls behind shows it. A closed loop would wait for it,
-and hide what its users feel (https://www.scylladb.com/2021/04/22/on-coordinated-omission/).
+Latency counts from the intended start, so that a service that falls behind shows it. A closed loop waits for the
+service, and hides what users feel (https://www.scylladb.com/2021/04/22/on-coordinated-omission/).
 """
 
 import asyncio
@@ -13,21 +13,21 @@ from typing import Final
 import msgspec
 
 from impact_plugin.tasks import beside
-from impact_plugin.traffic.client import Connection, HttpAnswer, connect
+from impact_plugin.traffic.client import Connection, HttpReply, connect
 
 TICK_SECONDS: Final = 0.001
-MOST_WAITING: Final = 200_000
-"""Requests that are due and find no connection; beyond that the run ends: the schedule is far out of reach."""
+MAX_WAITING: Final = 200_000
+"""Requests that are due and find no connection; beyond that the schedule is out of reach and the run ends."""
 
-LOOK_SECONDS: Final = 0.1
-RESOLUTION: Final = 100_000
-"""Steps of a second that latencies are told apart by."""
+CHECK_SECONDS: Final = 0.1
+STEPS_PER_SECOND: Final = 100_000
+"""Resolution of latencies."""
 
 PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9)
 
 
 class LoadStep(msgspec.Struct, frozen=True):
-    """So many requests a second at its beginning and its end, for so many seconds."""
+    """A part of the schedule: requests a second at its start and at its end, and its length."""
 
     start: float
     end: float
@@ -35,38 +35,38 @@ class LoadStep(msgspec.Struct, frozen=True):
 
 
 class Histogram:
-    """Latencies, to ten microseconds; what it holds is bounded by the longest of them."""
+    """Latencies to ten microseconds; its size is bounded by the longest of them."""
 
     def __init__(self) -> None:
         self.counts: Counter[int] = Counter()
         self.total = 0
 
     def add(self, seconds: float) -> None:
-        """Count one."""
-        self.counts[int(seconds * RESOLUTION)] += 1
+        """Count one latency."""
+        self.counts[int(seconds * STEPS_PER_SECOND)] += 1
         self.total += 1
 
     def percentile(self, share: float) -> float:
-        """The latency that so many percent do not exceed; 0 where there is none."""
+        """The latency that ``share`` percent of all do not exceed; 0 if there are none."""
         left = self.total * share / 100
         for step in sorted(self.counts):
             left -= self.counts[step]
             if left <= 0:
-                return step / RESOLUTION
+                return step / STEPS_PER_SECOND
         return 0.0
 
 
 class Second(msgspec.Struct):
-    """One second of a run, by intended start."""
+    """The requests that were due in one second of a run."""
 
     intended: int = 0
-    answered: int = 0
+    succeeded: int = 0
     failed: int = 0
     latencies: Histogram = msgspec.field(default_factory=Histogram)
 
 
 class LoadOutcome(msgspec.Struct):
-    """What a run came to. ``late`` is how long after its time a request left that had a connection: our own delay."""
+    """The result of a run. ``late`` is our own delay: how long after its time a request left that had a connection."""
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -78,17 +78,17 @@ class LoadOutcome(msgspec.Struct):
 
     @property
     def kinds(self) -> Counter[str]:
-        """How many answers of each kind: a status, or what happened instead."""
+        """How many replies of each kind: a status, or the fault instead."""
         return Counter({kind: histogram.total for kind, histogram in self.by_kind.items()})
 
     @property
     def good(self) -> int:
-        """Answers with a status below 300."""
+        """Requests whose reply has a status of 2xx."""
         return sum(count for kind, count in self.kinds.items() if kind.startswith("2"))
 
     @property
     def latencies(self) -> Histogram:
-        """Of good answers, from the intended start."""
+        """Latencies of good replies, from the intended start."""
         found = Histogram()
         for kind, histogram in self.by_kind.items():
             if kind.startswith("2"):
@@ -98,17 +98,17 @@ class LoadOutcome(msgspec.Struct):
 
     @property
     def share_failed(self) -> float:
-        """Of what was intended, how much was not answered well."""
+        """The share of intended requests that failed."""
         return 1 - self.good / self.intended if self.intended else 0.0
 
     @property
     def core_share(self) -> float:
-        """How much of a core this side of the connections took."""
+        """The share of a core that this process used."""
         return self.cpu_seconds / self.seconds if self.seconds else 0.0
 
 
 class Driver:
-    """Sends what ``following`` gives, on at most so many connections."""
+    """Sends the requests that ``following`` yields, over ``connections`` connections at most."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Driver:
         *,
         connections: int = 100,
         timeout: float = 30.0,
-        judge: Callable[[HttpAnswer], str] | None = None,
+        judge: Callable[[HttpReply], str] | None = None,
     ) -> None:
         self._host, self._port = host, port
         self._following = following
@@ -134,39 +134,41 @@ class Driver:
         self._began = 0.0
         self._moved = asyncio.Event()
 
-    async def run(self, steps: Sequence[LoadStep], told: Callable[[LoadOutcome], None] = lambda _: None) -> LoadOutcome:
-        """Follow the schedule, then wait for what is under way."""
+    async def run(
+        self, steps: Sequence[LoadStep], report: Callable[[LoadOutcome], None] = lambda _: None
+    ) -> LoadOutcome:
+        """Follow the schedule, then wait for the requests under way; ``report`` is called with the state so far."""
         self._outcome = outcome = LoadOutcome()
         self._began, cpu = perf_counter(), process_time()
         due = _schedule(steps)
         upcoming = next(due, None)
-        look = 0.0
+        next_check = 0.0
         while upcoming is not None or self._busy or self._waiting:
             now = perf_counter() - self._began
-            while upcoming is not None and upcoming <= now and len(self._waiting) < MOST_WAITING:
+            while upcoming is not None and upcoming <= now and len(self._waiting) < MAX_WAITING:
                 self._intend(upcoming)
                 upcoming = next(due, None)
-            if len(self._waiting) >= MOST_WAITING:
+            if len(self._waiting) >= MAX_WAITING:
                 upcoming = None
             self._send_waiting()
-            if now >= look:
-                look = now + LOOK_SECONDS
+            if now >= next_check:
+                next_check = now + CHECK_SECONDS
                 self._give_up_late()
-                told(outcome)
+                report(outcome)
             await asyncio.sleep(TICK_SECONDS)
         outcome.seconds, outcome.cpu_seconds = perf_counter() - self._began, process_time() - cpu
         return outcome
 
     async def run_closed(self, number: int, concurrency: int) -> LoadOutcome:
-        """So many requests, each connection sending its next one when the last was answered."""
+        """Send ``number`` requests, each connection the next one after the reply to its last."""
         self._outcome = outcome = LoadOutcome()
         self._most = concurrency
         self._began, cpu = perf_counter(), process_time()
         left = number
-        async with beside(self._keep_looking()):
+        async with beside(self._check_regularly()):
             while left or self._busy or self._waiting or self._opening:
                 self._moved.clear()
-                # No more is due than there are connections that are free or may be opened.
+                # No more requests are due than connections are free or may be opened.
                 free = concurrency - len(self._busy) - len(self._waiting)
                 for _ in range(min(left, free)):
                     self._intend(perf_counter() - self._began)
@@ -177,7 +179,7 @@ class Driver:
         return outcome
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         for connection in (*self._idle, *self._busy):
             connection.close()
         await asyncio.sleep(0)
@@ -221,16 +223,16 @@ class Driver:
 
     def _send(self, connection: Connection, at: float, now: float) -> None:
         self._busy[connection] = now
-        if now - at < LOOK_SECONDS:
+        if now - at < CHECK_SECONDS:
             self._outcome.late.add(max(0.0, now - at))
 
-        def done(answer: HttpAnswer) -> None:
+        def on_reply(reply: HttpReply) -> None:
             self._busy.pop(connection, None)
             if not connection.closed:
                 self._idle.append(connection)
-            self._ended(at, self._judge(answer))
+            self._ended(at, self._judge(reply))
 
-        connection.ask(next(self._following), done, keep_body=False)
+        connection.send(next(self._following), on_reply, keep_body=False)
 
     def _ended(self, at: float, kind: str) -> None:
         self._moved.set()
@@ -241,7 +243,7 @@ class Driver:
         second = self._second(at)
         if kind.startswith("2"):
             second.latencies.add(seconds)
-            second.answered += 1
+            second.succeeded += 1
         else:
             second.failed += 1
 
@@ -251,10 +253,10 @@ class Driver:
             timeline.append(Second())
         return timeline[int(at)]
 
-    async def _keep_looking(self) -> None:
-        """Give up what is late; and have the closed loop look, should nothing else move it."""
+    async def _check_regularly(self) -> None:
+        """Give up late requests; and wake the closed loop, should nothing else do so."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             self._give_up_late()
             self._moved.set()
 
@@ -267,12 +269,12 @@ class Driver:
             self._ended(self._waiting.popleft(), "no connection in time")
 
 
-def _kind(answer: HttpAnswer) -> str:
-    return str(answer.status) if answer.status else answer.trouble
+def _kind(reply: HttpReply) -> str:
+    return str(reply.status) if reply.status else reply.fault
 
 
 def _schedule(steps: Sequence[LoadStep]) -> Iterator[float]:
-    """Intended starts, in seconds from the beginning; within a ramp they come closer and closer."""
+    """Yield the intended starts, in seconds from the beginning; in a ramp their distance changes."""
     begins = 0.0
     for step in steps:
         at = 0.0

@@ -18,7 +18,7 @@ from impact_plugin.sessions.offline import AskingEvent, OfflineAnswer, OfflineSe
 from impact_plugin.sessions.sessions import click_id_origin, decision_label, visit_of
 from impact_plugin.traffic.destinations import TrafficDestinations
 from impact_plugin.traffic.reading import RecordedDestination, Traffic, TrafficEvent
-from impact_plugin.transformation.step import PreparedEvent, ReportFault, TransformStep
+from impact_plugin.transformation.step import PreparedEvent, ReportFault, TransformStep, outcome_word
 from impact_transformers import NO_VISIT, Conversion, Event, Outcome, Question, Send, Visit
 from impact_transformers.clicks import MINUTE_MS, counted_time
 from impact_transformers.normalize import as_text
@@ -46,10 +46,10 @@ class ReplayedEvent(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def label(self) -> str:
-        """The outcome in a word or two: the endpoint path, or skip or reject with the reason."""
+        """The outcome in a word or two: the endpoint path, or filtered or rejected with the reason."""
         if isinstance(self.outcome, Send):
             return self.outcome.request.endpoint_path
-        return f"{type(self.outcome).__name__.lower()} {self.outcome.reason}"
+        return f"{outcome_word(self.outcome)} {self.outcome.reason}"
 
     @property
     def form(self) -> dict[str, str]:
@@ -86,14 +86,14 @@ class Sums(msgspec.Struct):
     hours: Counter[tuple[int, str]] = msgspec.field(default_factory=Counter)
     examples: dict[str, list[str]] = {}
 
-    def total_of(self, endpoint_path: str) -> int:
-        """How many requests of this endpoint path."""
-        return sum(count for (_, outcome, _), count in self.outcomes.items() if outcome == endpoint_path)
+    def total_of(self, outcome: str) -> int:
+        """How many events have this outcome: an endpoint path, filtered or rejected."""
+        return sum(count for (_, found, _), count in self.outcomes.items() if found == outcome)
 
     @property
     def sent(self) -> int:
         """How many requests were made."""
-        return sum(count for (_, outcome, _), count in self.outcomes.items() if outcome not in ("skip", "reject"))
+        return sum(count for (_, outcome, _), count in self.outcomes.items() if outcome not in ("filtered", "rejected"))
 
 
 class ReplayRun:
@@ -165,7 +165,7 @@ class ReplayRun:
             if isinstance(outcome.request, Conversion):
                 self._count_money(outcome.request.form)
         else:
-            path = type(outcome).__name__.lower()
+            path = outcome_word(outcome)
             sums.outcomes[one.prepared.call, path, outcome.reason] += 1
             self._keep_example(one, outcome.reason, outcome.detail)
         if answer is not None and one.prepared.question is not None:

@@ -1,6 +1,6 @@
-"""Self-contained HTML: tables, bars, and lines drawn as SVG, in light and dark as the system has it. No scripts.
+"""Self-contained HTML reports: tables, bars and lines as SVG, light or dark as the system is, without scripts.
 
-Texts of charts are HTML beside the drawing: they keep their size on a phone, where a drawing shrinks.
+The texts of charts are HTML next to the drawing: they keep their size on a phone, where a drawing shrinks.
 """
 
 import math
@@ -12,16 +12,16 @@ import msgspec
 
 from impact_plugin import __version__
 
-MOST_ROWS: Final = 60
-MOST_POINTS: Final = 240
-MOST_CHARACTERS: Final = 200
-MOST_TICKS: Final = 4
-SMALLEST: Final = 1e-6
-"""A value that an axis can be made for; what is smaller is drawn as nothing."""
+MAX_ROWS: Final = 60
+MAX_POINTS: Final = 240
+MAX_CHARACTERS: Final = 200
+MAX_TICKS: Final = 4
+MIN_VALUE: Final = 1e-6
+"""The smallest value that an axis can show; smaller ones are drawn as nothing."""
 
 COLOURS: Final = ("c1", "c2", "c3", "c4", "c5")
 TROUBLE: Final = "c4"
-"""The colour of what failed, in every chart."""
+"""The colour of failures, in every chart."""
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink:#1c2430; --soft:#5b6777; --line:#d9dee5; --paper:#fff; --band:#f4f6f8;
@@ -60,11 +60,11 @@ td div + div { color:var(--soft); font-size:13px; margin-top:2px }
 """ + "\n".join(f".{name} {{ stroke:var(--{name}) }} i.{name} {{ background:var(--{name}) }}" for name in COLOURS)
 
 Cell: TypeAlias = "str | int | tuple[str, ...]"
-"""A number gets its separators; of several texts, those after the first are notes to it."""
+"""A number gets thousands separators; of several texts, the later ones are notes to the first."""
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """One bar: its name, how much, and a note beside the number; a part of the bar above stands further in."""
+    """One bar: its name, its value, and a note after the number; a part of the bar above is indented."""
 
     name: str
     value: float
@@ -74,10 +74,9 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """One line of a chart: its name, and values beside the points of the axis; broad ones lie underneath.
+    """One line of a chart: its name, and a value for each point of the axis; broad lines lie underneath.
 
-    Where there is no value the line is broken. Of neighbours that are put together the mean is drawn, or with ``peaks``
-    the largest.
+    The line breaks where a value is None. Where points are merged, their mean is drawn, or with ``peaks`` the largest.
     """
 
     name: str
@@ -88,31 +87,31 @@ class Series(msgspec.Struct, frozen=True):
 
     @property
     def known(self) -> list[float]:
-        """The values that there are."""
+        """The values that are not None."""
         return [value for value in self.values if value is not None]
 
 
 class ReportPage:
-    """One report, built from the top."""
+    """One report, built from top to bottom."""
 
     def __init__(self, title: str, subtitle: str) -> None:
         self._title = title
         self._parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(subtitle)}</p>"]
 
     def tiles(self, tiles: Iterable[tuple[str, str]]) -> None:
-        """Large numbers with what they are."""
+        """Add large numbers with their names."""
         cells = (
             f'<div class="tile"><b>{escape(number)}</b><span>{escape(name)}</span></div>' for name, number in tiles
         )
         self._parts.append(f'<div class="tiles">{"".join(cells)}</div>')
 
     def heading(self, text: str, note: str = "") -> None:
-        """A part of the report."""
+        """Add a heading, with a note below it."""
         self._parts.append(f"<h2>{escape(text)}</h2>" + (f"<p>{escape(note)}</p>" if note else ""))
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        """A table; numbers stand to the right."""
-        shown = rows[:MOST_ROWS]
+        """Add a table; columns of numbers are right-aligned."""
+        shown = rows[:MAX_ROWS]
         numeric = [all(_is_number(row[column]) for row in shown) for column in range(len(heads))]
 
         def line(cells: Sequence[Cell], tag: str) -> str:
@@ -124,40 +123,40 @@ class ReportPage:
 
         body = "".join(line(row, "td") for row in shown)
         self._parts.append(f'<div class="scroll"><table>{line(heads, "th")}{body}</table></div>')
-        self._tell_rest(len(rows))
+        self._note_rest(len(rows))
 
     def bars(self, bars: Sequence[Bar], unit: str = "") -> None:
-        """Bars beside their names, the largest over the whole width."""
-        shown = bars[:MOST_ROWS]
+        """Add bars next to their names; the largest takes the whole width."""
+        shown = bars[:MAX_ROWS]
         most = max((bar.value for bar in shown), default=0) or 1
-        told = [" · ".join(filter(None, (f"{_number(bar.value)}{unit}", bar.note))) for bar in shown]
-        # The longest number has its place beside the longest bar: a bar that makes room for it would lie.
-        room = max(map(len, told), default=0) + 1
+        label = [" · ".join(filter(None, (f"{_number(bar.value)}{unit}", bar.note))) for bar in shown]
+        # Every bar leaves room for the longest number: one that shrinks for its own number would lie.
+        room = max(map(len, label), default=0) + 1
         made = [
             f"<dt{' class=in' if bar.part else ''}>{escape(_short(bar.name))}</dt>"
             f'<dd><i class="{bar.colour}" style="width:calc((100% - {room}ch) * {bar.value / most:.4f})"></i>'
             f"{escape(number)}</dd>"
-            for bar, number in zip(shown, told, strict=True)
+            for bar, number in zip(shown, label, strict=True)
         ]
         self._parts.append(f'<dl class="bars">{"".join(made)}</dl>')
-        self._tell_rest(len(bars))
+        self._note_rest(len(bars))
 
     def lines(self, points: Sequence[str], series: Sequence[Series], unit: str = "") -> None:
-        """Lines over an axis of time; neighbouring points are put together where there are too many."""
-        told = ", ".join(f"{one.name} up to {_number(max(one.known, default=0))}{unit}" for one in series)
+        """Add lines over an axis of time; neighbouring points are merged if there are too many."""
+        label = ", ".join(f"{one.name} up to {_number(max(one.known, default=0))}{unit}" for one in series)
         points, series = _thinned(points, series)
         ticks = _ticks([value for one in series for value in one.known])
         levels = "".join(f"<span>{tick:,.10g}{escape(unit)}</span>" for tick in reversed(ticks))
         lines = "".join(_line(one, ticks[-1]) for one in sorted(series, key=lambda one: not one.broad))
         self._parts.append(
             f'<div class="chart"><div class="y">{levels}</div>'
-            f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label="{escape(told)}">'
+            f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">'
             f'{_grid(len(ticks))}{lines}</svg><div class="x">{_moments(points)}</div>'
             f'<div class="key">{"".join(map(_key, series))}</div></div>'
         )
 
     def html(self) -> str:
-        """The whole page."""
+        """Finish the page."""
         foot = f'<p class="foot">impact-plugin {escape(__version__)}</p>'
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(self._title)}</title>'
@@ -165,13 +164,13 @@ class ReportPage:
             f"<body>{''.join(self._parts)}{foot}</body></html>\n"
         )
 
-    def _tell_rest(self, rows: int) -> None:
-        if rows > MOST_ROWS:
-            self._parts.append(f"<p>and {rows - MOST_ROWS:,} more: --json has them all</p>")
+    def _note_rest(self, rows: int) -> None:
+        if rows > MAX_ROWS:
+            self._parts.append(f"<p>and {rows - MAX_ROWS:,} more; --json prints them all</p>")
 
 
 def ranked(counts: Mapping[str, int], colour: str = "c1") -> list[Bar]:
-    """Counts as bars, the largest first."""
+    """Make bars of counts, the largest first."""
     return [
         Bar(name, count, colour=colour) for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     ]
@@ -179,7 +178,7 @@ def ranked(counts: Mapping[str, int], colour: str = "c1") -> list[Bar]:
 
 def _cell(cell: Cell) -> str:
     if isinstance(cell, tuple):
-        return "".join(f"<div>{escape(_short(text, MOST_CHARACTERS))}</div>" for text in cell if text)
+        return "".join(f"<div>{escape(_short(text, MAX_CHARACTERS))}</div>" for text in cell if text)
     return f"{cell:,}" if isinstance(cell, int) else escape(cell)
 
 
@@ -196,7 +195,7 @@ def _line(series: Series, top: float) -> str:
 
 
 def _dash(point: str) -> list[str]:
-    """A point alone, which would not be seen, as a short line."""
+    """Draw a single point as a short line, since it would be invisible."""
     across, _, down = point.partition(",")
     return [point, f"{float(across) + 4:.1f},{down}"]
 
@@ -207,7 +206,7 @@ def _grid(ticks: int) -> str:
 
 
 def _moments(points: Sequence[str]) -> str:
-    """The first, the middle and the last point, below their places; a phone has no room for the middle one."""
+    """Label the first, the middle and the last point; a phone has no room for the middle one."""
     last = len(points) - 1
     made = []
     for place in sorted({0, len(points) // 2, last}) if points else ():
@@ -227,23 +226,23 @@ def _classes(series: Series) -> str:
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
-    """Round numbers from 0 to the first that no value exceeds; whole ones where the values are counts."""
+    """Round numbers from 0 to the first that no value exceeds; whole numbers if the values are counts."""
     most = max(values, default=0)
-    most = most if most > SMALLEST else 1
-    unit = 10 ** math.floor(math.log10(most / MOST_TICKS))
-    step = next(unit * size for size in (1, 2, 2.5, 5, 10) if unit * size * MOST_TICKS >= most * (1 - 1e-9))
+    most = most if most > MIN_VALUE else 1
+    unit = 10 ** math.floor(math.log10(most / MAX_TICKS))
+    step = next(unit * size for size in (1, 2, 2.5, 5, 10) if unit * size * MAX_TICKS >= most * (1 - 1e-9))
     if all(value == int(value) for value in values):
         step = math.ceil(step)
     return [round(place * step, 10) for place in range(math.ceil(most / step - 1e-9) + 1)]
 
 
 def _thinned(points: Sequence[str], series: Sequence[Series]) -> tuple[list[str], list[Series]]:
-    width = -(-len(points) // MOST_POINTS) or 1
-    kept = [msgspec.structs.replace(one, values=tuple(_together(one, width))) for one in series]
+    width = -(-len(points) // MAX_POINTS) or 1
+    kept = [msgspec.structs.replace(one, values=tuple(_merged(one, width))) for one in series]
     return list(points[::width]), kept
 
 
-def _together(series: Series, width: int) -> Iterable[float | None]:
+def _merged(series: Series, width: int) -> Iterable[float | None]:
     for start in range(0, len(series.values), width):
         some = [value for value in series.values[start : start + width] if value is not None]
         yield None if not some else max(some) if series.peaks else sum(some) / len(some)

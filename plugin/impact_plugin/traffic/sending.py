@@ -1,7 +1,7 @@
-"""Recorded events sent once more to a running service: in their order, one request at a time, until it took each.
+"""Send recorded events to a running service again: in order, one request at a time, each until it is acknowledged.
 
-What is sent is what was recorded, with its ids and times, so that the service knows what it had before. Where an answer
-was lost the same request goes out again; nothing is skipped over, because an order must not overtake its click.
+Events keep their ids and times, so that the service recognizes what it had before. After a lost reply the same request
+goes out again; no event is passed over, because an order must not overtake its click.
 """
 
 import asyncio
@@ -26,50 +26,51 @@ from impact_plugin.rudder.replies import (
 from impact_plugin.rudder.retries import processor_outcome
 from impact_plugin.tasks import finish
 from impact_plugin.traffic.reading import ReadingError, RecordedDestination, Traffic
-from impact_plugin.traffic.sent import DETAIL, TAKEN, Sent
+from impact_plugin.traffic.sent import MAX_DETAIL, TAKEN, Sent
 from impact_plugin.traffic.shapes import SENDERS, Post, Shape, ingest_post, proxy_post, transform_post
 from impact_transformers import UndecodableEventError, decode_object
 from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import redact_emails
 
-ANSWER_SECONDS: Final = 60.0
-LEAST_ANSWER_SECONDS: Final = 5.0
-"""For an answer, however little patience is left."""
+REPLY_SECONDS: Final = 60.0
+MIN_REPLY_SECONDS: Final = 5.0
+"""How long to wait for a reply, however little patience is left."""
 
-FIRST_WAIT: Final = 0.5
-LONGEST_WAIT: Final = 10.0
-LONGEST_ASKED_WAIT: Final = 60.0
-"""Of what a service may ask for in Retry-After."""
+FIRST_BACKOFF_SECONDS: Final = 0.5
+MAX_BACKOFF_SECONDS: Final = 10.0
+MAX_RETRY_AFTER_SECONDS: Final = 60.0
 
-MOST_BATCH_BYTES: Final = 450_000
+MAX_BATCH_BYTES: Final = 450_000
 """The Segment HTTP API takes 500 kB. https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/"""
 
-LOOK_SECONDS: Final = 0.2
-REFUSED: Final = (400, 413)
+POLL_SECONDS: Final = 0.2
+"""How often to check whether somebody wants to stop."""
+
+REFUSALS: Final = (400, 413)
 
 
 class SendingError(ImpactPluginError):
-    """The service does not take the events; the message says why and what to do. What was taken is counted."""
+    """The service does not accept the events; the message says why. What it accepted before is counted."""
 
 
 class StoppedError(ImpactPluginError):
-    """Somebody asked to stop while the service was being waited for."""
+    """Somebody asked to stop."""
 
 
 class PseudonymsError(SendingError):
-    """An event of a recording of ours is among others; its customer is a pseudonym."""
+    """A file holds an event from one of our own recordings, whose customer is a pseudonym."""
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
-    """An event as it stands in the file, and its number, from 1; ``event`` is None where nobody can read it."""
+    """An event as the file has it, numbered from 1; ``event`` is None if it is not a JSON object."""
 
     number: int
     raw: msgspec.Raw
     event: dict[str, Any] | None
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """What came back; status 0 for no answer, whose kind of trouble is the body."""
+class _Reply(msgspec.Struct, frozen=True):
+    """A reply; status 0 if there was none, with the cause as the body."""
 
     status: int
     headers: Mapping[str, str]
@@ -77,39 +78,39 @@ class _Answer(msgspec.Struct, frozen=True):
 
     @property
     def detail(self) -> str:
-        """In words, for an operator."""
+        """Status and text, for the operator."""
         text = self.body.decode("utf-8", "replace")
-        return redact_emails(f"{self.status} {text}" if self.status else text)[:DETAIL]
+        return redact_emails(f"{self.status} {text}" if self.status else text)[:MAX_DETAIL]
 
 
-class _ItemReply(msgspec.Struct, frozen=True):
+class _ItemResult(msgspec.Struct, frozen=True):
     index: int
     status: str
     error: str = ""
 
 
 class _Refusal(msgspec.Struct, frozen=True):
-    """What the service answers to a request that it does not take as it is."""
+    """The service's reply to a request that it refuses as a whole."""
 
     success: Literal[False]
     error: str
 
 
 class _IngestReply(msgspec.Struct, frozen=True):
-    """What the port for senders answers; a single event that was stored has no counts."""
+    """The reply of the port for senders; for a single event that was stored it has no counts."""
 
     success: Literal[True]
     accepted: int | None = None
     rejected: int = 0
     duplicates: int = 0
     filtered: int = 0
-    results: list[_ItemReply] = []
+    results: list[_ItemResult] = []
 
     def counts(self, events: int) -> list[tuple[str, int]]:
-        """How many of so many events ended how."""
+        """Count the outcomes of the request's events."""
         found = [("duplicate", self.duplicates), ("filtered", self.filtered), ("rejected", self.rejected)]
         stored = events - sum(count for _, count in found) if self.accepted is None else self.accepted
-        return [("stored", stored), *found]
+        return [("held", stored), *found]
 
 
 Check: TypeAlias = Callable[[Sequence[RequestJob], int, Mapping[str, str], bytes], TransformerReply]
@@ -121,18 +122,18 @@ _refusals: Final = msgspec.json.Decoder(_Refusal)
 def batches(
     traffic: Traffic, size: int, done: int, stopping: Callable[[], bool], *, pseudonyms: bool = False
 ) -> Iterator[list[Recorded]]:
-    """The events after the first ``done``, a batch each time: so many, and so many bytes, as a request takes.
+    """Yield the events after the first ``done`` in batches, of ``size`` events at most and of bytes for one request.
 
-    Raises :class:`StoppedError`; and where the rest cannot be read, after what can be, :class:`ReadingError`, or
-    :class:`PseudonymsError` for an event of a recording, if those are not allowed.
+    Raises :class:`StoppedError`, :class:`ReadingError`, and :class:`PseudonymsError` for an event of a recording unless
+    ``pseudonyms`` allows it; the last two after the batch before the fault.
     """
     batch: list[Recorded] = []
-    space = MOST_BATCH_BYTES
+    space = MAX_BATCH_BYTES
     try:
         for one in _numbered(traffic, done, stopping, pseudonyms=pseudonyms):
             if batch and (len(batch) == size or len(one.raw) > space):
                 yield batch
-                batch, space = [], MOST_BATCH_BYTES
+                batch, space = [], MAX_BATCH_BYTES
             batch.append(one)
             space -= len(one.raw)
     except (ReadingError, PseudonymsError):
@@ -152,7 +153,9 @@ def _numbered(traffic: Traffic, done: int, stopping: Callable[[], bool], *, pseu
         if number <= done:
             continue
         if subject.request is not None and not pseudonyms:
-            raise PseudonymsError(f"event {number} is of a recording: its customer is a pseudonym (see --pseudonyms)")
+            raise PseudonymsError(
+                f"event {number} comes from a recording: its customer is a pseudonym; allow it with --pseudonyms"
+            )
         yield Recorded(number, subject.message, _decoded(subject.message))
 
 
@@ -164,14 +167,14 @@ def _decoded(raw: msgspec.Raw) -> dict[str, Any] | None:
 
 
 def _queued(number: int, event: dict[str, Any]) -> QueuedEvent:
-    """The event as a router has it: with an id, which must be the same at the next try."""
+    """The event as a router holds it: with an id, the same at every attempt."""
     return QueuedEvent(number, event if event.get("messageId") else {**event, "messageId": content_id(event)})
 
 
 class Sending:
     """Sends batches, one after the other.
 
-    ``patience`` is for how many seconds the service may answer nothing, or that it cannot now, before it is given up.
+    ``patience`` is how many seconds the service may be silent or unable before the sending is given up.
     """
 
     def __init__(
@@ -194,172 +197,175 @@ class Sending:
         await self._session.close()
 
     async def send(self, batch: Sequence[Recorded]) -> None:
-        """Send a batch until the service has taken or refused each event of it, and count how they ended.
+        """Send a batch until the service has accepted or rejected each of its events, and count the outcomes.
 
-        Raises :class:`SendingError` and :class:`StoppedError`; then nothing of the batch is counted, and it is to be
-        sent again.
+        Raises :class:`SendingError` and :class:`StoppedError`; then nothing of the batch is counted, and the next run
+        sends all of it again.
         """
         self._counted = Sent(len(batch))
         readable = [one for one in batch if one.event is not None]
         if readable and self._shape.via in SENDERS:
-            await self._hand_over(readable)
+            await self._post(readable)
         elif readable:
             await self._transform(readable)
         for one in batch:
             if one.event is None:
-                self._counted.count("unreadable", 1, f"event {one.number} is no JSON object")
+                self._counted.count("rejected", 1, f"event {one.number} is not a JSON object")
         self._sent.add(self._counted)
 
-    async def _hand_over(self, batch: Sequence[Recorded]) -> None:
-        """To the port for senders; of a request that is refused as a whole the halves are tried."""
+    async def _post(self, batch: Sequence[Recorded]) -> None:
+        """Post to the port for senders; if it refuses the request as a whole, try the halves."""
         raws = [one.raw for one in batch]
-        _, answer = await self._answer(lambda _: ingest_post(raws, self._shape), _may_be_taken_later)
-        if answer.status == 200:
-            self._count_ingested(batch, answer)
-        elif not _is_refusal(answer):
-            raise SendingError(f"{self._shape.host} does not take events of this source: {answer.detail}")
+        _, reply = await self._reply(lambda _: ingest_post(raws, self._shape), _may_succeed_later)
+        if reply.status == 200:
+            self._count_ingested(batch, reply)
+        elif not _is_refusal(reply):
+            raise SendingError(f"{self._shape.host}: does not accept events of this source: {reply.detail}")
         elif len(batch) == 1:
-            self._counted.count("rejected", 1, f"event {batch[0].number}: {answer.detail}")
+            self._counted.count("rejected", 1, f"event {batch[0].number}: {reply.detail}")
         else:
             middle = len(batch) // 2
-            await self._hand_over(batch[:middle])
-            await self._hand_over(batch[middle:])
+            await self._post(batch[:middle])
+            await self._post(batch[middle:])
 
-    def _count_ingested(self, batch: Sequence[Recorded], answer: _Answer) -> None:
+    def _count_ingested(self, batch: Sequence[Recorded], reply: _Reply) -> None:
+        host = self._shape.host
         try:
-            reply = _ingest_replies.decode(answer.body)
+            ingested = _ingest_replies.decode(reply.body)
         except UNREADABLE:
-            raise SendingError(f"{self._shape.host} is not the service's port for senders: {answer.detail}") from None
-        counts = reply.counts(len(batch))
+            raise SendingError(f"{host}: is not the service's port for senders: {reply.detail}") from None
+        counts = ingested.counts(len(batch))
         if sum(count for _, count in counts) != len(batch):
-            raise SendingError(f"{self._shape.host} does not account for all of {len(batch)} events: {answer.detail}")
-        for ending, count in counts:
+            raise SendingError(f"{host}: its reply does not account for all of {len(batch)} events: {reply.detail}")
+        for outcome, count in counts:
             if count:
-                self._counted.count(ending, count)
-        for one in reply.results:
+                self._counted.count(outcome, count)
+        for one in ingested.results:
             if one.status == "rejected" and one.index < len(batch):
                 self._counted.count("rejected", 0, f"event {batch[one.index].number}: {one.error}")
 
     async def _transform(self, batch: Sequence[Recorded]) -> None:
-        """As a router asks for its transformation; with the proxy each request that comes of it is delivered."""
+        """Transform as a router does; with the proxy, deliver each request that results."""
         try:
             queued = [_queued(one.number, one.event) for one in batch if one.event is not None]
             made = transform_post(queued, self._shape)
         except (ValueError, ArithmeticError, RecursionError) as error:
             await self._transform_each(batch, error)
             return
-        post, answer = await self._answer(lambda _: made, _router_comes_again)
+        post, reply = await self._reply(lambda _: made, _router_retries)
         check = check_router_reply if self._shape.via == "router" else check_processor_reply
-        for one, result in zip(batch, self._checked(check, post, answer), strict=True):
+        for one, result in zip(batch, self._checked(check, post, reply), strict=True):
             if result.state == "transformed" and self._shape.via == "proxy":
                 await self._deliver(one, result.request or {})
             else:
                 self._count_job(one, result)
 
     async def _transform_each(self, batch: Sequence[Recorded], error: Exception) -> None:
-        """A number or a depth that no router can pass on costs its own event only."""
+        """Transform one by one, so that a number or a depth that no router can pass on rejects only its own event."""
         if len(batch) > 1:
             for one in batch:
                 await self._transform([one])
         else:
-            self._counted.count("unreadable", 1, f"event {batch[0].number}: {type(error).__name__}")
+            self._counted.count("rejected", 1, f"event {batch[0].number}: {type(error).__name__}")
 
     async def _deliver(self, one: Recorded, request: Mapping[str, Any]) -> None:
-        def result(post: Post, answer: _Answer) -> JobResult:
-            return self._checked(check_proxy_v1_reply, post, answer)[0]
+        def result(post: Post, reply: _Reply) -> JobResult:
+            return self._checked(check_proxy_v1_reply, post, reply)[0]
 
-        post, answer = await self._answer(
+        post, reply = await self._reply(
             lambda attempt: proxy_post(request, one.number, self._shape, attempt),
-            lambda post, answer: _router_comes_again(post, answer) or result(post, answer).state == "retry",
+            lambda post, reply: _router_retries(post, reply) or result(post, reply).state == "retry",
         )
-        self._count_job(one, result(post, answer))
+        self._count_job(one, result(post, reply))
 
-    def _checked(self, check: Check, post: Post, answer: _Answer) -> Sequence[JobResult]:
-        """What a router makes of the answer, which is held against what it would not survive."""
+    def _checked(self, check: Check, post: Post, reply: _Reply) -> Sequence[JobResult]:
+        """Read the reply as a router does; raises :class:`SendingError` for one that a router could not use."""
         try:
-            return check(post.jobs, answer.status, answer.headers, answer.body).jobs
+            return check(post.jobs, reply.status, reply.headers, reply.body).jobs
         except RudderRefusal as refusal:
-            raise SendingError(f"a router could not use the answer of {self._shape.host}: {refusal}") from refusal
+            raise SendingError(f"{self._shape.host}: a router could not use its reply: {refusal}") from refusal
 
     def _count_job(self, one: Recorded, result: JobResult) -> None:
-        ending = {"succeeded": "delivered", "aborted": "rejected", "retry": "failed"}.get(result.state, result.state)
-        self._counted.count(ending, 1, "" if ending in TAKEN else f"event {one.number}: {result.status} {result.error}")
+        outcome = {"succeeded": "sent", "aborted": "rejected", "retry": "failed"}.get(result.state, result.state)
+        detail = "" if outcome in TAKEN else f"event {one.number}: {result.status} {result.error}"
+        self._counted.count(outcome, 1, detail)
 
-    async def _answer(
-        self, post: Callable[[int], Post], later: Callable[[Post, _Answer], bool]
-    ) -> tuple[Post, _Answer]:
-        """Send a request until the answer is one to go on with; ``post`` is given how often it went out before."""
-        given_up, attempt = monotonic() + self._patience, 0
+    async def _reply(self, post: Callable[[int], Post], later: Callable[[Post, _Reply], bool]) -> tuple[Post, _Reply]:
+        """Send a request until its reply is final; ``post`` makes the request of each attempt, from 0.
+
+        Raises :class:`SendingError` when patience runs out.
+        """
+        deadline, attempt = monotonic() + self._patience, 0
         while True:
             made = post(attempt)
-            answer = await self._in_time(made, max(LEAST_ANSWER_SECONDS, given_up - monotonic()))
-            if not later(made, answer):
-                return made, answer
-            wait = _wait(answer, attempt)
-            if monotonic() + wait > given_up:
-                raise SendingError(f"{self._shape.host} took nothing for {self._patience:g} s: {answer.detail}")
+            reply = await self._in_time(made, max(MIN_REPLY_SECONDS, deadline - monotonic()))
+            if not later(made, reply):
+                return made, reply
+            wait = _backoff(reply, attempt)
+            if monotonic() + wait > deadline:
+                raise SendingError(f"{self._shape.host}: accepted nothing for {self._patience:g} s: {reply.detail}")
             await self._pause(wait)
             attempt += 1
             self._sent.repeats += 1
 
-    async def _in_time(self, post: Post, seconds: float) -> _Answer:
-        """Ask, and wait for no longer than that, nor than somebody wants to."""
-        asking = asyncio.create_task(self._ask(post))
-        until = monotonic() + min(seconds, ANSWER_SECONDS)
+    async def _in_time(self, post: Post, seconds: float) -> _Reply:
+        """Send a request and wait for its reply, until the time is up or somebody wants to stop."""
+        exchange = asyncio.create_task(self._exchange(post))
+        until = monotonic() + min(seconds, REPLY_SECONDS)
         try:
-            while not asking.done():
-                self._look()
+            while not exchange.done():
+                self._check_stop()
                 if monotonic() > until:
-                    return _Answer(0, {}, f"no answer in {seconds:.0f} s".encode())
-                await asyncio.wait((asking,), timeout=LOOK_SECONDS)
+                    return _Reply(0, {}, f"no reply in {seconds:.0f} s".encode())
+                await asyncio.wait((exchange,), timeout=POLL_SECONDS)
         finally:
-            await finish((asking,), 0)
-        return asking.result()
+            await finish((exchange,), 0)
+        return exchange.result()
 
-    def _look(self) -> None:
+    def _check_stop(self) -> None:
         if self._stopping():
             raise StoppedError("stopped while waiting for the service")
 
-    async def _ask(self, post: Post) -> _Answer:
+    async def _exchange(self, post: Post) -> _Reply:
         try:
-            # Where a redirection leads nobody has allowed.
+            # A redirect may lead to a machine that nobody allowed.
             async with self._session.post(
                 post.path, headers=post.headers, data=post.body, allow_redirects=False
             ) as response:
-                return _Answer(response.status, response.headers, await response.read())
+                return _Reply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return _Answer(0, {}, f"no answer ({type(error).__name__})".encode())
+            return _Reply(0, {}, f"no reply ({type(error).__name__})".encode())
 
     async def _pause(self, seconds: float) -> None:
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0:
-            self._look()
-            await asyncio.sleep(min(left, LOOK_SECONDS))
+            self._check_stop()
+            await asyncio.sleep(min(left, POLL_SECONDS))
 
 
-def _is_refusal(answer: _Answer) -> bool:
-    """Whether it is the service that says so, and of this request: any server answers 400 to what it does not know."""
+def _is_refusal(reply: _Reply) -> bool:
+    """Whether the service itself refuses this request: other servers answer 400 to anything that they do not know."""
     try:
-        _refusals.decode(answer.body)
+        _refusals.decode(reply.body)
     except UNREADABLE:
         return False
-    return answer.status in REFUSED
+    return reply.status in REFUSALS
 
 
-def _may_be_taken_later(_post: Post, answer: _Answer) -> bool:
-    return answer.status in (0, 408, 429) or answer.status >= 500
+def _may_succeed_later(_post: Post, reply: _Reply) -> bool:
+    return reply.status in (0, 408, 429) or reply.status >= 500
 
 
-def _router_comes_again(_post: Post, answer: _Answer) -> bool:
-    return not answer.status or processor_outcome(answer.status, answer.headers) in ("retry", "backoff_then_panic")
+def _router_retries(_post: Post, reply: _Reply) -> bool:
+    return not reply.status or processor_outcome(reply.status, reply.headers) in ("retry", "backoff_then_panic")
 
 
-def _wait(answer: _Answer, attempt: int) -> float:
-    """How long until the next try: what the service asks for, else longer and longer; both have a bound."""
-    asked = answer.headers.get("Retry-After", "")
+def _backoff(reply: _Reply, attempt: int) -> float:
+    """Seconds until the next attempt: what Retry-After asks for, else doubling; both are bounded."""
+    asked = reply.headers.get("Retry-After", "")
     if asked.isdecimal():
-        return min(float(asked), LONGEST_ASKED_WAIT)
-    return float(min(FIRST_WAIT * 2.0 ** min(attempt, 16), LONGEST_WAIT))
+        return min(float(asked), MAX_RETRY_AFTER_SECONDS)
+    return float(min(FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt, 16), MAX_BACKOFF_SECONDS))
 
 
 async def send_all(
@@ -367,7 +373,7 @@ async def send_all(
     sending: Sending,
     taken: Callable[[], None],
 ) -> bool:
-    """Send batch after batch, calling ``taken`` after each; whether all was sent, or somebody asked to stop."""
+    """Send batch after batch, calling ``taken`` after each; False if somebody asked to stop before the end."""
     try:
         for batch in pending:
             await sending.send(batch)

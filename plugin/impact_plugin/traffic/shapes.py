@@ -1,4 +1,4 @@
-"""Recorded events as the requests that a router or a sender makes of them, ready to be sent again and again."""
+"""Recorded events as requests of a router or a sender, made once and sent many times."""
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,10 +14,10 @@ from impact_transformers.events import UNREADABLE
 
 Via: TypeAlias = Literal["processor", "router", "proxy", "segment", "webhook"]
 SENDERS: Final[tuple[Via, ...]] = ("segment", "webhook")
-"""The ways that end in the service's own queue; on the others it answers a router."""
+"""The ways into the service's own queue; by the others it answers a router."""
 
 MARK: Final = "~00000~"
-"""Stands in ids, and gives way to the number of the pass: the same traffic sent again must not look like retries."""
+"""Part of ids, replaced by the number of the pass: the same traffic sent again must not look like retries."""
 
 MARK_BYTES: Final = MARK.encode()
 TIMES: Final = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
@@ -31,7 +31,7 @@ TRANSFORM: Final = {
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """How requests look: their way, where they go, and what they need to be let in."""
+    """The form of requests: the way they take, their target, and their credentials."""
 
     via: Via
     host: str
@@ -44,7 +44,7 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 class Post(msgspec.Struct, frozen=True):
-    """A request, and for a router the jobs that its answer must be about."""
+    """A request, and for a router the jobs that the reply must cover."""
 
     path: str
     headers: dict[str, str]
@@ -52,23 +52,23 @@ class Post(msgspec.Struct, frozen=True):
     jobs: tuple[RequestJob, ...] = ()
 
     def to_bytes(self, host: str) -> bytes:
-        """As it goes over the wire."""
+        """The bytes on the wire."""
         return request_bytes("POST", host, self.path, self.headers, self.body)
 
 
 class Shaped(msgspec.Struct, frozen=True, gc=False):
-    """A request whose ids hold the mark, and how many events are in it."""
+    """A request with the mark in its ids, and the number of its events."""
 
     template: bytes
     events: int
 
     def of_pass(self, number: int) -> bytes:
-        """The request of this pass over the traffic."""
+        """The request for one pass over the traffic."""
         return self.template.replace(MARK_BYTES, b"~%05d~" % (number % 100_000))
 
 
 def marked(event: Mapping[str, Any], place: int) -> dict[str, Any]:
-    """The event with ids that are new in every pass: of the message, the visitor and the order."""
+    """Mark the ids of message, visitor and order, which become new in every pass."""
     changed = {**event, "messageId": f"{event.get('messageId') or place}{MARK}"}
     for name in ("anonymousId", "userId"):
         if event.get(name):
@@ -81,7 +81,7 @@ def marked(event: Mapping[str, Any], place: int) -> dict[str, Any]:
 
 
 def shifted(events: Sequence[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
-    """The events with their times moved so that the latest is now; between them it takes as long as it took."""
+    """Move the times of all events by the same span, so that the latest is now."""
     latest = max((at for event in events if (at := _time(event.get("timestamp"))) is not None), default=None)
     if latest is None:
         return list(events)
@@ -90,7 +90,7 @@ def shifted(events: Sequence[dict[str, Any]], now: datetime) -> list[dict[str, A
 
 
 def shape_all(events: Sequence[dict[str, Any]], shape: Shape) -> Iterator[Shaped]:
-    """The requests, in order."""
+    """Make the requests, in order."""
     for first in range(0, len(events), shape.batch):
         some = events[first : first + shape.batch]
         if shape.via in SENDERS:
@@ -101,13 +101,13 @@ def shape_all(events: Sequence[dict[str, Any]], shape: Shape) -> Iterator[Shaped
 
 
 def shape_proxied(requests: Iterable[Mapping[str, Any]], shape: Shape) -> Iterator[Shaped]:
-    """Deliveries of request objects that the service itself made, one job each."""
+    """Make deliveries of request objects that the service returned, one job each."""
     for number, request in enumerate(requests, 1):
         yield Shaped(proxy_post(request, number, shape).to_bytes(shape.host), 1)
 
 
 def ingest_post(events: Sequence[dict[str, Any] | msgspec.Raw], shape: Shape) -> Post:
-    """What a sender posts: by the Segment HTTP API, or to the webhook of the source."""
+    """Make a request as a sender: to the Segment HTTP API, or to the webhook of the source."""
     if shape.via == "segment":
         basic = base64.b64encode(f"{shape.key}:".encode()).decode()
         headers = {**JSON, "Authorization": f"Basic {basic}"}
@@ -117,7 +117,7 @@ def ingest_post(events: Sequence[dict[str, Any] | msgspec.Raw], shape: Shape) ->
 
 
 def transform_post(queued: Sequence[QueuedEvent], shape: Shape) -> Post:
-    """What rudder-server's router asks for, or its processor."""
+    """Make a transformation request as rudder-server's router or processor."""
     route = Route(shape.config, destination_type=shape.destination_type)
     if shape.via == "router":
         built = router_body(queued, route, now=shape.now, compacted=False)
@@ -127,7 +127,7 @@ def transform_post(queued: Sequence[QueuedEvent], shape: Shape) -> Post:
 
 
 def proxy_post(request: Mapping[str, Any], number: int, shape: Shape, attempt: int = 0) -> Post:
-    """What rudder-server's router has delivered: one request object, as one job of this number."""
+    """Make a delivery as rudder-server's router: one request object, as one job of this number."""
     route = Route(shape.config, destination_type=shape.destination_type)
     built = proxy_body(dict(request), [number], route, version="v1", attempt=attempt)
     headers = {**JSON, "RdProxy-Timeout": "10000"}
@@ -135,7 +135,7 @@ def proxy_post(request: Mapping[str, Any], number: int, shape: Shape, attempt: i
 
 
 def outputs(body: bytes) -> list[dict[str, Any]]:
-    """The request objects in a processor's reply."""
+    """Read the request objects from a reply to the processor."""
     try:
         entries = msgspec.json.decode(body)
     except UNREADABLE:

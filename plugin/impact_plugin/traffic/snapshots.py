@@ -1,4 +1,4 @@
-"""A replay that was interrupted, written down so that it can go on where it stopped."""
+"""An interrupted replay, written down so that it can continue where it stopped."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,11 +13,11 @@ from impact_plugin.traffic.reading import ReadingError
 from impact_plugin.traffic.replay import ReplayRun, Sums
 from impact_transformers.events import UNREADABLE
 
-VERSION: Final = 4
+VERSION: Final = 5
 _COUNTERS: Final = ("outcomes", "notices", "decisions", "orders", "hours")
 
 Entries = list[tuple[int, list[tuple[bytes, bytes]]]]
-"""By generation, the earliest first."""
+"""By generation, earliest first."""
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ class RunState(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Where the replay was: of which files (by their fingerprints), after how many events."""
+    """The state of a replay: its files (by their fingerprints), its progress in events, and its runs."""
 
     version: int
     files: list[tuple[str, int, str]]
@@ -70,7 +70,9 @@ def load(source: Path, files: list[tuple[str, int, str]], runs: list[ReplayRun],
     except (OSError, *UNREADABLE) as error:
         raise ReadingError(f"{source}: cannot be read as an interrupted replay: {error}") from error
     if snapshot.version != VERSION or snapshot.files != files or len(snapshot.runs) != len(runs):
-        raise ReadingError(f"{source}: is of a replay of other files or options; delete it to begin anew")
+        raise ReadingError(
+            f"{source}: belongs to a replay of other files or with other options; delete it to start from the beginning"
+        )
     for run, state in zip(runs, snapshot.runs, strict=True):
         _restore(run, state)
     if comparison is not None:

@@ -1,4 +1,4 @@
-"""What a replay came to, as rows for a table, as one object, and as a report."""
+"""The result of a replay: as rows of a table, as one JSON document, and as an HTML report."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -11,28 +11,25 @@ from impact_plugin.traffic.report import TROUBLE, Bar, ReportPage, Series, ranke
 from impact_transformers import NOTICES, REASONS, Notice, Reason
 
 PATHS: Final = ("clicks", "pageload", "conversions")
-ENDINGS: Final = ("skip", "reject")
+UNSENT: Final = ("filtered", "rejected")
 
 
 def funnel(sums: Sums) -> list[tuple[str, int]]:
-    """From what was received to what would be handed over."""
-    mapped = sum(sums.outcomes.values())
-    endings = {ending: sums.total_of(ending) for ending in ENDINGS}
+    """Count from the events received to their outcomes; an event counts once for each of its destinations."""
     return [
         ("received", sums.received),
-        ("at their destinations", mapped),
-        ("mapped", mapped - endings["reject"] - endings["skip"]),
+        ("at their destinations", sum(sums.outcomes.values())),
+        ("sent", sums.sent),
         *((f"  {path}", sums.total_of(path)) for path in PATHS),
-        ("skipped", endings["skip"]),
-        ("rejected", endings["reject"]),
+        *((outcome, sums.total_of(outcome)) for outcome in UNSENT),
     ]
 
 
 def reasons(sums: Sums) -> list[tuple[str, str, int, str, str, str]]:
-    """Why events were skipped or rejected, most frequent first: outcome, reason, count, meaning, fix, an example."""
+    """Why events were filtered or rejected, most frequent first: outcome, reason, count, meaning, fix, an example."""
     counts: Counter[tuple[str, str]] = Counter()
     for (_, outcome, reason), count in sums.outcomes.items():
-        if outcome in ENDINGS:
+        if outcome in UNSENT:
             counts[outcome, reason] += count
     rows = []
     for (outcome, reason), count in counts.most_common():
@@ -43,11 +40,11 @@ def reasons(sums: Sums) -> list[tuple[str, str, int, str, str, str]]:
 
 
 def as_object(sums: Sums, seconds: float, comparison: Comparison | None) -> dict[str, Any]:
-    """Everything, for programs."""
+    """Everything, for programs; the rows of the funnel in snake_case."""
     return {
         "received": sums.received,
         "seconds": round(seconds, 3),
-        "funnel": {name.strip(): count for name, count in funnel(sums)},
+        "funnel": {name.strip().replace(" ", "_"): count for name, count in funnel(sums)},
         "outcomes": [
             {"call": call, "outcome": outcome, "reason": reason, "events": count}
             for (call, outcome, reason), count in sorted(sums.outcomes.items())
@@ -67,7 +64,7 @@ def _changes(comparison: Comparison) -> dict[str, Any]:
 
 
 def change_rows(comparison: Comparison) -> list[tuple[str, str, str, int, str]]:
-    """What would change, the most frequent first: before, after, parameters, count, an example."""
+    """The changes, most frequent first: before, after, parameters, count, an example."""
     kinds = sorted(comparison.changes.values(), key=lambda change: -change.count)
     return [
         (kind.before, kind.after, ", ".join(kind.parameters), kind.count, "; ".join(kind.examples[:1]))
@@ -76,15 +73,15 @@ def change_rows(comparison: Comparison) -> list[tuple[str, str, str, int, str]]:
 
 
 def report(files: str, sums: Sums, seconds: float, comparison: Comparison | None) -> str:
-    """The report as a page."""
-    page = ReportPage("Replay", f"{files}, {sums.received:,} events in {seconds:.1f} s. Nothing was sent.")
+    """Make the HTML report."""
+    page = ReportPage("Replay", f"{files}: {sums.received:,} events in {seconds:.1f} s. Nothing left this machine.")
     page.tiles(
         [
             ("events", f"{sums.received:,}"),
             ("requests", f"{sums.sent:,}"),
             ("conversions", f"{sums.total_of('conversions'):,}"),
             ("unique clicks", f"{sums.total_of('clicks'):,}"),
-            ("rejected", f"{sums.total_of('reject'):,}"),
+            ("rejected", f"{sums.total_of('rejected'):,}"),
         ]
     )
     if comparison is not None:
@@ -95,17 +92,17 @@ def report(files: str, sums: Sums, seconds: float, comparison: Comparison | None
     _add_time(page, sums)
     _add_orders(page, sums)
     if sums.notices:
-        page.heading("Notices", "Requests that were made and that somebody should know about.")
+        page.heading("Notices", "Requests that are sent and need your attention.")
         page.table(
-            ("requests", "notice, and its meaning"),
+            ("requests", "notice and meaning"),
             [(count, (name, NOTICES[Notice(name)])) for name, count in sums.notices.most_common()],
         )
     return page.html()
 
 
 def _funnel_bars(sums: Sums) -> list[Bar]:
-    """The funnel with shares of all; parts stand further in, and what became no request has a colour of its own."""
-    colours = {"skipped": "c3", "rejected": TROUBLE}
+    """The funnel with percentages; parts are indented, and filtered and rejected events have their own colours."""
+    colours = {"filtered": "c3", "rejected": TROUBLE}
     rows = funnel(sums)
     whole = rows[1][1] or 1
     return [
@@ -115,24 +112,24 @@ def _funnel_bars(sums: Sums) -> list[Bar]:
 
 
 def _add_changes(page: ReportPage, comparison: Comparison) -> None:
-    told = f"{comparison.changed:,} of {comparison.compared:,} events would become something else."
-    page.heading("What the other configuration would change", told)
+    note = f"It would change {comparison.changed:,} of {comparison.compared:,} events."
+    page.heading("What the other configuration would change", note)
     if comparison.changes:
         rows = [
             (count, (f"{now} → {then}", parameters, example))
             for now, then, parameters, count, example in change_rows(comparison)
         ]
-        page.table(("events", "now → then, parameters that differ, and an example"), rows)
+        page.table(("events", "now → then, differing parameters, and an example"), rows)
 
 
 def _add_reasons(page: ReportPage, sums: Sums) -> None:
     found = reasons(sums)
-    page.heading("Why not", "" if found else "Every event became a request.")
+    page.heading("Filtered and rejected", "" if found else "Every event was sent.")
     if found:
-        colours = {"skip": "c3", "reject": TROUBLE}
+        colours = {"filtered": "c3", "rejected": TROUBLE}
         page.bars([Bar(f"{reason} ({outcome})", count, "", colours[outcome]) for outcome, reason, count, *_ in found])
         rows = [(reason, (meaning, f"Fix: {fix}", example)) for _, reason, _, meaning, fix, example in found]
-        page.table(("reason", "meaning, fix, and an example"), rows)
+        page.table(("reason", "meaning, fix and an example"), rows)
 
 
 def _add_time(page: ReportPage, sums: Sums) -> None:
@@ -146,11 +143,11 @@ def _add_time(page: ReportPage, sums: Sums) -> None:
 
     page.heading(
         "Over time",
-        "Events an hour, by their own time (UTC); those without one are left out. The few have a scale of their own.",
+        "Events an hour by their own time (UTC), without those that have none. Rare ones have a chart of their own.",
     )
     moments = [_moment(hour) for hour in every]
     page.lines(moments, [series("pageload", "c1")])
-    page.lines(moments, [series("clicks", "c2"), series("conversions", "c5"), series("reject", TROUBLE)])
+    page.lines(moments, [series("clicks", "c2"), series("conversions", "c5"), series("rejected", TROUBLE)])
 
 
 def _moment(hour: int) -> str:
@@ -160,12 +157,12 @@ def _moment(hour: int) -> str:
 def _add_orders(page: ReportPage, sums: Sums) -> None:
     page.heading(
         "Clicks",
-        "Candidates by decision. New: a unique click; repeat: within the click window of another; "
-        "replayed: a message that was here before.",
+        "Click candidates by decision. New: a unique click; repeat: within the click window of an earlier one; "
+        "replayed: the same message as before.",
     )
     page.bars(ranked(sums.decisions, "c2"))
-    page.heading("Orders", "By their click id: carried by the event, stitched from an earlier click, or without.")
+    page.heading("Orders", "By click id: carried by the event, stitched from an earlier click, or without one.")
     page.bars(ranked(sums.orders, "c5"))
     if sums.money:
-        page.heading("Money", "Of the conversions, by currency, as impact.com would count it.")
+        page.heading("Money", "Of the conversions by currency, as impact.com would count it.")
         page.table(("currency", "amount"), [(name, f"{Decimal(sum_):,}") for name, sum_ in sums.money.items()])

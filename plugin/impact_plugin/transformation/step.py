@@ -6,7 +6,7 @@ the event it met and is reported, and no other event is lost by it.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -21,6 +21,8 @@ from impact_transformers import (
     Question,
     Reason,
     Reject,
+    Send,
+    Skip,
     UndecodableEventError,
     Visit,
     conclude,
@@ -33,6 +35,7 @@ from impact_transformers.trail import Step
 
 RawEvent: TypeAlias = bytes | msgspec.Raw
 ReportFault: TypeAlias = Callable[[Exception], None]
+OutcomeWord: TypeAlias = Literal["sent", "filtered", "rejected"]
 
 
 class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
@@ -129,6 +132,13 @@ class TransformStep(msgspec.Struct, frozen=True):
 def faults_to(telemetry: Telemetry) -> ReportFault:
     """Report faults as telemetry events."""
     return lambda error: telemetry.emit(TransformFault(type(error).__name__, error))
+
+
+def outcome_word(outcome: Outcome) -> OutcomeWord:
+    """The word for an outcome that operators meet everywhere: in replies, metrics, reports and the glossary."""
+    if isinstance(outcome, Send):
+        return "sent"
+    return "filtered" if isinstance(outcome, Skip) else "rejected"
 
 
 def _undecodable(error: UndecodableEventError) -> Reject:

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from impact_plugin.__main__ import app
-from impact_plugin.cli.dead_letters import DeadLettersError
+from impact_plugin.cli.errors import CommandError
 from impact_plugin.config.settings import SpoolSettings, StateSettings
 from impact_plugin.errors import StateError
 from impact_plugin.spool.base import DeadLetter, DeadLetterCause, DeadLetterFilter, NewEvent, NewRow, SpoolRow
@@ -100,17 +100,18 @@ def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[int]:
 
 
 def test_a_list_tells_each_and_sums_by_reason(capsys: pytest.CaptureFixture[str], seed: Seed) -> None:
-    """Without a terminal: a line each with tabs between, then how many there are for each reason, with its meaning."""
+    """Without a terminal: columns between tabs, then how many there are for each reason, with its meaning."""
     seed(letter(), letter(), letter("expired", order_id=None, destination="us"))
     code = run("list", "--limit", "2")
     lines = capsys.readouterr().out.splitlines()
 
     assert 0 == code
-    assert ["1", "shop", "eu", "refused", "o-1", "0"] == [lines[0].split("\t")[place] for place in (0, 2, 3, 4, 5, 6)]
-    assert "2" == lines[1].split("\t")[0]
-    assert lines[2].startswith("2 refused: impact.com refused a parameter")
-    assert lines[3].startswith("1 expired: The event waited")
-    assert "2 of 3 are listed; see --limit and the filters" == lines[4]
+    assert ["number", "rejected at", "source"] == lines[0].split("\t")[:3]
+    assert ["1", "shop", "eu", "refused", "o-1", "0"] == [lines[1].split("\t")[place] for place in (0, 2, 3, 4, 5, 6)]
+    assert "2" == lines[2].split("\t")[0]
+    assert lines[3].startswith("2 refused: impact.com refused a parameter")
+    assert lines[4].startswith("1 expired: The event waited")
+    assert "2 of 3 are listed; see --limit and the filters" == lines[5]
 
 
 def test_a_terminal_gets_a_table(
@@ -157,7 +158,7 @@ def test_every_filter_finds_its_own(capsys: pytest.CaptureFixture[str], seed: Se
 def test_a_time_that_is_none_is_refused(seed: Seed, text: str) -> None:
     """Rather than taken for all of time."""
     seed()
-    with pytest.raises(DeadLettersError, match=r"--since: must be a time such as .*, or an age such as 2h"):
+    with pytest.raises(CommandError, match=r"--since: must be a time such as .*, or an age such as 2h"):
         run("list", f"--since={text}")
 
 
@@ -173,7 +174,7 @@ def test_one_is_shown_with_all_there_is_to_know(capsys: pytest.CaptureFixture[st
         "dead letter 1: refused",
         "meaning: impact.com refused a parameter",
         "fix: Correct what impact.com's answer names, then retry.",
-        "said: wrong for",
+        "detail: wrong for",
         "request: POST /Advertisers/IRtest/Conversions",
         "    OrderId=o-1",
         "after 0 attempts",
@@ -222,7 +223,7 @@ def test_retry_puts_back_what_matches(capsys: pytest.CaptureFixture[str], seed: 
 
     assert (0, 1, 0, 0) == codes
     assert [] == kept(tmp_path)
-    assert capsys.readouterr().out.startswith("1 dead letters will be delivered")
+    assert capsys.readouterr().out.startswith("1 dead letter put back")
 
     async def waiting() -> list[SpoolRow]:
         async with opened(tmp_path / "var", time.time) as spool:
@@ -245,9 +246,9 @@ def test_everything_must_be_meant(seed: Seed, tmp_path: Path, command: str) -> N
     """Without a filter it takes --all, and --all is no filter's company."""
     seed(letter())
     more = ("--yes",) if command == "purge" else ()
-    with pytest.raises(DeadLettersError, match="which"):
+    with pytest.raises(CommandError, match="name dead letters"):
         run(command, *more)
-    with pytest.raises(DeadLettersError, match="--all goes without"):
+    with pytest.raises(CommandError, match="--all: cannot be combined"):
         run(command, "--all", "--reason", "refused", *more)
 
     assert 1 == len(kept(tmp_path))
@@ -260,13 +261,13 @@ def test_purge_deletes(capsys: pytest.CaptureFixture[str], seed: Seed, tmp_path:
 
     assert (0, 1) == codes
     assert [2] == [one.number for one in kept(tmp_path)]
-    assert capsys.readouterr().out.startswith("1 dead letters deleted")
+    assert capsys.readouterr().out.startswith("1 dead letter deleted")
 
 
 def test_purge_asks_nobody_where_nobody_is(seed: Seed, tmp_path: Path) -> None:
     """In a script it takes --yes."""
     seed(letter())
-    with pytest.raises(DeadLettersError, match="--yes"):
+    with pytest.raises(CommandError, match="--yes"):
         run("purge", "--all")
 
     assert 1 == len(kept(tmp_path))
@@ -288,7 +289,7 @@ def test_purge_asks_on_a_terminal(
     monkeypatch.setattr("builtins.input", reply)
 
     assert code == run("purge", "--all")
-    assert ["delete 1 dead letters for good? [y/N] "] == asked
+    assert ["delete 1 dead letter for good? [y/N] "] == asked
     assert left == len(kept(tmp_path))
 
 
@@ -299,8 +300,8 @@ def test_an_export_is_what_explain_reads(capfdbinary: pytest.CaptureFixture[byte
     code = run("export")
     lines = capfdbinary.readouterr().out.splitlines()
     file = tmp_path / "export.ndjson"
-    run("export", str(file), "--number", "1")
-    told = app(["explain", str(file), "-f", "json"], result_action="return_value")
+    run("export", "1", "--out", str(file))
+    told = app(["explain", str(file), "--json"], result_action="return_value")
 
     assert 0 == code
     assert [ORDER, "{broken"] == [json.loads(line) for line in lines]
@@ -324,11 +325,13 @@ def test_a_full_export_has_everything(seed: Seed, tmp_path: Path) -> None:
     """One object for each, with the event within."""
     seed(letter())
     file = tmp_path / "export.ndjson"
-    run("export", str(file), "--full")
+    run("export", "--out", str(file), "--full")
     (found,) = map(json.loads, file.read_text().splitlines())
 
     assert ORDER == found["event"]
-    assert {"number", "reason", "meaning", "fix", "detail", "request", "attempts", "received", "died"} < set(found)
+    assert {"number", "reason", "meaning", "fix", "detail", "request", "attempts", "received_at", "rejected_at"} < set(
+        found
+    )
 
 
 def test_an_export_of_nothing_says_so(seed: Seed, tmp_path: Path) -> None:
@@ -336,8 +339,8 @@ def test_an_export_of_nothing_says_so(seed: Seed, tmp_path: Path) -> None:
     seed(letter())
 
     assert 1 == run("export", "--reason", "expired")
-    with pytest.raises(DeadLettersError, match="cannot be written"):
-        run("export", str(tmp_path / "absent" / "file"))
+    with pytest.raises(CommandError, match="cannot be written"):
+        run("export", "--out", str(tmp_path / "absent" / "file"))
 
 
 def test_a_folder_without_a_spool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ async def test_all_is_well(
 
     assert code == 0, printed
     for check in ("connection to", "clock", "credentials of eu", "stock transformer", "this service", "state folder"):
-        assert f"good: {check}" in printed
+        assert f"ok: {check}" in printed
     assert '"(set)"' in printed
     assert not [secret for secret in SECRETS if secret in printed]
 
@@ -65,7 +65,7 @@ async def test_what_is_wrong_is_told_with_what_to_do(
     tmp_path: Path, impact: FakeImpact, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No upstream, no service, no room on the disk, a clock that is wrong; exit code 1."""
-    monkeypatch.setattr("impact_plugin.cli.online_checks.time", lambda: 4_000_000_000.0)
+    monkeypatch.setattr("impact_plugin.cli.checks.time", lambda: 4_000_000_000.0)
     file = tmp_path / "impact.toml"
     more = '[rudder]\nupstream = "http://127.0.0.1:9"\n[spool]\nmin_free_mb = 1000000\n'
     file.write_text(config(impact.url, tmp_path / "var", "http://127.0.0.1:9", more), encoding="utf-8")
@@ -73,9 +73,9 @@ async def test_what_is_wrong_is_told_with_what_to_do(
     printed = capsys.readouterr().out
 
     assert code == 1
-    assert "bad: stock transformer: does not answer" in printed
-    assert "warning: this service: does not run" in printed
-    assert "bad: disk:" in printed
+    assert "error: stock transformer: no reply" in printed
+    assert "warning: this service: not running" in printed
+    assert "error: disk:" in printed
     assert "s ahead of" in printed
     assert "use NTP" in printed
     assert "warning: state folder:" in printed

@@ -18,13 +18,14 @@ import msgspec
 import pytest
 
 from impact_plugin.__main__ import app
-from impact_plugin.cli.inputs import InputError
+from impact_plugin.cli.errors import CommandError
 from impact_plugin.errors import SettingsError
 from impact_plugin.traffic.reading import ReadingError
 from impact_transformers import prepare
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"
 SECRET = "test-token-secret"
+FORMS = {"table": (), "json": ("--json",), "curl": ("--format", "curl")}
 
 Write = Callable[[str, Any], str]
 
@@ -86,19 +87,19 @@ def test_events_are_found_in_every_form(
     capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any], order: dict[str, Any], form: str
 ) -> None:
     """Whatever an operator has at hand: an export, a router's log, a recorded body."""
-    code = run(write("input", forms(page, order)[form]), "-f", "json")
+    code = run(write("input", forms(page, order)[form]), "--json")
     lines = explained(capsys)
 
     assert code == 0
     assert [(line["event"], line["outcome"], line["endpoint_path"]) for line in lines] == [
-        (1, "send", "pageload"),
-        (2, "send", "conversions"),
+        (1, "sent", "pageload"),
+        (2, "sent", "conversions"),
     ]
 
 
 def test_one_event_is_enough(capsys: pytest.CaptureFixture[str], write: Write, order: dict[str, Any]) -> None:
     """A single object, as one copies it from a live view."""
-    assert run(write("event.json", order), "-f", "json") == 0
+    assert run(write("event.json", order), "--json") == 0
     assert explained(capsys)[0]["form"]["OrderId"] == "o-1"
 
 
@@ -109,7 +110,7 @@ def test_standard_input_is_read(
     for raw in (msgspec.json.encode(order), gzip.compress(msgspec.json.encode(order))):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
 
-        assert run("-", "-f", "json") == 0
+        assert run("-", "--json") == 0
         assert explained(capsys)[0]["endpoint_path"] == "conversions"
 
 
@@ -119,7 +120,7 @@ def test_standard_input_is_read(
 )
 def test_a_routers_body_brings_its_destination(capsys: pytest.CaptureFixture[str], name: str) -> None:
     """The account is the body's own, not the demonstration's."""
-    assert run(str(SAMPLES / f"{name}.json"), "-f", "json") == 0
+    assert run(str(SAMPLES / f"{name}.json"), "--json") == 0
     assert "/Advertisers/IRlocalSID/" in explained(capsys)[0]["url"]
 
 
@@ -138,13 +139,40 @@ def test_a_destination_can_be_given(
     capsys: pytest.CaptureFixture[str], write: Write, order: dict[str, Any], name: str, content: str, option: str
 ) -> None:
     """As JSON or TOML, bare or in the object around it; it wins over what a body brings."""
-    assert run(write("event.json", order), option, write(name, content), "-f", "json") == 0
+    assert run(write("event.json", order), option, write(name, content), "--json") == 0
     assert explained(capsys)[0]["form"]["CampaignId"] == "7"
-    assert run(str(SAMPLES / "router_request_plain.json"), option, write(name, content), "-f", "json") == 0
+    assert run(str(SAMPLES / "router_request_plain.json"), option, write(name, content), "--json") == 0
     assert "/Advertisers/IRmine/" in explained(capsys)[0]["url"]
 
 
-@pytest.mark.parametrize("form", ["table", "json", "curl"])
+TWO = """
+[destinations.eu]
+accountSID = "IReu"
+apiKey = "test-token-secret"
+campaignId = "1"
+[destinations.us]
+accountSID = "IRus"
+apiKey = "test-token-secret"
+campaignId = "2"
+"""
+
+
+def test_a_destination_of_the_services_file_is_chosen_by_name(
+    write: Write, capsys: pytest.CaptureFixture[str], order: dict[str, Any]
+) -> None:
+    """Without a name the events go to all of them; a name that is neither there nor a file is one line."""
+    words = [write("event.json", order), "--json", "--config", write("impact.toml", TWO.encode())]
+    run(*words)
+    run(*words, "-d", "us")
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert [one["destination"] for one in told] == ["eu", "us", "us"]
+    assert [one["form"]["CampaignId"] for one in told] == ["1", "2", "2"]
+    with pytest.raises(CommandError, match=r"asia is neither a file nor a destination of .*, which has eu, us"):
+        run(*words, "-d", "asia")
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_the_token_is_never_printed(
     capsys: pytest.CaptureFixture[str], write: Write, order: dict[str, Any], page: dict[str, Any], form: str
 ) -> None:
@@ -153,14 +181,14 @@ def test_the_token_is_never_printed(
     body = [
         {"message": one, "metadata": {}, "destination": {"Config": config}} for one in (order, page, {"type": "page"})
     ]
-    run(write("body.json", body), "-f", form)
+    run(write("body.json", body), *FORMS[form])
     out, err = capsys.readouterr()
 
     assert out
     assert SECRET not in out + err
 
 
-@pytest.mark.parametrize("form", ["table", "json", "curl"])
+@pytest.mark.parametrize("form", FORMS)
 def test_addresses_are_not_printed(
     capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any], order: dict[str, Any], form: str
 ) -> None:
@@ -173,7 +201,7 @@ def test_addresses_are_not_printed(
         {**order, "properties": {**order["properties"], "currency": "jane@example.com"}},
         {"type": "jane@example.com"},
     ]
-    run(write("events.json", tricky), "-f", form)
+    run(write("events.json", tricky), *FORMS[form])
     out, err = capsys.readouterr()
 
     assert "jane" not in out + err
@@ -192,12 +220,12 @@ def test_addresses_are_not_printed(
         ([{"type": "page", "anonymousId": "a"}, {"type": "page"}], 1),
     ],
 )
-@pytest.mark.parametrize("form", ["table", "json", "curl"])
+@pytest.mark.parametrize("form", FORMS)
 def test_the_exit_code_tells_whether_something_was_rejected(
     capsys: pytest.CaptureFixture[str], write: Write, event: Any, code: int, form: str
 ) -> None:
     """0 when every event was sent or filtered, 1 when one was rejected: usable in a check."""
-    assert run(write("events.json", event), "-f", form) == code
+    assert run(write("events.json", event), *FORMS[form]) == code
     assert capsys.readouterr().out
 
 
@@ -218,15 +246,15 @@ def test_the_table_shows_values_and_where_they_came_from(
 @pytest.mark.parametrize(
     ("event", "parts"),
     [
-        ({"type": "page"}, ["reject missing_identity", "fix: Let the SDK send anonymousId or userId."]),
-        ({"type": "group"}, ["skip unsupported_type", "Event type group is not supported"]),
-        ("text", ["reject undecodable_event", "fix: "]),
+        ({"type": "page"}, ["rejected missing_identity", "fix: Let the SDK send anonymousId or userId."]),
+        ({"type": "group"}, ["filtered unsupported_type", "Event type group is not supported"]),
+        ("text", ["rejected undecodable_event", "fix: "]),
     ],
 )
 def test_the_table_says_why_and_what_to_do(
     capsys: pytest.CaptureFixture[str], write: Write, event: Any, parts: list[str]
 ) -> None:
-    """A rejected or skipped event is explained in words."""
+    """A rejected or filtered event is explained in words."""
     run(write("event.json", [event]))
     out = capsys.readouterr().out
 
@@ -238,11 +266,11 @@ def test_json_tells_reason_path_and_fix(
 ) -> None:
     """A script gets the same facts as fields."""
     order["properties"]["currency"] = "EURO"
-    run(write("order.json", order), "-f", "json")
+    run(write("order.json", order), "--json")
     (line,) = explained(capsys)
 
     assert (line["outcome"], line["reason"], line["parameter"], line["path"]) == (
-        "reject", "invalid_currency", "CurrencyCode", "properties.currency",
+        "rejected", "invalid_currency", "CurrencyCode", "properties.currency",
     )  # fmt: skip
     assert line["fix"]
     assert line["steps"]
@@ -254,7 +282,7 @@ def test_curl_is_a_command_that_sends_the_same_request(
     """The shell reads back exactly the form; the token is left to a variable, and page loads have none."""
     order["properties"]["order_id"] = 'o\'1 & $(x) "q" ü'
     run(write("events.json", [order, page, {"type": "group"}]), "-f", "curl")
-    conversion, page_load, skipped = capsys.readouterr().out.splitlines()
+    conversion, page_load, filtered = capsys.readouterr().out.splitlines()
     words = shlex.split(conversion)
     form = dict(parse_qsl(words[words.index("--data") + 1], strict_parsing=True))
 
@@ -262,7 +290,7 @@ def test_curl_is_a_command_that_sends_the_same_request(
     assert words[words.index("-u") + 1] == "IRdemoAccount:$IMPACT_AUTH_TOKEN"
     assert words[-1] == "https://api.impact.com/Advertisers/IRdemoAccount/Conversions"
     assert "-u" not in shlex.split(page_load)
-    assert skipped.startswith("# event 3: skip unsupported_type")
+    assert filtered.startswith("# event 3: filtered unsupported_type")
 
 
 def test_addresses_of_impact_come_from_the_settings(
@@ -270,10 +298,10 @@ def test_addresses_of_impact_come_from_the_settings(
 ) -> None:
     """File and environment count here as they do for the service."""
     settings = write("settings.toml", '[impact]\napi_url = "http://127.0.0.1:9099/"\n')
-    run(write("order.json", order), "-f", "json", "--config", settings)
+    run(write("order.json", order), "--json", "--config", settings)
     from_file = explained(capsys)[0]["url"]
     monkeypatch.setenv("IMPACT_PLUGIN__IMPACT__API_URL", "http://127.0.0.1:9100")
-    run(write("order.json", order), "-f", "json", "--config", settings)
+    run(write("order.json", order), "--json", "--config", settings)
 
     assert from_file == "http://127.0.0.1:9099/Advertisers/IRdemoAccount/Conversions"
     assert explained(capsys)[0]["url"].startswith("http://127.0.0.1:9100/")
@@ -285,7 +313,7 @@ def test_variables_of_the_environment_fill_a_destination_in(
     """``env.IMPACT_VAR_*`` works as in the service."""
     monkeypatch.setenv("IMPACT_VAR_CAMPAIGN", "99")
     config = {"accountSID": "IRmine", "apiKey": "t", "campaignId": "env.IMPACT_VAR_CAMPAIGN"}
-    run(write("page.json", page), "-d", write("d.json", config), "-f", "json")
+    run(write("page.json", page), "-d", write("d.json", config), "--json")
 
     assert explained(capsys)[0]["form"]["CampaignId"] == "99"
 
@@ -304,7 +332,7 @@ def test_variables_of_the_environment_fill_a_destination_in(
 )
 def test_an_input_that_holds_no_events_is_refused(write: Write, content: bytes, told: str) -> None:
     """The error names the mistake."""
-    with pytest.raises((InputError, ReadingError), match=told):
+    with pytest.raises((CommandError, ReadingError), match=told):
         run(write("input", content))
 
 
@@ -324,11 +352,11 @@ def test_a_line_that_is_no_json_is_that_events_rejection(
 ) -> None:
     """One spoilt line of an export does not hide the others."""
     good = msgspec.json.encode(page)
-    code = run(write("lines", good + b"\nnot json\n" + good), "-f", "json")
+    code = run(write("lines", good + b"\nnot json\n" + good), "--json")
     lines = explained(capsys)
 
     assert code == 1
-    assert [line["outcome"] for line in lines] == ["send", "reject", "send"]
+    assert [line["outcome"] for line in lines] == ["sent", "rejected", "sent"]
     assert lines[1]["reason"] == "undecodable_event"
 
 
@@ -343,7 +371,7 @@ def test_a_line_that_is_no_json_is_that_events_rejection(
 )
 def test_a_destination_that_cannot_work_is_refused(write: Write, page: dict[str, Any], content: str, told: str) -> None:
     """Every mistake at once, and never the token."""
-    with pytest.raises(InputError, match=told) as refused:
+    with pytest.raises(CommandError, match=told) as refused:
         run(write("page.json", page), "-d", write("d.json", content))
 
     assert SECRET not in str(refused.value)
@@ -401,7 +429,7 @@ def test_an_empty_configuration_of_a_body_is_told_as_the_service_would(
     out = capsys.readouterr().out
 
     assert code == 1
-    assert "event 1: reject configuration: accountSID: is required" in out
+    assert "event 1: rejected configuration: accountSID: is required" in out
     assert "IRdemoAccount" not in out
 
 
@@ -417,7 +445,7 @@ def test_json_tells_the_decision_and_why(
     capsys: pytest.CaptureFixture[str], write: Write, page: dict[str, Any], order: dict[str, Any]
 ) -> None:
     """The key, the window, the event that opened it, and the event that brought the click id of an order."""
-    run("--format", "json", write("events.json", story(page, order)))
+    run("--json", write("events.json", story(page, order)))
     new, repeat, again, stranger, stitched = (one["visit"] for one in explained(capsys))
     opener = {"event": 1, "messageId": "m-page"}
 
@@ -438,12 +466,12 @@ def test_the_table_tells_the_decision_in_sentences(
     run(write("events.json", [landing, *others, person]))
     told = capsys.readouterr().out
 
-    assert "click new: no click of this key before it within its window" in told
+    assert "click new: no earlier click of this key within its window" in told
     assert "click repeat: within the window 2026-09-10T10:00:00Z to 2026-09-10T10:50:00Z opened by event 1" in told
-    assert "click new: the same message was here before" in told
+    assert "click new: the same message came before" in told
     assert "click key: IRdemoAccount · 23224 · visitor=a-1 · click_id=CLICK-1" in told
-    assert "no click id: this visitor clicked nothing before the event, within the referral window" in told
-    assert "click id CLICK-1: remembered, brought by event 1 (messageId m-page)" in told
+    assert "no click id: no click of this visitor before the event, within the referral window" in told
+    assert "click id CLICK-1: remembered from event 1 (messageId m-page)" in told
     assert "jane" not in told
 
 
@@ -452,11 +480,11 @@ def test_a_dropped_repeat_is_told_as_the_service_would(
 ) -> None:
     """With ``repeatedClicks`` drop the repeat is filtered, and its story says why."""
     config = {"accountSID": "IRx", "apiKey": SECRET, "campaignId": "1", "repeatedClicks": "drop"}
-    run("-f", "json", "-d", write("config.json", config), write("events.json", story(page, order)))
+    run("--json", "-d", write("config.json", config), write("events.json", story(page, order)))
     new, repeat, *_ = explained(capsys)
 
-    assert ("send", "clicks") == (new["outcome"], new["endpoint_path"])
-    assert ("skip", "repeated_click", "repeat") == (repeat["outcome"], repeat["reason"], repeat["visit"]["decision"])
+    assert ("sent", "clicks") == (new["outcome"], new["endpoint_path"])
+    assert ("filtered", "repeated_click", "repeat") == (repeat["outcome"], repeat["reason"], repeat["visit"]["decision"])
 
 
 def test_an_order_is_shown_alone(
@@ -471,7 +499,7 @@ def test_an_order_is_shown_alone(
     assert code == 0
     assert out.count("POST ") == 1
     assert out.startswith("event 5: conversions  POST ")
-    assert "click id CLICK-1: remembered, brought by event 1 (messageId m-page)" in out
+    assert "click id CLICK-1: remembered from event 1 (messageId m-page)" in out
 
 
 def test_an_order_that_was_rejected_is_found_by_its_own_words(
@@ -479,18 +507,18 @@ def test_an_order_that_was_rejected_is_found_by_its_own_words(
 ) -> None:
     """It became no request, and its properties name it; the exit code tells that it was rejected."""
     wrong = {**order, "properties": {"orderId": "o-7", "total": 5, "currency": "euros"}}
-    code = run(write("events.json", [order, wrong]), "--order-id", "o-7", "-f", "json")
+    code = run(write("events.json", [order, wrong]), "--order-id", "o-7", "--json")
     (line,) = explained(capsys)
 
     assert (code, line["event"], line["reason"]) == (1, 2, "invalid_currency")
 
 
-@pytest.mark.parametrize("form", ["table", "json", "curl"])
+@pytest.mark.parametrize("form", FORMS)
 def test_an_order_that_is_not_there_is_told(
     capsys: pytest.CaptureFixture[str], write: Write, order: dict[str, Any], form: str
 ) -> None:
     """In one line on standard error, with exit code 1; nothing is shown."""
-    code = run(write("events.json", [order]), "--order-id", "o-99", "-f", form)
+    code = run(write("events.json", [order]), "--order-id", "o-99", *FORMS[form])
     out, err = capsys.readouterr()
 
     assert (code, out) == (1, "")
@@ -519,7 +547,7 @@ def test_a_recording_is_explained(capsys: pytest.CaptureFixture[str], write: Wri
         {"line": "destination", "id": "d-1", "config": {"accountSID": "IRmine", "apiKey": "t", "campaignId": "7"}},
         {"line": "event", "at": 1_789_034_400_000, "via": "router", "request": 1, "to": ["d-1"], "event": page},
     ]
-    run(write("recording.ndjson", b"\n".join(map(msgspec.json.encode, recorded))), "-f", "json")
+    run(write("recording.ndjson", b"\n".join(map(msgspec.json.encode, recorded))), "--json")
     (line,) = explained(capsys)
 
     assert (line["destination"], line["form"]["CampaignId"]) == ("d-1", "7")
@@ -531,12 +559,12 @@ def test_a_file_that_was_cut_off_is_explained_as_far_as_it_goes(
     """And standard error tells that its end is missing."""
     events = b"\n".join(msgspec.json.encode({**page, "messageId": f"m-{number:04}"}) for number in range(3000))
     file = write("cut.gz", gzip.compress(events)[:-2000])
-    code = run(file, "-f", "json")
+    code = run(file, "--json")
     out, err = capsys.readouterr()
 
     assert code == 0
     assert 100 < len(out.splitlines()) < 3000
-    assert err == f"impact-plugin: {file}: is cut off; what can be read of it was explained\n"
+    assert err == f"impact-plugin: {file}: is cut off; everything up to there was explained\n"
 
 
 def test_a_pipe_is_read(capsys: pytest.CaptureFixture[str], tmp_path: Path, order: dict[str, Any]) -> None:
@@ -544,7 +572,7 @@ def test_a_pipe_is_read(capsys: pytest.CaptureFixture[str], tmp_path: Path, orde
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["sh", "-c", 'printf %s "$1" > "$2"', "sh", json.dumps(order), str(pipe)]):
-        code = run(str(pipe), "-f", "json")
+        code = run(str(pipe), "--json")
 
     assert code == 0
     assert explained(capsys)[0]["form"]["OrderId"] == "o-1"
@@ -566,7 +594,7 @@ def test_a_defect_of_ours_is_shown_and_logged_once(
 
     monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
     bad = {**page, "messageId": "m-bad"}
-    code = run(write("events.json", [bad, order, bad]), "-f", "json")
+    code = run(write("events.json", [bad, order, bad]), "--json")
     out, err = capsys.readouterr()
     shown, logged = map(json.loads, out.splitlines()), json.loads(err)
 
@@ -582,7 +610,7 @@ def test_what_is_piped_stays_whole_beside_progress_on_a_terminal(tmp_path: Path,
     file = write("events.ndjson", b'{"type":"page","anonymousId":"a"}\n' * 600)
     terminal, side = pty.openpty()
     with (tmp_path / "out").open("wb") as out:
-        command = [sys.executable, "-m", "impact_plugin", "explain", file, "-f", "json"]
+        command = [sys.executable, "-m", "impact_plugin", "explain", file, "--json"]
         process = subprocess.Popen(command, stdout=out, stderr=side)
     os.close(side)
     shown = b""

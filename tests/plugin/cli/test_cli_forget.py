@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 
 from impact_plugin.__main__ import app
-from impact_plugin.cli.forget import ForgetError, forget
+from impact_plugin.cli.errors import CommandError
+from impact_plugin.cli.forget import forget
 from impact_plugin.config.secrets import read_or_make_secret
 from impact_plugin.config.settings import make_settings
 from impact_plugin.errors import StateError
@@ -90,11 +91,11 @@ def test_what_was_deleted_is_told_place_by_place(
 
     assert [0, 0] == codes
     assert [
-        "click memory: 2 identities deleted, at 1 programs",
-        "waiting events: 0 deleted",
+        "click memory: 2 identities deleted, at 1 program",
+        "held events: 0 deleted",
         "dead letters: 0 deleted",
         "ledger of conversions: holds digests of orders only, nothing of a person",
-        "click memory: 0 identities deleted, at 1 programs",
+        "click memory: 0 identities deleted, at 1 program",
     ] == lines[:5]
     assert not (tmp_path / "var" / "spool.db").exists()
 
@@ -125,8 +126,11 @@ def test_ids_may_be_many(capsys: pytest.CaptureFixture[str], write: Write, tmp_p
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ("", "no destination is configured, so no program is known"),
-        (DESTINATION.format(campaign="{{ event.properties.c || 23224 }}"), "eu take values from each event"),
+        ("", "no destination is configured, and clicks are kept by account and campaign"),
+        (
+            DESTINATION.format(campaign="{{ event.properties.c || 23224 }}"),
+            "eu: account and campaign come from each event",
+        ),
     ],
 )
 def test_programs_that_are_not_known(
@@ -151,7 +155,7 @@ def test_programs_that_are_not_known(
 def test_a_question_that_says_too_little(write: Write, words: tuple[str, ...]) -> None:
     """Nobody is forgotten, and a campaign alone is no program."""
     file = write()
-    with pytest.raises(ForgetError):
+    with pytest.raises(CommandError):
         run(*words, "--config", str(file))
 
 
@@ -161,11 +165,11 @@ def test_a_folder_of_no_service(write: Write, tmp_path: Path) -> None:
     (tmp_path / "var" / "secret").unlink()
     words = [sys.executable, "-m", "impact_plugin", "forget", "--user", "u", "--config", str(file)]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
-    with pytest.raises(StateError, match="there is no state here"):
+    with pytest.raises(StateError, match="holds no state"):
         run("--user", "u", "--config", str(file))
     assert [] == list((tmp_path / "var").iterdir())
     (tmp_path / "var").rmdir()
-    with pytest.raises(StateError, match="there is no such folder"):
+    with pytest.raises(StateError, match="does not exist"):
         run("--user", "u", "--config", str(file))
 
     assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
@@ -221,9 +225,9 @@ async def test_a_running_service_is_asked(
 @pytest.mark.parametrize(
     ("status", "text", "told"),
     [
-        (503, '{"error":"not all was deleted, ask again: the disk is full"}', "answered 503: not all was deleted"),
-        (404, "404: Not Found", "answered 404 with something else; is a service there"),
-        (200, "[]", "answered 200 with something else"),
+        (503, '{"error":"not all was deleted, ask again: the disk is full"}', "replied 503: not all was deleted"),
+        (404, "404: Not Found", "replied 404 in an unknown form"),
+        (200, "[]", "replied 200 in an unknown form"),
     ],
 )
 async def test_a_service_that_could_not(
@@ -236,7 +240,7 @@ async def test_a_service_that_could_not(
 
     async with operator(reply) as port:
         monkeypatch.setenv("IMPACT_PLUGIN__SERVER__OPERATOR_PORT", str(port))
-        with held(tmp_path / "var" / "spool.lock"), pytest.raises(ForgetError, match=told):
+        with held(tmp_path / "var" / "spool.lock"), pytest.raises(CommandError, match=told):
             await forget(user=["u"], config=write())
 
 
@@ -247,7 +251,10 @@ async def test_a_service_that_cannot_be_asked(
     """Its files are not touched behind its back; the settings that would help are named."""
     monkeypatch.setenv("IMPACT_PLUGIN__SERVER__OPERATOR_PORT", "1")
     file = write()
-    with held(tmp_path / "var" / lock), pytest.raises(ForgetError, match=r"cannot be asked .*server.operator_port"):
+    with (
+        held(tmp_path / "var" / lock),
+        pytest.raises(CommandError, match=r"does not answer there .*server.operator_port"),
+    ):
         await forget(user=["u"], config=file)
 
     assert not (tmp_path / "var" / "sessions.db").exists()

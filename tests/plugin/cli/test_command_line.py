@@ -1,9 +1,13 @@
 """The command line as a whole: what is imported when, the overview, mistakes, and completion for shells."""
 
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import cyclopts
 import pytest
 
 import impact_plugin.cli
@@ -13,6 +17,10 @@ from impact_plugin.config.settings import SETTINGS
 
 MODULES = {f"impact_plugin.cli.{name.replace('-', '_')}" for name in COMMANDS}
 
+TALKS_TO_PEOPLE_ONLY = {("serve",), ("fake-impact",), ("register", "jitsu"), ("register", "segment")}
+"""Commands that run until somebody stops them, and guides."""
+
+EXAMPLE = re.compile(r"^ (impact-plugin .*\S)\s*$", re.MULTILINE)
 AFTERWARDS = """
 import sys
 from impact_plugin.__main__ import main
@@ -29,6 +37,24 @@ def imported(*words: str) -> set[str]:
     command = [sys.executable, "-c", AFTERWARDS, *words]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     return set(ended.stdout.partition("\nIMPORTED ")[2].split())
+
+
+def commands(command: cyclopts.App, *before: str) -> Iterator[tuple[tuple[str, ...], cyclopts.App]]:
+    """Every command and its own, with the words that call it."""
+    for name in command:
+        if not name.startswith("-"):
+            yield (*before, name), command[name]
+            yield from commands(command[name], *before, name)
+
+
+EVERY = dict(commands(app))
+CALLED = {words: command for words, command in EVERY.items() if command.default_command is not None}
+
+
+def options(command: cyclopts.App) -> dict[str, cyclopts.Argument]:
+    """The options of a command by their first name."""
+    found = command.assemble_argument_collection(parse_docstring=True)
+    return {argument.name: argument for argument in found if argument.show}
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str, str]:
@@ -133,3 +159,43 @@ def test_completion_knows_every_command(
 
     assert str(script) in capsys.readouterr().out
     assert [] == [word for word in (*COMMANDS, "purge", "operator-port") if word not in text]
+
+
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
+def test_every_help_has_an_example_that_can_be_typed(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """Of the command itself, or of one of its own, with options that there are."""
+    code, out, _ = run(capsys, *words, "--help")
+    examples = [shlex.split(example)[1:] for example in EXAMPLE.findall(out)]
+
+    assert 0 == code
+    assert examples
+    for example in examples:
+        app.parse_args(example)
+        assert list(words) == example[: len(words)]
+
+
+def test_what_prints_facts_prints_them_as_json() -> None:
+    """And is silent with --quiet. An export is JSON anyway."""
+    for words in CALLED.keys() - TALKS_TO_PEOPLE_ONLY:
+        expected = {"--quiet"} if words == ("dead-letters", "export") else {"--json", "--quiet"}
+
+        assert expected <= set(options(CALLED[words])), words
+
+
+def test_an_option_is_the_same_wherever_it_is() -> None:
+    """Its short name and the form of its value; and where it needs no other words, its sentence."""
+    seen: dict[str, tuple[tuple[str, ...], object]] = {}
+    sentences: dict[str, set[str]] = {}
+    for command in CALLED.values():
+        for name, argument in options(command).items():
+            form = (
+                argument.names,
+                str(argument.hint).removesuffix(" | None").removeprefix("<class '").removesuffix("'>"),
+            )
+
+            assert form == seen.setdefault(name, form), name
+            sentences.setdefault(name, set()).add(argument.parameter.help or "")
+    for name in ("--quiet", "--key", "--anywhere"):
+        assert 1 == len(sentences[name]), name

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from impact_plugin.__main__ import app
-from impact_plugin.cli.inputs import InputError
+from impact_plugin.cli.errors import CommandError
 from impact_plugin.config.validation import validate_destinations, validate_service
 from impact_plugin.testing.fake_impact import FakeImpact
 
@@ -58,7 +58,7 @@ def test_a_good_file_has_no_findings(write: Write, capsys: pytest.CaptureFixture
     assert found(file) == []
     assert run(str(file)) == 0
     assert run(str(file), "--deny-warnings") == 0
-    assert "good: no mistakes found" in capsys.readouterr().out
+    assert "ok: no mistakes found" in capsys.readouterr().out
 
 
 def test_every_mistake_is_told_and_not_the_first_only(write: Write) -> None:
@@ -222,7 +222,7 @@ def test_what_is_no_json_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "broken.json"
     file.write_text("{", encoding="utf-8")
 
-    with pytest.raises(InputError, match="cannot be read as JSON"):
+    with pytest.raises(CommandError, match="cannot be read as JSON"):
         run(str(file))
 
 
@@ -243,9 +243,9 @@ def test_json_is_one_object_without_secrets(write: Write, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("token", "forbidden", "code", "told"),
     [
-        ("test-token-secret", False, 0, "good: credentials of eu: accepted"),
-        ("another", False, 3, "bad: credentials of eu: 401: wrong Account SID or Auth Token"),
-        ("test-token-secret", True, 3, "bad: credentials of eu: 403: the token has no scope"),
+        ("test-token-secret", False, 0, "ok: credentials of eu: accepted"),
+        ("another", False, 3, "error: credentials of eu: 401: wrong Account SID or Auth Token"),
+        ("test-token-secret", True, 3, "error: credentials of eu: 403: the token lacks the scope"),
     ],
 )
 async def test_online_asks_impact_and_creates_nothing(
@@ -260,7 +260,7 @@ async def test_online_asks_impact_and_creates_nothing(
     printed = capsys.readouterr().out
     assert result == code, printed
     assert told in printed
-    assert "good: clock: within" in printed
+    assert "ok: clock: within" in printed
     assert conversions == []
 
 
@@ -271,6 +271,6 @@ async def test_online_tells_who_cannot_be_reached(write: Write, capsys: pytest.C
     printed = capsys.readouterr().out
 
     assert result == 3
-    assert "bad: name no-such-host.invalid: is not found" in printed
-    assert "bad: connection to 127.0.0.1: fails" in printed
-    assert "bad: credentials of eu: cannot be tried" in printed
+    assert "error: name no-such-host.invalid: not found" in printed
+    assert "error: connection to 127.0.0.1: failed" in printed
+    assert "error: credentials of eu: could not be tried" in printed

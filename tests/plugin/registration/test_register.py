@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from impact_plugin.__main__ import app
-from impact_plugin.cli.register import RegisterError
+from impact_plugin.cli.errors import CommandError
 from impact_plugin.config.manifest import load_manifest
 from impact_plugin.config.settings import Settings
 from impact_plugin.config.sources import make_routing
@@ -200,7 +200,7 @@ def test_without_the_extra_the_check_says_what_to_install(tmp_path: Path, monkey
     file.write_bytes(msgspec.json.encode(STOCK))
 
     assert run("rudderstack", "--out", str(tmp_path)) == 0
-    with pytest.raises(RegisterError, match=re.escape("impact-plugin[register]")):
+    with pytest.raises(CommandError, match=re.escape("impact-plugin[register]")):
         run("rudderstack", "--check", str(file))
 
 
@@ -239,7 +239,7 @@ def test_a_type_of_its_own_gets_a_name_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "with space", "IMPACT-EU", "x" * 65, "ÄÖ"])
 def test_a_name_that_rudder_server_cannot_use_is_refused(tmp_path: Path, name: str) -> None:
     """The message says which letters do."""
-    with pytest.raises(RegisterError, match="letters, digits"):
+    with pytest.raises(CommandError, match="letters, digits"):
         run("rudderstack", "--out", str(tmp_path), f"--type={name}")
 
 
@@ -247,7 +247,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     """A file where the folder should be."""
     (tmp_path / "file").write_text("", encoding="utf-8")
 
-    with pytest.raises(RegisterError, match="cannot be written"):
+    with pytest.raises(CommandError, match="cannot be written"):
         run("rudderstack", "--out", str(tmp_path / "file"))
 
 

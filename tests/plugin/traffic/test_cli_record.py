@@ -10,7 +10,7 @@ import pytest
 
 from impact_plugin.__main__ import app
 from impact_plugin.app import Service
-from impact_plugin.cli.inputs import InputError
+from impact_plugin.cli.errors import CommandError
 from impact_plugin.traffic.reading import Traffic, TrafficEvent
 
 
@@ -49,7 +49,7 @@ async def test_a_file_that_is_there_is_kept(service: Service, tmp_path: Path) ->
     file.write_bytes(b"yesterday's")
     words = [str(file), "--url", service.operator_url, "--minutes", "0.005", "--quiet"]
 
-    with pytest.raises(InputError, match="is there already; --force"):
+    with pytest.raises(CommandError, match="already exists; --force"):
         await run(*words)
     assert file.read_bytes() == b"yesterday's"
     assert await run(*words, "--force") == 0
@@ -60,10 +60,10 @@ async def test_who_cannot_be_asked_is_told(service: Service, tmp_path: Path) -> 
     """No service, a port of somebody else, a folder that is not there; no empty file stays behind."""
     file = tmp_path / "r.ndjson.gz"
 
-    with pytest.raises(InputError, match="does not answer there"):
+    with pytest.raises(CommandError, match="does not answer"):
         await run(str(file), "--url", "http://127.0.0.1:9")
     assert not file.exists()
-    with pytest.raises(InputError, match="answers 503"):
+    with pytest.raises(CommandError, match="replied 503"):
         await run(str(file), "--url", service.url, "--force")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(CommandError, match="cannot be written"):
         await run(str(tmp_path / "none" / "r.gz"), "--url", service.operator_url)

@@ -129,7 +129,7 @@ async def test_the_same_decisions_and_the_same_requests(
         "clicks": 20,
         "pageload": 40,
         "conversions": 20,
-        "reject missing_order_id": 20,
+        "rejected missing_order_id": 20,
     }
 
 
@@ -209,7 +209,7 @@ eventTypes = {{ "Signed Up" = {{ code = "SIGNUP", kind = "lead" }} }}
         "pageload",
         "pageload",
         "conversions",
-        "reject missing_order_id",
+        "rejected missing_order_id",
         "conversions",
     ]
     assert b"test-token-secret" not in b"".join(_unpacked(file))

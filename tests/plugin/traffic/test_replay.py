@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 import impact_plugin.cli.replay as command
 from impact_plugin.__main__ import app
-from impact_plugin.cli.inputs import InputError
+from impact_plugin.cli.errors import CommandError
 from impact_plugin.traffic.destinations import TrafficDestinations
 from impact_plugin.traffic.reading import ReadingError, Traffic, TrafficEvent
 from impact_plugin.traffic.replay import ReplayRun, cents_of
 from impact_transformers import prepare
 
 DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
-SENT, SKIPPED, REJECTED = 3784, 12, 26
+SENT, FILTERED, REJECTED = 3784, 12, 26
 """What becomes of the 3,822 events of the recorded day; the service's own end-to-end tests say the same."""
 
 CONFIG = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
@@ -63,12 +63,12 @@ def test_the_recorded_day(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert result["funnel"] == {
         "received": 3822,
-        "at their destinations": 3822,
-        "mapped": SENT,
+        "at_their_destinations": 3822,
+        "sent": SENT,
         "clicks": 168,
         "pageload": 3454,
         "conversions": 162,
-        "skipped": SKIPPED,
+        "filtered": FILTERED,
         "rejected": REJECTED,
     }
     assert result["clicks"] == {"new": 168, "repeat": 99}
@@ -135,7 +135,7 @@ def test_another_configuration_is_compared(
 
     assert (changes["compared"], changes["changed"]) == (3, 3)
     assert set(kinds) == {
-        ("pageload", "skip page_disabled"),
+        ("pageload", "filtered page_disabled"),
         ("conversions", "conversions"),
         ("pageload", "conversions"),
     }
@@ -164,12 +164,12 @@ def test_why_an_order_was_not_sent(capsys: pytest.CaptureFixture[str], write: Wr
 
     assert run(file, "--order-id", "o-7") == 0
     printed = capsys.readouterr().out
-    assert "event 2: reject invalid_currency" in printed
+    assert "event 2: rejected invalid_currency" in printed
     assert "CurrencyCode from properties.currency; fix: Send a three-letter code" in printed
     assert run(file, "--order-id", "o-1") == 0
     assert "event 1: conversions" in capsys.readouterr().out
     assert run(file, "--order-id", "o-99") == 1
-    assert "no event has the order id o-99" in capsys.readouterr().out
+    assert "no event has the order id o-99" in capsys.readouterr().err
 
 
 def test_a_configuration_with_paths_of_its_own_reads_whole_events(
@@ -221,7 +221,7 @@ def test_what_is_rejected_has_its_place_in_time(order: dict[str, Any], write: Wr
         datetime.fromtimestamp(hour * 3600, UTC).strftime("%d.%m. %H"): count for (hour, _), count in hours.items()
     }
 
-    assert {path for _, path in hours} == {"reject"}
+    assert {path for _, path in hours} == {"rejected"}
     assert places == {"10.09. 10": 1, "09.09. 11": 1, "10.09. 11": 1}
 
 
@@ -260,7 +260,7 @@ def test_an_interrupted_replay_goes_on(
     assert run(*words, "--resume", str(state)) == 3
     assert "--resume" in capsys.readouterr().out
     assert run(*words, "--resume", str(state), "--quiet") == 3
-    with pytest.raises(ReadingError, match="other files or options"):
+    with pytest.raises(ReadingError, match="other files or with other options"):
         run(str(DAY), "--resume", str(state))
     parts = told(capsys, *words, "--resume", str(state))
 
@@ -352,7 +352,7 @@ def test_a_file_that_was_cut_off_is_told(capsys: pytest.CaptureFixture[str], tmp
         (tmp_path / name).write_bytes(gzip.compress(content)[:-2000])
 
     assert run(str(tmp_path / "lines")) == 0
-    assert "is cut off; what can be read of it was replayed" in capsys.readouterr().out
+    assert "is cut off; everything up to there was replayed" in capsys.readouterr().err
     with pytest.raises(ReadingError, match="cannot be read"):
         run(str(tmp_path / "document"))
 
@@ -413,13 +413,13 @@ def test_a_file_of_interruption_that_is_none_is_told(tmp_path: Path, content: by
 
 def test_nothing_to_replay_is_told(tmp_path: Path, write: Write) -> None:
     """No file, no such file, a configuration that cannot be used, a report that cannot be written."""
-    with pytest.raises(InputError, match="at least one file"):
+    with pytest.raises(CommandError, match="at least one file"):
         run()
     with pytest.raises(ReadingError, match="cannot be read"):
         run(str(tmp_path / "none"))
-    with pytest.raises(InputError, match="cannot be used: campaignId"):
+    with pytest.raises(CommandError, match="cannot be used: campaignId"):
         run(str(DAY), "-d", str(write("bad.json", {**CONFIG, "campaignId": "x"})))
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(CommandError, match="cannot be written"):
         run(str(DAY), "--html", str(tmp_path / "none" / "report.html"), "--quiet")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impact_plugin.traffic.report import MOST_POINTS, MOST_ROWS, Bar, ReportPage, Series, _ticks, ranked
+from impact_plugin.traffic.report import MAX_POINTS, MAX_ROWS, Bar, ReportPage, Series, _ticks, ranked
 
 
 def page() -> ReportPage:
@@ -92,7 +92,7 @@ def test_a_chart_tells_its_lines_units_and_points() -> None:
     assert "<text" not in html
 
 
-@pytest.mark.parametrize("many", [0, 1, 2, 10 * MOST_POINTS + 1])
+@pytest.mark.parametrize("many", [0, 1, 2, 10 * MAX_POINTS + 1])
 def test_a_chart_of_any_length_can_be_drawn(many: int) -> None:
     """With no more points than can be told apart."""
     made = page()
@@ -100,14 +100,14 @@ def test_a_chart_of_any_length_can_be_drawn(many: int) -> None:
     points = [point for run in re.findall(r'points="([^"]*)"', made.html()) for point in run.split()]
 
     # One alone is drawn as a short line.
-    assert len(points) == many + (many == 1) if many <= MOST_POINTS else len(points) <= MOST_POINTS
+    assert len(points) == many + (many == 1) if many <= MAX_POINTS else len(points) <= MAX_POINTS
 
 
 def test_a_line_is_broken_where_there_is_no_value() -> None:
     """An outage is not the best latency there is; of many neighbours a peak stays, and is told."""
     made = page()
     made.lines(["a", "b", "c", "d"], [Series("p99", (2.0, 4.0, None, 4.0))], " ms")
-    many = [1.0, None, 9.0] * MOST_POINTS
+    many = [1.0, None, 9.0] * MAX_POINTS
     made.lines(["x"] * len(many), [Series("peaks", tuple(many), peaks=True), Series("means", tuple(many))])
     html = made.html()
 
@@ -130,10 +130,10 @@ def test_numbers_in_tables_stand_to_the_right_with_separators() -> None:
 def test_what_is_left_out_is_told() -> None:
     """Of tables and of bars."""
     made = page()
-    made.table(("name",), [(f"row {number}",) for number in range(MOST_ROWS + 1_234)])
-    made.bars(ranked({f"bar {number}": number for number in range(MOST_ROWS + 7)}))
+    made.table(("name",), [(f"row {number}",) for number in range(MAX_ROWS + 1_234)])
+    made.bars(ranked({f"bar {number}": number for number in range(MAX_ROWS + 7)}))
     html = made.html()
 
-    assert "and 1,234 more: --json has them all" in html
-    assert "and 7 more: --json has them all" in html
+    assert "and 1,234 more; --json prints them all" in html
+    assert "and 7 more; --json prints them all" in html
     assert "bar 0<" not in html

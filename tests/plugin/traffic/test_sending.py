@@ -18,8 +18,8 @@ from aiohttp import web
 
 from impact_plugin.__main__ import app
 from impact_plugin.app import Service
-from impact_plugin.cli.inputs import InputError
-from impact_plugin.cli.send_again import DEFAULT_BATCH, To
+from impact_plugin.cli.errors import CommandError
+from impact_plugin.cli.replay_send import DEFAULT_BATCH, SendOptions
 from impact_plugin.recording.lines import EventLine, Header
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.traffic import sending
@@ -53,8 +53,8 @@ def write_fixture(tmp_path: Path) -> Write:
 @pytest.fixture(autouse=True)
 def soon_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no test wait for long between two tries."""
-    monkeypatch.setattr(sending, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(sending, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(sending, "FIRST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(sending, "POLL_SECONDS", 0.01)
 
 
 def noise(number: int) -> str:
@@ -142,7 +142,7 @@ async def test_what_cannot_be_taken_now_is_sent_again(server: Server, write: Wri
     assert len(server.bodies) == 5
     assert len(set(server.bodies[:4])) == 1
     assert sent.repeats == 3
-    assert sent.endings == {"stored": 3}
+    assert sent.outcomes == {"held": 3}
 
 
 async def test_retry_after_is_kept(server: Server, write: Write) -> None:
@@ -161,7 +161,7 @@ async def test_patience_ends(server: Server, write: Write, status: int) -> None:
     if not status:
         await server.stop()
     sent = Sent()
-    with pytest.raises(SendingError, match=r"took nothing for 0\.1 s: (no answer|\d{3} .*not now)"):
+    with pytest.raises(SendingError, match=r"accepted nothing for 0\.1 s: (no reply|\d{3} .*not now)"):
         await send(write(page(1)), server.port, patience=0.1, sent=sent)
 
     assert sent.events == 0
@@ -172,7 +172,7 @@ async def test_patience_ends(server: Server, write: Write, status: int) -> None:
 async def test_an_answer_that_stays_ends_it_at_once(server: Server, write: Write, status: int) -> None:
     """A wrong key or a wrong port gets no better by trying."""
     server.reply = scripted((status, {"error": "unknown_key"}))
-    with pytest.raises(SendingError, match=rf"does not take events of this source: {status} .*unknown_key"):
+    with pytest.raises(SendingError, match=rf"does not accept events of this source: {status} .*unknown_key"):
         await send(write(page(1)), server.port)
 
     assert len(server.bodies) == 1
@@ -191,7 +191,7 @@ async def test_every_event_must_be_accounted_for(server: Server, write: Write) -
     """An answer about two events is none about three."""
     server.reply = scripted((200, STORED))
     sent = Sent()
-    with pytest.raises(SendingError, match="does not account for all of 3 events"):
+    with pytest.raises(SendingError, match="its reply does not account for all of 3 events"):
         await send(write(page(1), page(2), page(3)), server.port, batch=3, sent=sent)
 
     assert sent == Sent()
@@ -217,13 +217,13 @@ async def test_a_batch_is_counted_once_although_it_is_sent_twice(server: Server,
 
     path, sent = write(*map(page, range(1, 5))), Sent()
     server.reply = reply
-    with pytest.raises(SendingError, match="took nothing"):
+    with pytest.raises(SendingError, match="accepted nothing"):
         await send(path, server.port, batch=4, patience=0.05, sent=sent)
-    assert (sent.events, sent.endings) == (0, {})
+    assert (sent.events, sent.outcomes) == (0, {})
     server.reply = scripted((200, {**STORED, "accepted": 2, "duplicates": 2}))
     await send(path, server.port, batch=4, sent=sent)
 
-    assert (sent.events, sent.endings) == (4, {"stored": 2, "duplicate": 2})
+    assert (sent.events, sent.outcomes) == (4, {"held": 2, "duplicate": 2})
 
 
 async def test_a_request_that_is_refused_is_parted_until_the_event_is_found(server: Server, write: Write) -> None:
@@ -238,7 +238,7 @@ async def test_a_request_that_is_refused_is_parted_until_the_event_is_found(serv
     server.reply = reply
     sent = await send(write(*map(page, range(1, 8))), server.port, batch=7)
 
-    assert sent.endings == {"stored": 6, "rejected": 1}
+    assert sent.outcomes == {"held": 6, "rejected": 1}
     (example,) = sent.examples["rejected"]
     assert example.startswith("event 3: 413")
     assert "ann@" not in example
@@ -251,9 +251,12 @@ async def test_lines_that_are_no_events_are_counted_and_not_sent(server: Server,
     server.reply = scripted((200, {**STORED, "accepted": 1, "rejected": 1, "results": [rejected]}))
     sent = await send(write(page(1), b"[1]", b"{broken}", page(4)), server.port, batch=4)
 
-    assert sent.endings == {"stored": 1, "rejected": 1, "unreadable": 2}
-    assert sent.examples["rejected"] == ["event 4: missing_type: no type"]
-    assert sent.examples["unreadable"][0] == "event 2 is no JSON object"
+    assert sent.outcomes == {"held": 1, "rejected": 3}
+    assert sent.examples["rejected"] == [
+        "event 4: missing_type: no type",
+        "event 2 is not a JSON object",
+        "event 3 is not a JSON object",
+    ]
     assert b"broken" not in server.bodies[0]
 
 
@@ -274,7 +277,7 @@ async def test_an_answer_that_would_harm_a_router_is_told(server: Server, write:
         return answer
 
     server.reply = reply
-    with pytest.raises(SendingError, match="a router could not use the answer"):
+    with pytest.raises(SendingError, match="a router could not use its reply"):
         await send(write(page(1)), server.port, "processor")
 
 
@@ -295,10 +298,10 @@ def order(number: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("via", "ending"), [("processor", "transformed"), ("router", "transformed"), ("proxy", "delivered")]
+    ("via", "outcome"), [("processor", "transformed"), ("router", "transformed"), ("proxy", "sent")]
 )
 async def test_the_ways_of_a_router(
-    start: Callable[..., Awaitable[Service]], write: Write, impact: FakeImpact, via: Via, ending: str
+    start: Callable[..., Awaitable[Service]], write: Write, impact: FakeImpact, via: Via, outcome: str
 ) -> None:
     """Against the real service: only the proxy delivers, and twice the same is one order."""
     service = await start(impact={"tracking_url": impact.url, "api_url": impact.url})
@@ -307,7 +310,7 @@ async def test_the_ways_of_a_router(
     sent = await send(path, port, via)
     again = await send(path, port, via)
 
-    assert sent.endings == {ending: 3, "filtered": 1, "rejected": 1}
+    assert sent.outcomes == {outcome: 3, "filtered": 1, "rejected": 1}
     assert sent.examples["rejected"][0].startswith("event 4: 400")
     assert again.events == 5
     orders = [call.form["OrderId"] for call in impact.calls if "OrderId" in call.form]
@@ -322,7 +325,7 @@ async def test_a_delivery_that_fails_is_repeated_and_then_goes_on(
     service = await start(impact={"tracking_url": impact.url, "api_url": impact.url})
     sent = await send(write(order(1), order(2)), int(service.url.rpartition(":")[2]), "proxy", patience=30)
 
-    assert sent.endings == {"delivered": 2}
+    assert sent.outcomes == {"sent": 2}
     assert [call.form["OrderId"] for call in impact.calls if call.accepted] == ["o-1", "o-2"]
 
 
@@ -334,22 +337,22 @@ async def test_events_without_ids_do_not_look_like_repeats(
     events = [{name: value for name, value in page(number).items() if name != "messageId"} for number in range(1, 6)]
     sent = await send(write(*events), int(service.url.rpartition(":")[2]), "processor")
 
-    assert sent.endings == {"transformed": 5}
+    assert sent.outcomes == {"transformed": 5}
 
 
 def test_how_far_it_is_is_kept(tmp_path: Path) -> None:
     """And only taken for the same files and the same target."""
     path, files, target = tmp_path / "state", [("a", 1, "begins")], ("segment", "127.0.0.1:9092", "")
-    sent = Sent(7, {"stored": 6, "rejected": 1}, {"rejected": ["event 1: no"]}, 2)
+    sent = Sent(7, {"held": 6, "rejected": 1}, {"rejected": ["event 1: no"]}, 2)
     assert load_sent(path, files, target) == Sent()
     save_sent(path, files, target, sent)
 
     assert load_sent(path, files, target) == sent
     for other in ((files, ("webhook", *target[1:])), ([("a", 1, "else")], target)):
-        with pytest.raises(ReadingError, match="of a sending of other files or to another target"):
+        with pytest.raises(ReadingError, match="belongs to other files or another target"):
             load_sent(path, *other)
     path.write_bytes(b"{")
-    with pytest.raises(ReadingError, match="cannot be read as a sending that was stopped"):
+    with pytest.raises(ReadingError, match="cannot be read as the progress of replay --send"):
         load_sent(path, files, target)
     with pytest.raises(ReadingError, match="cannot be written"):
         save_sent(tmp_path / "none" / "state", files, target, sent)
@@ -370,49 +373,58 @@ def test_it_says_what_it_needs(write: Write, tmp_path: Path) -> None:
     configuration.write_bytes(msgspec.json.encode(CONFIG))
     service_file.write_text('[destinations.eu]\naccountSID = "IRtest"\n', encoding="utf-8")
     for words, told in (
-        (["--send", here], "--key: is needed with --via segment"),
-        (["--send", here, "--via", "webhook", "--key", "k"], "--source: is needed"),
-        (["--send", here, "--via", "proxy"], "--destination: is needed with --via proxy"),
-        (["--send", "http://192.0.2.1:9092", "--key", "k"], "--send: 192.0.2.1 is not this machine; --anywhere"),
-        (["--send", "127.0.0.1:9092", "--key", "k"], "--send: must be http://HOST:PORT"),
-        (["--send", "", "--key", "k"], "--send: must be http://HOST:PORT"),
-        (["--send", "http://127.0.0.1:99999", "--key", "k"], "--send: must be http://HOST:PORT"),
-        (["--send", "http://127.0.0.1:0", "--key", "k"], "--send: must be http://HOST:PORT"),
-        (["--send", "http://[::1", "--key", "k"], "--send: must be http://HOST:PORT"),
-        (["--send", f"http://{'a' * 70}.invalid", "--key", "k"], "--send: "),
-        (["--send", here, "--key", "k\n"], "--key: must have visible ASCII characters"),
-        (["--send", here, "--key", "schl\u00fcssel"], "--key: must have visible ASCII characters"),
-        (["--send", here, "--via", "webhook", "--key", "k", "--source", "a/b"], "--source: must be the name"),
-        (["--send", here, "--via", "proxy", "-d", str(configuration), "--batch", "2"], "--batch: goes without"),
-        (["--send", here, "--via", "proxy", "-d", str(service_file)], "is a file of the service"),
-        (["--send", here, "--key", "k", "--html", page_file], "goes without --against, --order-id and --html"),
-        (["--send", here, "--key", "k", "--order-id", "o"], "goes without"),
-        (["--send", here, "--key", "k", "--against", path], "goes without"),
+        (["--send", "--url", here], "--key: required with --via segment"),
+        (["--send", "--url", here, "--via", "webhook", "--key", "k"], "--source: required"),
+        (["--send", "--url", here, "--via", "proxy"], "--destination: required with --via proxy"),
+        (
+            ["--send", "--url", "http://192.0.2.1:9092", "--key", "k"],
+            "--url: 192.0.2.1 is not this machine; .* --anywhere",
+        ),
+        (["--send", "--url", "127.0.0.1:9092", "--key", "k"], "--url: must be http://HOST:PORT"),
+        (["--send", "--url", "", "--key", "k"], "--url: must be http://HOST:PORT"),
+        (["--send", "--url", "http://127.0.0.1:99999", "--key", "k"], "--url: must be http://HOST:PORT"),
+        (["--send", "--url", "http://127.0.0.1:0", "--key", "k"], "--url: must be http://HOST:PORT"),
+        (["--send", "--url", "http://[::1", "--key", "k"], "--url: must be http://HOST:PORT"),
+        (["--send", "--url", f"http://{'a' * 70}.invalid", "--key", "k"], "--url: "),
+        (["--send", "--url", here, "--key", "k\n"], "--key: must have visible ASCII characters"),
+        (["--send", "--url", here, "--key", "schl\u00fcssel"], "--key: must have visible ASCII characters"),
+        (["--send", "--url", here, "--via", "webhook", "--key", "k", "--source", "a/b"], "--source: must be the name"),
+        (
+            ["--send", "--url", here, "--via", "proxy", "-d", str(configuration), "--batch", "2"],
+            "--batch: cannot be combined",
+        ),
+        (["--send", "--url", here, "--via", "proxy", "-d", str(service_file)], "holds several destinations"),
+        (
+            ["--send", "--url", here, "--key", "k", "--html", page_file],
+            "cannot be combined with --against, --order-id and --html",
+        ),
+        (["--send", "--url", here, "--key", "k", "--order-id", "o"], "cannot be combined"),
+        (["--send", "--url", here, "--key", "k", "--against", path], "cannot be combined"),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(CommandError, match=told):
             run(path, *words)
     with pytest.raises(ReadingError, match="cannot be written"):
-        run(path, "--send", here, "--key", "k", "--resume", str(tmp_path / "none" / "state"))
+        run(path, "--send", "--url", here, "--key", "k", "--resume", str(tmp_path / "none" / "state"))
 
 
 def test_a_recording_of_ours_needs_to_be_meant(write: Write) -> None:
     """Its customers are pseudonyms."""
     lines = [Header(1, "2026-11-28T10:00:00Z", "1"), EventLine(1, "shop", 1, ("eu",), msgspec.Raw(b"{}"))]
     path, here = str(write(*lines)), "http://127.0.0.1:9"
-    with pytest.raises(InputError, match="would bring pseudonyms"):
-        run(path, "--send", here, "--key", "k")
+    with pytest.raises(CommandError, match="with pseudonyms in place of customers"):
+        run(path, "--send", "--url", here, "--key", "k")
 
-    assert run(path, "--send", here, "--key", "k", "--pseudonyms", "--patience", "0", "--quiet") == 1
+    assert run(path, "--send", "--url", here, "--key", "k", "--pseudonyms", "--patience", "0", "--quiet") == 1
 
 
 def test_a_service_that_is_not_there(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is lost, and how it goes on is told; as an object too."""
     path, state = str(write(page(1))), tmp_path / "state"
-    words = [path, "--send", "http://127.0.0.1:9", "--key", "k", "--patience", "0", "--resume", str(state)]
+    words = [path, "--send", "--url", "http://127.0.0.1:9", "--key", "k", "--patience", "0", "--resume", str(state)]
     assert run(*words) == 1
-    told = capsys.readouterr().out
-    assert "took nothing for 0 s: no answer" in told
-    assert f"go on with the same command and --resume {state}" in told
+    told = capsys.readouterr().err
+    assert "accepted nothing for 0 s: no reply" in told
+    assert f"continue with the same command and --resume {state}" in told
     assert run(*words, "--json") == 1
     assert json.loads(capsys.readouterr().out)["events"] == 0
 
@@ -430,16 +442,25 @@ async def test_what_was_sent_is_not_sent_once_more(server: Server, write: Write,
     """The same command again, which somebody will type: nobody is asked, and what was refused is not forgotten."""
     path = write(page(1), b"{broken}")
     server.reply = scripted((200, {"success": True}))
-    words = [str(path), "--send", f"http://127.0.0.1:{server.port}", "--key", KEY, "--resume", str(tmp_path / "state")]
+    words = [
+        str(path),
+        "--send",
+        "--url",
+        f"http://127.0.0.1:{server.port}",
+        "--key",
+        KEY,
+        "--resume",
+        str(tmp_path / "state"),
+    ]
     first, again = await command(*words), await command(*words)
     objects = [json.loads((await command(*words, "--json"))[1]) for _ in range(2)]
 
     assert (first[0], again[0]) == (1, 1)
-    assert "everything was sent; delete" in again[1]
-    assert "event 2 is no JSON object" in again[1]
+    assert "everything was posted already; to post it once more, delete" in again[1]
+    assert "event 2 is not a JSON object" in again[1]
     assert len(server.bodies) == 1
     assert objects[0] == objects[1]
-    assert (objects[0]["endings"], objects[0]["via"]) == ({"stored": 1, "unreadable": 1}, "segment")
+    assert (objects[0]["outcomes"], objects[0]["via"]) == ({"held": 1, "rejected": 1}, "segment")
 
 
 @pytest.mark.parametrize("changed", ["replaced", "longer", "gone"])
@@ -461,10 +482,19 @@ async def test_a_file_that_changes_meanwhile_is_not_taken_for_sent(
         return web.Response(body=b'{"success":true}')
 
     server.reply = reply
-    words = [str(path), "--send", f"http://127.0.0.1:{server.port}", "--key", KEY, "--resume", str(tmp_path / "state")]
-    code, out, errors = await command(*words, "--batch", "1")
+    words = [
+        str(path),
+        "--send",
+        "--url",
+        f"http://127.0.0.1:{server.port}",
+        "--key",
+        KEY,
+        "--resume",
+        str(tmp_path / "state"),
+    ]
+    code, _, errors = await command(*words, "--batch", "1")
 
-    assert (code, "a file was changed while it was sent" in out) == (1, True), errors
+    assert (code, "a file changed while it was sent" in errors) == (1, True), errors
     code, _, errors = await command(*words, "--batch", "1")
     assert (code, ("cannot be read" if changed == "gone" else "other files") in errors) == (2, True), errors
 
@@ -475,12 +505,21 @@ async def test_a_file_that_was_cut_off_is_not_taken_for_sent(server: Server, tmp
     lines = b"\n".join(msgspec.json.encode({**page(number), "x": noise(number)}) for number in range(200))
     path.write_bytes(gzip.compress(lines)[:-3000])
     server.reply = scripted((200, {"success": True}))
-    words = [str(path), "--send", f"http://127.0.0.1:{server.port}", "--key", KEY, "--resume", str(tmp_path / "state")]
+    words = [
+        str(path),
+        "--send",
+        "--url",
+        f"http://127.0.0.1:{server.port}",
+        "--key",
+        KEY,
+        "--resume",
+        str(tmp_path / "state"),
+    ]
     for _ in range(2):
-        code, out, _ = await command(*words)
+        code, _, errors = await command(*words)
 
         assert code == 1
-        assert "is cut off; what can be read of it was sent, its end was not" in out
+        assert "is cut off; everything up to there was sent" in errors
 
 
 async def test_a_file_that_is_damaged_in_its_middle(server: Server, tmp_path: Path) -> None:
@@ -491,7 +530,7 @@ async def test_a_file_that_is_damaged_in_its_middle(server: Server, tmp_path: Pa
     packed[len(packed) // 2 : len(packed) // 2 + 400] = b"\xff" * 400
     path.write_bytes(packed)
     server.reply = scripted((200, {"success": True}))
-    words = [str(path), "--send", f"http://127.0.0.1:{server.port}", "--key", KEY, "--json"]
+    words = [str(path), "--send", "--url", f"http://127.0.0.1:{server.port}", "--key", KEY, "--json"]
     code, out, _ = await command(*words)
     told = json.loads(out)
 
@@ -499,7 +538,7 @@ async def test_a_file_that_is_damaged_in_its_middle(server: Server, tmp_path: Pa
     assert f"{path}: cannot be read" in told["problem"]
     assert 0 < told["events"] < 2000
     # Where the damage begins a gzip may still give something, but nothing that can be read.
-    assert told["endings"]["stored"] == sum(body.count(b'"messageId"') for body in server.bodies)
+    assert told["outcomes"]["held"] == sum(body.count(b'"messageId"') for body in server.bodies)
     assert not told["complete"]
 
 
@@ -507,12 +546,12 @@ async def test_another_key_or_destination_is_another_target(server: Server, writ
     """Half a day for one account must not become a day for two."""
     path, here = str(write(page(1))), f"http://127.0.0.1:{server.port}"
     server.reply = scripted((200, {"success": True}))
-    words = [path, "--send", here, "--resume", str(tmp_path / "state")]
+    words = [path, "--send", "--url", here, "--resume", str(tmp_path / "state")]
     assert (await command(*words, "--key", KEY))[0] == 0
     code, _, errors = await command(*words, "--key", "another-key")
 
     assert code == 2
-    assert "to another target" in errors
+    assert "another target" in errors
     assert KEY not in (tmp_path / "state").read_text(encoding="utf-8")
 
 
@@ -529,7 +568,7 @@ async def test_a_request_that_hangs_does_not_hold_who_wants_to_stop(
         return web.Response()
 
     server.reply = reply
-    words = [str(write(page(1))), "--send", f"http://127.0.0.1:{server.port}", "--key", KEY]
+    words = [str(write(page(1))), "--send", "--url", f"http://127.0.0.1:{server.port}", "--key", KEY]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "impact_plugin", "replay", *words), stdout=PIPE
     )
@@ -544,7 +583,7 @@ async def test_a_request_that_hangs_does_not_hold_who_wants_to_stop(
 
 async def test_a_request_that_hangs_is_given_up(server: Server, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience is for answers too, but for the least that one may take."""
-    monkeypatch.setattr(sending, "LEAST_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(sending, "MIN_REPLY_SECONDS", 0.2)
     never = asyncio.Event()
 
     async def reply(_request: web.BaseRequest) -> web.StreamResponse:
@@ -552,7 +591,7 @@ async def test_a_request_that_hangs_is_given_up(server: Server, write: Write, mo
         return web.Response()
 
     server.reply = reply
-    with pytest.raises(SendingError, match="no answer in"):
+    with pytest.raises(SendingError, match="no reply in"):
         await asyncio.wait_for(send(write(page(1)), server.port, patience=0.1), 5)
     never.set()
 
@@ -562,7 +601,7 @@ async def test_a_refusal_of_some_other_server_is_none_of_the_events(server: Serv
     """A port for TLS answers 400 to everything: that says nothing about any event."""
     server.reply = scripted((status, "Client sent an HTTP request to an HTTPS server."))
     sent = Sent()
-    with pytest.raises(SendingError, match=f"does not take events of this source: {status}"):
+    with pytest.raises(SendingError, match=f"does not accept events of this source: {status}"):
         await send(write(page(1)), server.port, sent=sent)
 
     assert sent == Sent()
@@ -578,14 +617,14 @@ async def test_what_no_router_can_pass_on_costs_its_own_event_only(
     sent = await send(write(page(1), deep, long, page(2)), int(service.url.rpartition(":")[2]), "router", batch=10)
 
     assert sent.events == 4
-    assert sent.endings == {"transformed": 2, "unreadable": 2}
+    assert sent.outcomes == {"transformed": 2, "rejected": 2}
 
 
 async def test_a_recording_within_another_file_is_noticed(server: Server, write: Write) -> None:
     """Somebody put files together: nothing of it goes by accident."""
     recorded = EventLine(1, "shop", 1, ("eu",), msgspec.Raw(msgspec.json.encode(page(2))))
     server.reply = scripted((200, {"success": True}))
-    with pytest.raises(SendingError, match="event 2 is of a recording"):
+    with pytest.raises(SendingError, match="event 2 comes from a recording"):
         await send(write(page(1), recorded), server.port, batch=10)
 
     assert [(b"m-1" in body, b"m-2" in body) for body in server.bodies] == [(True, False)]
@@ -597,8 +636,8 @@ def test_the_key_is_not_shown_and_may_be_in_a_variable(
     """A command line is for everybody to see."""
     monkeypatch.setenv("IMPACT_PLUGIN_KEY", "the-secret-key")
 
-    assert run(str(write(page(1))), "--send", "http://127.0.0.1:9", "--patience", "0") == 1
-    assert "the-secret-key" not in capsys.readouterr().out + repr(To(key="the-secret-key"))
+    assert run(str(write(page(1))), "--send", "--url", "http://127.0.0.1:9", "--patience", "0") == 1
+    assert "the-secret-key" not in capsys.readouterr().out + repr(SendOptions(key="the-secret-key"))
 
 
 def test_every_way_has_a_size() -> None:

@@ -45,7 +45,7 @@ class Day:
         """Start the command, or go on with it."""
         batch = [] if "proxy" in words else ["--batch", str(BATCH)]
         resume = ["--resume", str(self.state)]
-        return self._launch("replay", str(self.file), "--send", url, "--key", KEY, *resume, *batch, *words)
+        return self._launch("replay", str(self.file), "--send", "--url", url, "--key", KEY, *resume, *batch, *words)
 
     @property
     def done(self) -> int:
@@ -151,11 +151,11 @@ async def test_stopped_by_somebody(site: IngestSite, impact: FakeImpact, day: Da
     other = await ended(site_process)
 
     assert code == 3
-    assert f"interrupted; go on with the same command and --resume {day.state}" in told
+    assert f"interrupted; continue with the same command and --resume {day.state}" in told
     assert 0 < done < len(day.events)
     # The file says where the events were sent to: going on elsewhere would leave out what is done.
     assert other == 2
-    assert "of a sending of other files or to another target" in site_process.log
+    assert "belongs to other files or another target" in site_process.log
     assert await ended(day.send(site.url)) == 0
     await site.delivered(day.names)
     assert set(arrivals(impact).values()) == {1}
@@ -169,7 +169,7 @@ async def test_nothing_is_sent_that_was_not_asked_for(
     process = launch("replay", str(day.file))
 
     assert await ended(process) == 0
-    assert "nothing was sent" in "".join(iter(process.line, ""))
+    assert "nothing left this machine" in "".join(iter(process.line, ""))
     await asyncio.sleep(0.2)
     assert list(impact.calls) == []
     assert await site.waiting() in (0, -1)

@@ -1,7 +1,7 @@
-"""Whether the world outside is as the settings say: names, certificates, clocks, credentials, neighbours, disks.
+"""Checks of what the service depends on: names, certificates, clocks, credentials, disks and other services.
 
-Nothing that is asked creates anything: credentials are tried with a conversion that has no parameters, which impact.com
-refuses as such (400) once it has accepted the credentials.
+No check creates anything: credentials are tried with a conversion that has no parameters, which impact.com refuses for
+that (400) once it has accepted the credentials.
 https://integrations.impact.com/impact-brand/reference/submit-a-conversion
 """
 
@@ -28,32 +28,35 @@ from impact_plugin.delivery.endpoints import FORM_TYPE
 from impact_plugin.units import MIB
 from impact_transformers import Destination, DestinationConfig
 
-Verdict: TypeAlias = Literal["good", "warning", "bad"]
+Severity: TypeAlias = Literal["ok", "warning", "error"]
 
-SECONDS: Final = 5.0
-MOST_SKEW_SECONDS: Final = 60.0
-"""Event times ahead of impact.com's clock are refused or clamped; a minute is already wrong somewhere."""
+TIMEOUT_SECONDS: Final = 5.0
+MAX_SKEW_SECONDS: Final = 60.0
+"""impact.com refuses or clamps event times ahead of its clock; a minute already means that a clock is not kept."""
 
 _TLS_PORT: Final = 443
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One look at the world: what, how it went, and what to do."""
+    """The result of one check: of what, how it went, and what to do about it."""
 
     name: str
-    verdict: Verdict
+    severity: Severity
     detail: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.name}: {self.detail}"
 
 
 async def check_hosts(settings: Settings) -> list[Check]:
-    """Names, certificates and clocks of impact.com's two hosts."""
+    """Resolve and connect to both hosts of impact.com, and compare their clocks with this machine's."""
     urls = dict.fromkeys((settings.impact.api_url, settings.impact.tracking_url))
     found = await asyncio.gather(*(_check_host(url) for url in urls))
     return [check for checks in found for check in checks]
 
 
 async def check_credentials(destinations: Iterable[KnownDestination], settings: Settings) -> list[Check]:
-    """Whether impact.com takes the credentials of every destination; each account is asked once."""
+    """Try the credentials of every destination at impact.com, each account once."""
     configs: dict[tuple[str, str], tuple[str, DestinationConfig]] = {}
     for known in destinations:
         if isinstance(known.destination, Destination):
@@ -63,8 +66,8 @@ async def check_credentials(destinations: Iterable[KnownDestination], settings: 
         return [await _check_account(client, name, config, settings) for name, config in configs.values()]
 
 
-async def check_neighbours(settings: Settings) -> list[Check]:
-    """The stock transformer, and this service itself where it runs."""
+async def check_services(settings: Settings) -> list[Check]:
+    """Ask the stock transformer, where one is configured, and the service itself, where it runs."""
     server = settings.server
     checks = []
     async with _client() as client:
@@ -77,13 +80,14 @@ async def check_neighbours(settings: Settings) -> list[Check]:
 
 
 async def check_state(settings: Settings) -> list[Check]:
-    """The folder of the state, and its disk."""
+    """Check the folder of the state, and the space on its disk."""
     folder = Path(settings.state.dir)
     return [_check_folder(folder), _check_disk(folder, settings.spool.min_free_mb)]
 
 
 def _client() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS), cookie_jar=aiohttp.DummyCookieJar())
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    return aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
 
 
 def _reachable(host: str) -> str:
@@ -95,25 +99,26 @@ async def _check_host(url: str) -> list[Check]:
     try:
         loop = asyncio.get_running_loop()
         port = urlsplit(url).port or _TLS_PORT
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError) as error:
-        return [Check(f"name {host}", "bad", f"is not found ({_said(error)}): see the resolver, or the address")]
-    checks = [Check(f"name {host}", "good", f"{len({entry[4][0] for entry in addresses})} addresses")]
+        return [Check(f"name {host}", "error", f"not found ({_cause(error)}): check the DNS resolver and the address")]
+    checks = [Check(f"name {host}", "ok", f"{len({entry[4][0] for entry in addresses})} addresses")]
     async with _client() as client:
         try:
             async with client.get(url, allow_redirects=False) as response:
-                checks.append(Check(f"connection to {host}", "good", f"{_safety(url)}, answers {response.status}"))
+                checks.append(Check(f"connection to {host}", "ok", f"{_security(url)}, status {response.status}"))
                 checks += _check_clock(host, response.headers.get("Date"))
         except aiohttp.ClientConnectorCertificateError as error:
-            told = f"the certificate is not accepted ({_said(error)}): a proxy in between, or old root certificates?"
-            checks.append(Check(f"connection to {host}", "bad", told))
+            detail = f"certificate refused ({_cause(error)}): check for a proxy in between or old root certificates"
+            checks.append(Check(f"connection to {host}", "error", detail))
         except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
-            checks.append(Check(f"connection to {host}", "bad", f"fails ({_said(error)}): firewall, proxy, or outage"))
+            detail = f"failed ({_cause(error)}): check firewall and proxy, or wait for the end of an outage"
+            checks.append(Check(f"connection to {host}", "error", detail))
     return checks
 
 
-def _safety(url: str) -> str:
+def _security(url: str) -> str:
     return "TLS, certificate verified" if url.startswith("https://") else "without TLS"
 
 
@@ -123,9 +128,9 @@ def _check_clock(host: str, date: str | None) -> list[Check]:
         skew = time() - parsedate_to_datetime(date or "").timestamp()
     if skew is None:
         return []
-    if abs(skew) <= MOST_SKEW_SECONDS:
-        return [Check("clock", "good", f"within {max(1, round(abs(skew)))} s of {host}")]
-    return [Check("clock", "bad", f"{round(abs(skew))} s {'ahead of' if skew > 0 else 'behind'} {host}: use NTP")]
+    if abs(skew) <= MAX_SKEW_SECONDS:
+        return [Check("clock", "ok", f"within {max(1, round(abs(skew)))} s of {host}")]
+    return [Check("clock", "error", f"{round(abs(skew))} s {'ahead of' if skew > 0 else 'behind'} {host}: use NTP")]
 
 
 async def _check_account(
@@ -139,41 +144,41 @@ async def _check_account(
         async with client.post(url, data=b"", headers=headers, allow_redirects=False) as response:
             status = response.status
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        return Check(check, "bad", f"cannot be tried ({_said(error)})")
-    if status in _REFUSED:
-        return Check(check, "bad", f"{status}: {_REFUSED[status]}")
+        return Check(check, "error", f"could not be tried ({_cause(error)})")
+    if status in _REFUSALS:
+        return Check(check, "error", f"{status}: {_REFUSALS[status]}")
     if status in (400, 413, 415, 422):
-        return Check(check, "good", "accepted")
-    return Check(check, "warning", f"impact.com answers {status}: try again later")
+        return Check(check, "ok", "accepted")
+    return Check(check, "warning", f"impact.com replied {status}: try again later")
 
 
-_REFUSED: Final = {
+_REFUSALS: Final = {
     401: "wrong Account SID or Auth Token",
-    403: "the token has no scope for Conversions, or was disabled",
-    404: "there is no such Account SID",
-    405: "there is no such Account SID",
+    403: "the token lacks the scope for Conversions, or was disabled",
+    404: "no such Account SID",
+    405: "no such Account SID",
 }
 
 
 async def _check_upstream(client: aiohttp.ClientSession, url: str) -> Check:
-    name, otherwise = "stock transformer", "look at it, or correct rudder.upstream"
+    name, fix = "stock transformer", "start it, or correct rudder.upstream"
     try:
         async with client.get(url) as response:
-            verdict: Verdict = "good" if response.status == 200 else "bad"
-            return Check(name, verdict, f"answers {response.status}" + ("" if verdict == "good" else f": {otherwise}"))
+            if response.status == 200:
+                return Check(name, "ok", "status 200")
+            return Check(name, "error", f"status {response.status} from {url}: {fix}")
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        return Check(name, "bad", f"does not answer at {url} ({_said(error)}): {otherwise}")
+        return Check(name, "error", f"no reply from {url} ({_cause(error)}): {fix}")
 
 
 async def _check_ready(client: aiohttp.ClientSession, url: str) -> Check:
     try:
         async with client.get(url) as response:
-            told = msgspec.json.decode(await response.read(), type=_Ready)
+            ready = msgspec.json.decode(await response.read(), type=_Ready)
     except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
-        return Check("this service", "warning", f"does not run, or not at {url}")
-    found = [*told.problems, *told.troubles]
-    verdict: Verdict = "bad" if told.problems else "warning" if told.troubles else "good"
-    return Check("this service", verdict, "; ".join(found) or "ready")
+        return Check("this service", "warning", f"not running, or not at {url}")
+    severity: Severity = "error" if ready.problems else "warning" if ready.troubles else "ok"
+    return Check("this service", severity, "; ".join([*ready.problems, *ready.troubles]) or "ready")
 
 
 class _Ready(msgspec.Struct):
@@ -183,19 +188,20 @@ class _Ready(msgspec.Struct):
 
 def _check_folder(folder: Path) -> Check:
     if not folder.exists():
-        return Check("state folder", "warning", f"{folder} is not there yet; it is made at the first start")
+        return Check("state folder", "warning", f"{folder} does not exist; the service creates it when it first starts")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return Check("state folder", "bad", f"{folder} cannot be written by this user")
-    return Check("state folder", "good", str(folder))
+        return Check("state folder", "error", f"this user cannot write to {folder}")
+    return Check("state folder", "ok", str(folder))
 
 
 def _check_disk(folder: Path, floor_mb: int) -> Check:
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free // MIB
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free // MIB
     if free < floor_mb:
-        return Check("disk", "bad", f"{free:,} MiB free, less than spool.min_free_mb ({floor_mb:,}): senders get 429")
-    return Check("disk", "warning" if free < 4 * floor_mb else "good", f"{free:,} MiB free")
+        detail = f"{free:,} MiB free, less than spool.min_free_mb ({floor_mb:,}): senders get 429"
+        return Check("disk", "error", detail)
+    return Check("disk", "warning" if free < 4 * floor_mb else "ok", f"{free:,} MiB free")
 
 
-def _said(error: BaseException) -> str:
+def _cause(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or type(error).__name__)
