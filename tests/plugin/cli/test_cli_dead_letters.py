@@ -315,7 +315,7 @@ def test_an_export_over_a_file_is_private_too(seed: Seed, tmp_path: Path) -> Non
     file = tmp_path / "export.ndjson"
     file.write_text("for all to read")
     file.chmod(0o644)
-    run("export", str(file))
+    run("export", "--out", str(file))
 
     assert 0o600 == stat.S_IMODE(file.stat().st_mode)
     assert ORDER == json.loads(file.read_text())
