@@ -484,7 +484,11 @@ def test_a_dropped_repeat_is_told_as_the_service_would(
     new, repeat, *_ = explained(capsys)
 
     assert ("sent", "clicks") == (new["outcome"], new["endpoint_path"])
-    assert ("filtered", "repeated_click", "repeat") == (repeat["outcome"], repeat["reason"], repeat["visit"]["decision"])
+    assert ("filtered", "repeated_click", "repeat") == (
+        repeat["outcome"],
+        repeat["reason"],
+        repeat["visit"]["decision"],
+    )
 
 
 def test_an_order_is_shown_alone(

@@ -28,7 +28,7 @@ Row = tuple[int, str, str, Any, str | None, str | None]
 def explained(capsys: pytest.CaptureFixture[str], file: Path, destination: Path | None) -> list[Row]:
     """What the command ``explain`` shows."""
     options = [] if destination is None else ["-d", str(destination)]
-    app(["explain", str(file), "-f", "json", *options], result_action="return_value")
+    app(["explain", str(file), "--json", *options], result_action="return_value")
     return [_explained_row(json.loads(line)) for line in capsys.readouterr().out.splitlines()]
 
 
