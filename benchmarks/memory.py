@@ -13,7 +13,7 @@ import msgspec
 
 from benchmarks.fresh import STATM, resident_bytes, run_fresh
 from benchmarks.report import print_heading, print_json
-from benchmarks.traffic import KINDS, Answer, answerer, make_bodies, make_desk, read_day
+from benchmarks.traffic import KINDS, Answer, answerer, make_bodies, make_context, read_day
 
 BATCH: Final = 200
 STEP: Final = 100_000
@@ -54,11 +54,11 @@ def vary(bodies: Sequence[bytes], number: int) -> Iterator[bytes]:
 
 def endless(plain: Sequence[bytes], mixed: Sequence[bytes]) -> Iterator[tuple[bytes, Answer]]:
     """Bodies for ever, each with the function that answers it."""
-    desk = make_desk()
+    context = make_context()
     number = 0
     while True:
         for kind, bodies in ((KINDS[0], plain), (KINDS[1], mixed)):
-            answer = answerer(kind, desk)
+            answer = answerer(kind, context)
             yield from ((body, answer) for body in vary(bodies, number))
         number += 1
 

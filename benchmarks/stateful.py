@@ -16,7 +16,7 @@ import msgspec
 
 from benchmarks.floor import MICROSECONDS, Cost, spend_async
 from benchmarks.memory import vary
-from benchmarks.traffic import KINDS, Answer, Day, answerer, make_bodies, make_desk
+from benchmarks.traffic import KINDS, Answer, Day, answerer, make_bodies, make_context
 from impact_plugin.config.settings import StateSettings
 from impact_plugin.files import Durability
 from impact_plugin.sessions.sessions import Digests, open_sessions
@@ -50,7 +50,7 @@ async def measure_overhead(day: Day, rounds: int, events: int | None) -> list[Ov
     fresh = itertools.count()
     found = []
     for durability in DURABILITIES:
-        async with open_desks(durability) as (stateful, stateless):
+        async with open_contexts(durability) as (stateful, stateless):
             gc.collect()
             gc.freeze()
             for streams in STREAMS:
@@ -63,9 +63,9 @@ async def measure_overhead(day: Day, rounds: int, events: int | None) -> list[Ov
 
 
 @asynccontextmanager
-async def open_desks(durability: Durability) -> AsyncIterator[tuple[Answer, Answer]]:
-    """The processor's answer at a desk with the embedded store, as the service opens it, and at one without."""
-    stateless = make_desk()
+async def open_contexts(durability: Durability) -> AsyncIterator[tuple[Answer, Answer]]:
+    """The processor's answer with the embedded store, as the service opens it, and without sessions."""
+    stateless = make_context()
     with TemporaryDirectory() as folder:
         settings = StateSettings(dir=folder, durability=durability)
         digests = Digests(Secret("benchmark"))
@@ -120,7 +120,7 @@ async def profile_overhead(day: Day) -> None:
     bodies = make_bodies(day.well_formed, KINDS[0], BATCH)
     rounds: Iterator[list[bytes]] = (list(vary(bodies, number)) for number in range(PROFILED_ROUNDS))
     profiler = cProfile.Profile()
-    async with open_desks("process") as (stateful, _):
+    async with open_contexts("process") as (stateful, _):
         for varied in rounds:
             profiler.enable()
             for body in varied:

@@ -1,4 +1,4 @@
-"""Bodies as rudder-server sends them, made from the recorded day, and the desk they are worked on at."""
+"""Bodies as rudder-server sends them, made from the recorded day, and the context they are transformed with."""
 
 import importlib.util
 import random
@@ -102,14 +102,14 @@ def make_bodies(events: Sequence[dict[str, Any]], kind: Kind, batch: int) -> lis
     ]
 
 
-def make_desk() -> TransformContext:
-    """A desk as the service has it; log lines below ``error`` are dropped, metrics are counted."""
+def make_context() -> TransformContext:
+    """A context as the service has it; log lines below ``error`` are dropped, metrics are counted."""
     configure_logging(LogSettings(level="error"))
     return TransformContext(Destinations({}), Endpoints(ImpactSettings()), Telemetry())
 
 
-def answerer(kind: Kind, desk: TransformContext) -> Answer:
+def answerer(kind: Kind, context: TransformContext) -> Answer:
     """The service's own function for a body of this kind."""
     if kind.protocol == "router":
-        return lambda body: rudder_router.answer(body, desk)
-    return lambda body: rudder_processor.answer(body, desk, compacted=kind.compacted)
+        return lambda body: rudder_router.answer(body, context)
+    return lambda body: rudder_processor.answer(body, context, compacted=kind.compacted)

@@ -13,7 +13,7 @@ import msgspec
 
 from benchmarks.floor import Comparison, Work, compare, typed_floor, untyped_floor
 from benchmarks.report import print_heading, print_json, print_table, verdict
-from benchmarks.traffic import KINDS, Answer, Day, Kind, answerer, make_bodies, make_desk, read_day
+from benchmarks.traffic import KINDS, Answer, Day, Kind, answerer, make_bodies, make_context, read_day
 
 BATCHES: Final = (1, 100, 200)
 GOAL: Final = 2.2
@@ -51,15 +51,15 @@ class Row(msgspec.Struct, frozen=True):
 
 async def measure(day: Day, rounds: int, events: int | None) -> list[Row]:
     """Measure every kind of body at every size, and the whole day once."""
-    desk = make_desk()
+    context = make_context()
     rows = []
     for kind in KINDS:
         for batch in BATCHES:
             bodies = make_bodies(day.well_formed[:events], kind, batch)
-            found = await compare(bodies, batch, answerer(kind, desk), typed_floor(kind), rounds)
+            found = await compare(bodies, batch, answerer(kind, context), typed_floor(kind), rounds)
             rows.append(Row(kind.name, batch, found, GOAL if batch in GOAL_BATCHES else None))
     kind, batch = KINDS[0], BATCHES[-1]
-    ours, floor = answerer(kind, desk), untyped_floor()
+    ours, floor = answerer(kind, context), untyped_floor()
     rows.append(Row(f"{kind.name}, all events", batch, await _measure_all(day, kind, batch, ours, floor, rounds)))
     return rows
 
@@ -73,7 +73,7 @@ def profile(day: Day) -> None:
     """Print where the processor's time goes at the largest batch; the profiler itself makes calls look dear."""
     kind = KINDS[0]
     bodies = make_bodies(day.well_formed, kind, BATCHES[-1]) * PROFILED_ROUNDS
-    answer = answerer(kind, make_desk())
+    answer = answerer(kind, make_context())
 
     async def work() -> None:
         for body in bodies:
