@@ -29,10 +29,10 @@ TELLING: Final = frozenset({"x-ratelimit", "x-ratelimit-epoch", "x-ratelimit-hou
 class Controller(Protocol):
     """What decides when a request may go; the limiter's own shape."""
 
-    def ask(self, now: float) -> Permit | Wait:
+    def try_acquire(self, now: float) -> Permit | Wait:
         """Leave, or when to ask again."""
 
-    def done(self, permit: Permit, cause: Cause, limits: RateLimits, now: float) -> None:
+    def release(self, permit: Permit, cause: Cause, limits: RateLimits, now: float) -> None:
         """One came back."""
 
 
@@ -43,7 +43,7 @@ class Fixed:
         self.limit = float(limit)
         self.in_flight = self.number = 0
 
-    def ask(self, now: float) -> Permit | Wait:
+    def try_acquire(self, now: float) -> Permit | Wait:
         """See the protocol."""
         if self.in_flight >= int(self.limit):
             return Wait(Gate.CONCURRENCY, math.inf)
@@ -51,7 +51,7 @@ class Fixed:
         self.number += 1
         return Permit(self.number, self.in_flight, now)
 
-    def done(self, _permit: Permit, _cause: Cause, _limits: RateLimits, _now: float) -> None:
+    def release(self, _permit: Permit, _cause: Cause, _limits: RateLimits, _now: float) -> None:
         """See the protocol."""
         self.in_flight -= 1
 
@@ -63,9 +63,9 @@ class Aimd(Fixed):
         super().__init__(4)
         self._cut_at = 0
 
-    def done(self, permit: Permit, cause: Cause, limits: RateLimits, now: float) -> None:
+    def release(self, permit: Permit, cause: Cause, limits: RateLimits, now: float) -> None:
         """See the protocol."""
-        super().done(permit, cause, limits, now)
+        super().release(permit, cause, limits, now)
         if cause is Cause.OK:
             self.limit = min(MOST, self.limit + 1 / self.limit)
         elif permit.number > self._cut_at:
@@ -145,7 +145,7 @@ class Run:
     def _send(self) -> None:
         """Let go what the controller lets, and come back when it says."""
         now = self._now
-        while isinstance(leave := self._controller.ask(now), Permit):
+        while isinstance(leave := self._controller.try_acquire(now), Permit):
             arrival = self._sink.arrive(now)
             seconds = min(arrival.seconds, PATIENCE) if arrival.status else PATIENCE
             self._push(now + seconds, (leave, arrival, seconds))
@@ -161,7 +161,7 @@ class Run:
             self._accepted[int(self._now)] += 1
             self._rtt += seconds
             self._base += self._sink.capacity.latency
-        self._controller.done(permit, cause, self._told(arrival), self._now)
+        self._controller.release(permit, cause, self._told(arrival), self._now)
 
     def _told(self, arrival: Arrival) -> RateLimits:
         """What the headers of the family would say; they are read by a reader with tests of its own."""

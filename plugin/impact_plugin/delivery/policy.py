@@ -83,6 +83,9 @@ NOT_TAKEN: Final = frozenset(
 )
 """After these impact.com does not have the conversion; after any other failure it may have it."""
 
+PROCESSED: Final = frozenset({Cause.OK, Cause.BODY_ERROR, Cause.REFUSED, Cause.UNCLEAR})
+"""impact.com processed the request, whatever it decided: its host, the credentials and the quota are all right."""
+
 
 class ImpactAnswer(msgspec.Struct, frozen=True):
     """What came back: status, the beginning of the body, and the headers, whose names may be in any letter case."""

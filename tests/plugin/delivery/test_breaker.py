@@ -5,37 +5,42 @@ from random import Random
 
 import pytest
 
-from impact_plugin.delivery.limits.breaker import CREDENTIALS_SECONDS, LONGEST_CLOSED, PATIENCE, Breaker
+from impact_plugin.delivery.limits.breaker import (
+    CREDENTIALS_PROBE_SECONDS,
+    MAX_PROBE_SECONDS,
+    PROBE_PATIENCE_SECONDS,
+    Breaker,
+)
 from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.policy import Cause
 
 
 class Tried:
-    """A breaker with the numbers of its permits, and what it told."""
+    """A breaker with the numbers of its permits, and its notifications."""
 
     def __init__(self) -> None:
-        self.told: list[LimitChange] = []
-        self.breaker = Breaker(Random(1), self.told.append)  # noqa: S311 - jitter, not a secret
+        self.notified: list[LimitChange] = []
+        self.breaker = Breaker(Random(1), self.notified.append)  # noqa: S311 - jitter, not a secret
         self.issued = 0
 
     def send(self, now: float) -> Permit:
         """Send one request."""
         self.issued += 1
-        return Permit(self.issued, 1, now, probe=self.breaker.sent(now))
+        return Permit(self.issued, 1, now, probe=self.breaker.record_sent(now))
 
-    def come(self, permit: Permit, cause: Cause, now: float) -> None:
-        """One request comes back."""
-        self.breaker.done(permit, cause, now, self.issued)
+    def end(self, permit: Permit, cause: Cause, now: float) -> None:
+        """One request ends."""
+        self.breaker.record_result(permit, cause, now, self.issued)
 
     def do(self, cause: Cause, count: int, now: float) -> None:
         """Send requests one after the other, which take no time."""
         for _ in range(count):
-            self.come(self.send(now), cause, now)
+            self.end(self.send(now), cause, now)
 
     @property
     def changes(self) -> list[str]:
-        """What was told, without the details."""
-        return [one.change for one in self.told]
+        """The notified changes, without details."""
+        return [one.change for one in self.notified]
 
 
 @pytest.mark.parametrize("cause", [Cause.NOT_SENT, Cause.AMBIGUOUS, Cause.TRANSIENT, Cause.UNEXPECTED, Cause.OVERLOAD])
@@ -86,7 +91,7 @@ def test_one_restart_of_the_host_does_not_close_it() -> None:
     tried.do(Cause.OK, 100, 0.0)
     permits = [tried.send(0.0) for _ in range(60)]
     for permit in permits:
-        tried.come(permit, Cause.AMBIGUOUS, 0.1)
+        tried.end(permit, Cause.AMBIGUOUS, 0.1)
     tried.do(Cause.OK, 60, 0.2)
 
     assert "open" == tried.breaker.state
@@ -98,7 +103,7 @@ def test_a_host_that_hangs_closes_it_with_the_first_time_outs() -> None:
     tried.do(Cause.OK, 100, 0.0)
     permits = [tried.send(0.0) for _ in range(10)]
     for permit in permits:
-        tried.come(permit, Cause.AMBIGUOUS, 10.0)
+        tried.end(permit, Cause.AMBIGUOUS, 10.0)
 
     assert "closed" == tried.breaker.state
 
@@ -117,19 +122,19 @@ def test_one_then_three_then_all() -> None:
     """After about a second; each stage needs all its probes."""
     tried = Tried()
     tried.do(Cause.NOT_SENT, 10, 0.0)
-    closed = tried.breaker.wait(0.0)
+    closed = tried.breaker.check(0.0)
     assert closed is not None
     now = closed.until
     assert 0.5 <= now <= 1.0
 
-    assert tried.breaker.wait(now) is None
+    assert tried.breaker.check(now) is None
     first = tried.send(now)
-    assert Wait(Gate.BREAKER, now + PATIENCE) == tried.breaker.wait(now)
-    tried.come(first, Cause.OK, now)
-    three = [tried.send(now) for _ in range(3) if tried.breaker.wait(now) is None]
-    assert tried.breaker.wait(now) is not None
+    assert Wait(Gate.BREAKER, now + PROBE_PATIENCE_SECONDS) == tried.breaker.check(now)
+    tried.end(first, Cause.OK, now)
+    three = [tried.send(now) for _ in range(3) if tried.breaker.check(now) is None]
+    assert tried.breaker.check(now) is not None
     for probe in three:
-        tried.come(probe, Cause.OK, now)
+        tried.end(probe, Cause.OK, now)
 
     assert [True] * 4 == [probe.probe for probe in (first, *three)]
     assert "open" == tried.breaker.state
@@ -142,15 +147,15 @@ def test_probes_that_fail_come_at_most_five_seconds_apart() -> None:
     tried.do(Cause.NOT_SENT, 10, 0.0)
     now, pauses = 0.0, []
     for _ in range(10):
-        wait = tried.breaker.wait(now)
+        wait = tried.breaker.check(now)
         assert wait is not None
         pauses.append(wait.until - now)
         now = wait.until
-        assert tried.breaker.wait(now) is None
+        assert tried.breaker.check(now) is None
         tried.do(Cause.NOT_SENT, 1, now)
 
     assert pauses[0] < pauses[2]
-    assert LONGEST_CLOSED >= max(pauses)
+    assert MAX_PROBE_SECONDS >= max(pauses)
     assert ["breaker_opened"] == tried.changes
 
 
@@ -158,11 +163,11 @@ def test_a_probe_that_hangs_is_not_waited_for() -> None:
     """Another one goes beside it, and opens the gate; the first one's time-out then tells nothing."""
     tried = Tried()
     tried.do(Cause.NOT_SENT, 10, 0.0)
-    tried.breaker.wait(1.0)
+    tried.breaker.check(1.0)
     hanging = tried.send(1.0)
-    assert tried.breaker.wait(1.0 + PATIENCE) is None
-    tried.do(Cause.OK, 4, 1.0 + PATIENCE)
-    tried.come(hanging, Cause.AMBIGUOUS, 15.0)
+    assert tried.breaker.check(1.0 + PROBE_PATIENCE_SECONDS) is None
+    tried.do(Cause.OK, 4, 1.0 + PROBE_PATIENCE_SECONDS)
+    tried.end(hanging, Cause.AMBIGUOUS, 15.0)
 
     assert "open" == tried.breaker.state
 
@@ -171,10 +176,10 @@ def test_a_withdrawn_probe_lets_another_go() -> None:
     """Nothing was sent, so nothing is waited for."""
     tried = Tried()
     tried.do(Cause.NOT_SENT, 10, 0.0)
-    tried.breaker.wait(1.0)
-    tried.breaker.withdrawn(tried.send(1.0))
+    tried.breaker.check(1.0)
+    tried.breaker.undo_sent(tried.send(1.0))
 
-    assert tried.breaker.wait(1.0) is None
+    assert tried.breaker.check(1.0) is None
 
 
 def test_results_from_before_it_closed_are_ignored() -> None:
@@ -184,7 +189,7 @@ def test_results_from_before_it_closed_are_ignored() -> None:
     tried.do(Cause.NOT_SENT, 10, 0.0)
     first = tried.breaker.until
     for permit in late:
-        tried.come(permit, Cause.AMBIGUOUS, 0.4)
+        tried.end(permit, Cause.AMBIGUOUS, 0.4)
 
     assert first == tried.breaker.until
 
@@ -197,13 +202,13 @@ def test_three_refusals_of_the_credentials_close_it() -> None:
     tried.do(Cause.CREDENTIALS, 2, 0.0)
     assert "open" == tried.breaker.state
     tried.do(Cause.CREDENTIALS, 1, 0.0)
-    assert Wait(Gate.CREDENTIALS, CREDENTIALS_SECONDS) == tried.breaker.wait(0.0)
+    assert Wait(Gate.CREDENTIALS, CREDENTIALS_PROBE_SECONDS) == tried.breaker.check(0.0)
 
-    now = CREDENTIALS_SECONDS
-    assert tried.breaker.wait(now) is None
+    now = CREDENTIALS_PROBE_SECONDS
+    assert tried.breaker.check(now) is None
     tried.do(Cause.CREDENTIALS, 1, now)
-    assert Wait(Gate.CREDENTIALS, 2 * CREDENTIALS_SECONDS) == tried.breaker.wait(now)
-    assert tried.breaker.wait(2 * now) is None
+    assert Wait(Gate.CREDENTIALS, 2 * CREDENTIALS_PROBE_SECONDS) == tried.breaker.check(now)
+    assert tried.breaker.check(2 * now) is None
     tried.do(Cause.OK, 1, 2 * now)
 
     assert "open" == tried.breaker.state
@@ -215,10 +220,10 @@ def test_other_credentials_open_it_at_once() -> None:
     tried = Tried()
     late = [tried.send(0.0) for _ in range(5)]
     tried.do(Cause.CREDENTIALS, 3, 0.0)
-    tried.breaker.see_credentials(7, tried.issued)
+    tried.breaker.use_credentials(7, tried.issued)
     assert "open" == tried.breaker.state
     for permit in late:
-        tried.come(permit, Cause.CREDENTIALS, 1.0)
+        tried.end(permit, Cause.CREDENTIALS, 1.0)
 
     assert "open" == tried.breaker.state
 
@@ -227,21 +232,21 @@ def test_a_host_that_fails_beside_refused_credentials_is_tried_soon() -> None:
     """Only a refusal of the credentials is worth five minutes."""
     tried = Tried()
     tried.do(Cause.CREDENTIALS, 3, 0.0)
-    tried.breaker.wait(CREDENTIALS_SECONDS)
-    tried.do(Cause.NOT_SENT, 1, CREDENTIALS_SECONDS)
+    tried.breaker.check(CREDENTIALS_PROBE_SECONDS)
+    tried.do(Cause.NOT_SENT, 1, CREDENTIALS_PROBE_SECONDS)
 
-    wait = tried.breaker.wait(CREDENTIALS_SECONDS)
+    wait = tried.breaker.check(CREDENTIALS_PROBE_SECONDS)
 
     assert wait is not None
-    assert CREDENTIALS_SECONDS + LONGEST_CLOSED >= wait.until
+    assert CREDENTIALS_PROBE_SECONDS + MAX_PROBE_SECONDS >= wait.until
 
 
 def test_retry_after_closes_it_for_as_long() -> None:
     """And a shorter one later does not shorten that."""
     tried = Tried()
-    tried.breaker.stay_away(120.0, 0.0, tried.issued)
-    tried.breaker.stay_away(1.0, 1.0, tried.issued)
+    tried.breaker.close_for(120.0, 0.0, tried.issued)
+    tried.breaker.close_for(1.0, 1.0, tried.issued)
 
-    assert Wait(Gate.BREAKER, 120.0) == tried.breaker.wait(1.0)
-    assert tried.breaker.wait(120.0) is None
+    assert Wait(Gate.BREAKER, 120.0) == tried.breaker.check(1.0)
+    assert tried.breaker.check(120.0) is None
     assert math.isfinite(tried.breaker.until)

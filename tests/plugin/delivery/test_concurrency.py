@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from impact_plugin.delivery.limits.concurrency import COLLAPSE_SECONDS, LONGEST_HOLD, Concurrency
+from impact_plugin.delivery.limits.concurrency import COLLAPSE_SECONDS, MAX_HOLD_SECONDS, Concurrency
 from impact_plugin.delivery.limits.gates import LimitChange, Permit
 
 RTT = 0.1
@@ -14,9 +14,9 @@ RTT = 0.1
 class Flights:
     """Requests in rounds: as many at once as the limit allows, of which a host takes so many."""
 
-    def __init__(self, most: int = 64) -> None:
-        self.told: list[LimitChange] = []
-        self.concurrency = Concurrency(most, self.told.append)
+    def __init__(self, max_limit: int = 64) -> None:
+        self.notified: list[LimitChange] = []
+        self.concurrency = Concurrency(max_limit, self.notified.append)
         self.issued = 0
         self.now = 0.0
 
@@ -30,9 +30,9 @@ class Flights:
         permits = self.send(min(demand, self.concurrency.limit))
         self.now += rtt
         for permit in permits[:cap]:
-            self.concurrency.answered(permit, self.now, self.issued, self.issued + 1)
+            self.concurrency.record_response(permit, self.now, self.issued, self.issued + 1)
         for permit in permits[cap:]:
-            self.concurrency.refused(permit, self.now, self.issued)
+            self.concurrency.record_refusal(permit, self.now, self.issued)
 
     def limits(self, rounds: int, cap: int) -> list[int]:
         """The limit after each of some rounds."""
@@ -64,19 +64,19 @@ def test_a_refusal_tells_the_cap() -> None:
 
 def test_a_burst_of_refusals_is_one_cut() -> None:
     """Twenty of one round, and those of it that come later, cut once."""
-    flights = Flights(most=40)
+    flights = Flights(max_limit=40)
     flights.limits(4, 1000)
     late = flights.send(40)
     for permit in late[20:]:
-        flights.concurrency.refused(permit, 1.0, flights.issued)
+        flights.concurrency.record_refusal(permit, 1.0, flights.issued)
 
     assert 20 == flights.concurrency.limit
-    assert [] == flights.told
+    assert [] == flights.notified
 
 
 def test_a_second_refusal_without_a_clean_round_means_that_the_capacity_fell() -> None:
     """From fifty to ten in a few rounds, not one by one."""
-    flights = Flights(most=50)
+    flights = Flights(max_limit=50)
     flights.limits(5, 50)
 
     assert [10] == flights.limits(1, 10)
@@ -92,7 +92,7 @@ def test_a_second_refusal_after_growth_falls_back_to_what_was_proved() -> None:
     found = []
     for _ in range(3):
         last = flights.send(flights.concurrency.limit)[-1]
-        flights.concurrency.refused(last, flights.now, flights.issued)
+        flights.concurrency.record_refusal(last, flights.now, flights.issued)
         found.append(flights.concurrency.limit)
 
     assert [7, 6, 4] == found
@@ -110,8 +110,8 @@ def test_one_more_is_tried_ever_less_often() -> None:
     pauses = [round(later - earlier) for earlier, later in pairwise(tried)]
 
     assert [2, 4] == pauses[:2]
-    assert LONGEST_HOLD + 1 >= max(pauses)
-    assert min(pauses[3:]) >= LONGEST_HOLD - 1
+    assert MAX_HOLD_SECONDS + 1 >= max(pauses)
+    assert min(pauses[3:]) >= MAX_HOLD_SECONDS - 1
 
 
 def test_a_step_up_is_found_within_ten_seconds() -> None:
@@ -132,7 +132,7 @@ def test_no_limit_is_stuck_at_one_after_recovery(cap: int) -> None:
     flights.limits(20, cap)
     for _ in range(50):
         for permit in flights.send(flights.concurrency.limit):
-            flights.concurrency.lost(permit, flights.now, flights.issued)
+            flights.concurrency.record_timeout(permit, flights.now, flights.issued)
         flights.now += 1.0
     assert 1 == flights.concurrency.limit
     flights.limits(200, 1000)
@@ -145,7 +145,7 @@ def test_time_outs_cut_once_a_burst() -> None:
     flights = Flights()
     flights.limits(4, 1000)
     for permit in flights.send(64):
-        flights.concurrency.lost(permit, 1.0, flights.issued)
+        flights.concurrency.record_timeout(permit, 1.0, flights.issued)
 
     assert 44 == flights.concurrency.limit
 
@@ -164,7 +164,7 @@ def test_a_collapse_is_told_once() -> None:
     flights = Flights()
     flights.limits(5, 1000)
     flights.limits(2, 8)
-    assert ["limit_collapsed"] == [one.change for one in flights.told]
+    assert ["limit_collapsed"] == [one.change for one in flights.notified]
 
     slow = Flights()
     slow.limits(5, 1000)
@@ -173,7 +173,7 @@ def test_a_collapse_is_told_once() -> None:
         slow.fly(cap)
         slow.concurrency.restart(slow.issued)
 
-    assert [] == slow.told
+    assert [] == slow.notified
 
 
 def line_of(workers: int) -> Callable[[int], float]:

@@ -6,39 +6,39 @@ from random import Random
 import pytest
 
 from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
-from impact_plugin.delivery.limits.quota import LONGEST_CLOSED, Quota
-from impact_plugin.delivery.limits.rate_limits import EPOCH_FROM, UNSAID, RateLimits, read_rate_limits
+from impact_plugin.delivery.limits.quota import MAX_CLOSED_SECONDS, Quota
+from impact_plugin.delivery.limits.rate_limits import MIN_EPOCH_SECONDS, UNSAID, RateLimits, read_rate_limits
 from impact_plugin.delivery.policy import Cause
 
 
 class Account:
-    """A quota with the numbers of its permits, and what it told."""
+    """A quota with the numbers of its permits, and its notifications."""
 
     def __init__(self) -> None:
-        self.told: list[LimitChange] = []
-        self.quota = Quota(Random(1), self.told.append)  # noqa: S311 - jitter, not a secret
+        self.notified: list[LimitChange] = []
+        self.quota = Quota(Random(1), self.notified.append)  # noqa: S311 - jitter, not a secret
         self.issued = 0
         self.in_flight: dict[int, None] = {}
 
     def wait(self, now: float) -> Wait | None:
         """Ask."""
-        return self.quota.wait(now, len(self.in_flight))
+        return self.quota.check(now, len(self.in_flight))
 
     def send(self, now: float) -> Permit:
         """Send one request, whatever the gate says."""
-        self.quota.sent()
+        self.quota.record_sent()
         self.issued += 1
         self.in_flight[self.issued] = None
         return Permit(self.issued, len(self.in_flight), now)
 
-    def come(self, permit: Permit, limits: RateLimits, now: float, cause: Cause = Cause.OK) -> None:
-        """One request comes back."""
+    def end(self, permit: Permit, limits: RateLimits, now: float, cause: Cause = Cause.OK) -> None:
+        """One request ends."""
         del self.in_flight[permit.number]
-        self.quota.done(permit, cause, limits, now, self.issued, self.in_flight)
+        self.quota.record_result(permit, cause, limits, now, self.issued, self.in_flight)
 
     def do(self, limits: RateLimits, now: float, cause: Cause = Cause.OK) -> None:
         """Send one request, which takes no time."""
-        self.come(self.send(now), limits, now, cause)
+        self.end(self.send(now), limits, now, cause)
 
     def sent_until(self, now: float, until: float) -> int:
         """How many requests go, as fast as the gate allows, when answers say nothing."""
@@ -55,8 +55,8 @@ class Account:
 
     @property
     def changes(self) -> list[str]:
-        """What was told, without the details."""
-        return [one.change for one in self.told]
+        """The notified changes, without details."""
+        return [one.change for one in self.notified]
 
 
 def test_without_headers_nothing_waits() -> None:
@@ -82,11 +82,11 @@ def test_requests_under_way_are_deducted() -> None:
     """What was sent after an answer's request is not in its count, nor perhaps what was sent before and is late."""
     account = Account()
     early, asked, later = account.send(0.0), account.send(0.0), account.send(0.0)
-    account.come(asked, RateLimits(1000, 990, 60.0), 0.1)
+    account.end(asked, RateLimits(1000, 990, 60.0), 0.1)
     assert 988 == account.quota.left
-    account.come(early, RateLimits(1000, 991, 60.0), 0.2)
+    account.end(early, RateLimits(1000, 991, 60.0), 0.2)
     assert 989 == account.quota.left
-    account.come(later, RateLimits(1000, 989, 60.0), 0.3)
+    account.end(later, RateLimits(1000, 989, 60.0), 0.3)
 
     assert 989 == account.quota.left
 
@@ -95,9 +95,9 @@ def test_answers_out_of_order_do_not_raise_it() -> None:
     """An early answer that comes late says more is left, and is wrong."""
     account = Account()
     permits = [account.send(0.0) for _ in range(10)]
-    account.come(permits[9], RateLimits(1000, 5, 60.0), 0.1)
+    account.end(permits[9], RateLimits(1000, 5, 60.0), 0.1)
     for left, permit in enumerate(permits[:9]):
-        account.come(permit, RateLimits(1000, 900 - left, 60.0), 0.2)
+        account.end(permit, RateLimits(1000, 900 - left, 60.0), 0.2)
         assert account.quota.left is not None
         assert account.quota.left <= 5
 
@@ -113,7 +113,7 @@ def test_nothing_left_closes_until_the_reset() -> None:
     assert account.wait(wait.until) is None
     scout = account.send(wait.until)
     assert Wait(Gate.QUOTA, math.inf) == account.wait(wait.until)
-    account.come(scout, RateLimits(1000, 999, 3600.0), wait.until)
+    account.end(scout, RateLimits(1000, 999, 3600.0), wait.until)
 
     assert account.wait(wait.until) is None
     assert ["quota_exhausted", "quota_reset"] == account.changes
@@ -148,7 +148,7 @@ def test_a_refusal_with_a_reset_closes_until_then() -> None:
 def test_a_jump_of_the_clock_does_not_move_a_reset() -> None:
     """An epoch is a delay once it is read; what the wall clock does later is not asked."""
     account = Account()
-    read_at = EPOCH_FROM * 20
+    read_at = MIN_EPOCH_SECONDS * 20
     headers = {"X-RateLimit-Limit": "1000", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(read_at) + 60)}
     account.do(read_rate_limits(headers, read_at), 500.0)
 
@@ -164,7 +164,7 @@ def test_a_reset_that_is_over_or_absent_neither_sticks_nor_spins(reset: float | 
     permit = account.send(0.0)
 
     assert Wait(Gate.QUOTA, math.inf) == account.wait(0.0)
-    account.come(permit, RateLimits(1000, 0, reset), 0.1)
+    account.end(permit, RateLimits(1000, 0, reset), 0.1)
     assert account.wait(0.1) is None
 
 
@@ -192,13 +192,13 @@ def test_refusals_without_headers_close_for_ever_longer() -> None:
     for _ in range(9):
         burst = [account.send(now) for _ in range(5)]
         for permit in burst:
-            account.come(permit, UNSAID, now, Cause.QUOTA)
+            account.end(permit, UNSAID, now, Cause.QUOTA)
         pauses.append(account.quota.closed_until - now)
         now = account.quota.closed_until
 
     expected = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
     assert all(longest / 2 <= pause <= longest + 1 for pause, longest in zip(pauses, expected, strict=True))
-    assert LONGEST_CLOSED + 1 >= max(pauses)
+    assert MAX_CLOSED_SECONDS + 1 >= max(pauses)
     assert ["quota_exhausted"] == account.changes
 
 
@@ -232,6 +232,6 @@ def test_a_withdrawn_request_is_not_counted() -> None:
     account = Account()
     account.do(RateLimits(1000, 10, 60.0), 0.0)
     account.send(0.0)
-    account.quota.withdrawn()
+    account.quota.undo_sent()
 
     assert 10 == account.quota.left

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from impact_plugin.delivery.limits.rate_limits import LONGEST_RESET, UNSAID, RateLimits, backoff, read_rate_limits
+from impact_plugin.delivery.limits.rate_limits import MAX_RESET_SECONDS, UNSAID, RateLimits, backoff, read_rate_limits
 
 NOW = 1_790_000_000.0
 
@@ -119,13 +119,13 @@ def test_whatever_the_headers_hold_the_result_is_usable(headers: dict[str, str])
     found = read_rate_limits(headers, NOW)
 
     for seconds in (found.reset, found.retry_after):
-        assert seconds is None or (isfinite(seconds) and 0 <= seconds <= LONGEST_RESET)
+        assert seconds is None or (isfinite(seconds) and 0 <= seconds <= MAX_RESET_SECONDS)
     assert found.remaining is None or found.remaining >= 0
 
 
 @pytest.mark.parametrize(("attempt", "ceiling"), [(1, 1.0), (2, 2.0), (3, 4.0), (7, 60.0), (10**6, 60.0)])
 def test_waits_double_up_to_the_longest(attempt: int, ceiling: float) -> None:
     """Between half of the ceiling and all of it."""
-    waits = [backoff(attempt, first=1.0, longest=60.0, chance=chance) for chance in (0.0, 0.5, 0.999999)]
+    waits = [backoff(attempt, initial=1.0, maximum=60.0, jitter=jitter) for jitter in (0.0, 0.5, 0.999999)]
 
     assert waits == pytest.approx([ceiling / 2, ceiling * 0.75, ceiling], rel=1e-5)

@@ -1,35 +1,35 @@
 """Retries: how many may be sent, by time, beside new requests and after success."""
 
-from impact_plugin.delivery.limits.retry_budget import MOST, RetryBudget
+from impact_plugin.delivery.limits.retry_budget import MAX_TOKENS, RetryBudget
 
 
 def _spent(now: float = 0.0) -> RetryBudget:
     """A budget of which nothing is left at ``now``."""
     budget = RetryBudget()
-    while budget.wait(now) == 0.0:
-        budget.sent(retry=True)
+    while budget.seconds_to_wait(now) == 0.0:
+        budget.record_sent(retry=True)
     return budget
 
 
 def _allowed(budget: RetryBudget, now: float) -> int:
     """How many retries it lets go at ``now``."""
     count = 0
-    while budget.wait(now) == 0.0:
-        budget.sent(retry=True)
+    while budget.seconds_to_wait(now) == 0.0:
+        budget.record_sent(retry=True)
         count += 1
     return count
 
 
 def test_ten_retries_are_saved_up() -> None:
     """However long nothing was sent."""
-    assert int(MOST) == _allowed(RetryBudget(), 1e6)
+    assert int(MAX_TOKENS) == _allowed(RetryBudget(), 1e6)
 
 
 def test_time_gives_one_a_second() -> None:
     """An account whose retries all fail still tries."""
     budget = _spent()
 
-    assert 1.0 == budget.wait(0.0)
+    assert 1.0 == budget.seconds_to_wait(0.0)
     assert 3 == _allowed(budget, 3.0)
 
 
@@ -37,7 +37,7 @@ def test_five_new_requests_give_one() -> None:
     """A fifth of what is sent for the first time."""
     budget = _spent()
     for _ in range(5):
-        budget.sent(retry=False)
+        budget.record_sent(retry=False)
 
     assert 1 == _allowed(budget, 0.0)
 
@@ -48,7 +48,7 @@ def test_a_backlog_of_retries_gathers_speed_while_they_are_delivered() -> None:
     under_way = _allowed(budget, 1.0)
     for _ in range(4):
         for _ in range(under_way):
-            budget.delivered(retry=True)
+            budget.record_processed(retry=True)
         under_way = _allowed(budget, 1.0)
         rounds.append(under_way)
 
@@ -58,11 +58,11 @@ def test_a_backlog_of_retries_gathers_speed_while_they_are_delivered() -> None:
 def test_what_was_withdrawn_was_not_spent() -> None:
     """And a new request that did not go out gives nothing."""
     budget = _spent()
-    budget.delivered(retry=False)
-    budget.sent(retry=True)
-    budget.withdrawn(retry=True)
+    budget.record_processed(retry=False)
+    budget.record_sent(retry=True)
+    budget.undo_sent(retry=True)
     for _ in range(5):
-        budget.sent(retry=False)
-        budget.withdrawn(retry=False)
+        budget.record_sent(retry=False)
+        budget.undo_sent(retry=False)
 
     assert 1 == _allowed(budget, 0.0)

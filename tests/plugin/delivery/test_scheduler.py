@@ -85,7 +85,7 @@ class FixedLimiter:
         self.closed: Wait | None = None
         self.no_retries = False
 
-    def ask(self, now: float, *, retry: bool = False, credentials: int = 0) -> Permit | Wait:
+    def try_acquire(self, now: float, *, retry: bool = False, credentials: int = 0) -> Permit | Wait:
         """Leave while there is room."""
         self.asked += 1
         if self.closed is not None and self.closed.until > now and credentials == 0:
@@ -99,15 +99,15 @@ class FixedLimiter:
         self.in_flight += 1
         return Permit(self.asked, self.in_flight, now, retry=retry)
 
-    def done(self, _permit: Permit, _cause: Cause, _limits: Any, _now: float) -> None:
+    def release(self, _permit: Permit, _cause: Cause, _limits: Any, _now: float) -> None:
         """One came back."""
         self.in_flight -= 1
 
-    def withdraw(self, _permit: Permit) -> None:
+    def release_unused(self, _permit: Permit) -> None:
         """One was not used."""
         self.in_flight -= 1
 
-    def idle(self, _now: float) -> bool:
+    def is_idle(self, _now: float) -> bool:
         """Nothing under way."""
         return not self.in_flight
 

@@ -1,6 +1,7 @@
-"""Stops an account whose host fails or whose credentials are refused, and tries with a few requests whether it is over.
+"""Circuit breaker: stops an account whose host fails or whose credentials are refused, and probes until it recovers.
 
-Pure; times are monotonic seconds. The words are those of gates: *open* lets requests through.
+Pure; times are monotonic seconds. States are those of a gate, not of an electric circuit: *open* lets requests pass,
+*closed* stops them. Permits are numbered, and ``latest`` is the number of the latest one.
 """
 
 import math
@@ -10,201 +11,213 @@ from typing import Final, Literal
 
 from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.rate_limits import backoff
-from impact_plugin.delivery.policy import Cause
+from impact_plugin.delivery.policy import PROCESSED, Cause
 
-LEAST_RESULTS: Final = 10
-MOST_FAILED: Final = 0.7
-"""Closed when at least so many results of the last thirty seconds failed, of at least so many."""
+MIN_RESULTS: Final = 10
+MAX_FAILED_SHARE: Final = 0.7
+"""The breaker closes when this share of the results of the last thirty seconds failed, out of at least this many."""
 
 STREAK_SECONDS: Final = 1.0
-"""Ten failures in a row close it without waiting for the share, when they took at least this long ..."""
+"""Ten failures in a row close it whatever the share is, if they took at least this long (see :class:`ResultWindow`)."""
 
 BUCKETS: Final = 10
 BUCKET_SECONDS: Final = 3.0
-FIRST_CLOSED: Final = 1.0
-LONGEST_CLOSED: Final = 5.0
-"""Seconds between probes of a host. Short: a probe costs one request, a late one a whole backlog."""
 
-REFUSALS: Final = 3
-CREDENTIALS_SECONDS: Final = 300.0
-STAGES: Final = (1, 3)
-"""How many probes must succeed at the same time, before all may go again."""
+FIRST_PROBE_SECONDS: Final = 1.0
+MAX_PROBE_SECONDS: Final = 5.0
+"""Pause before a failing host is probed. Short, because a probe costs one request and a late one delays a backlog."""
 
-PATIENCE: Final = 5.0
-"""Seconds after which another probe goes beside one that hangs: a recovered host must not wait for its time-out."""
+CREDENTIALS_REFUSALS: Final = 3
+"""Refusals of the credentials in a row that close the breaker."""
+
+CREDENTIALS_PROBE_SECONDS: Final = 300.0
+
+PROBE_STAGES: Final = (1, 3)
+"""How many probes in parallel must succeed in each stage before all traffic flows again."""
+
+PROBE_PATIENCE_SECONDS: Final = 5.0
+"""When a probe hangs for this long, another one is sent: a recovered host must not wait for the first one's timeout."""
 
 FAILED: Final = frozenset({Cause.TRANSIENT, Cause.UNEXPECTED, Cause.NOT_SENT, Cause.AMBIGUOUS, Cause.OVERLOAD})
-TAKEN: Final = frozenset({Cause.OK, Cause.BODY_ERROR, Cause.REFUSED, Cause.UNCLEAR})
 
 
-class Outcomes:
-    """Failures among the results of the last thirty seconds, in ten buckets, and those in a row.
+class ResultWindow:
+    """Counts failures among the results of the last thirty seconds, in ten buckets, and failures in a row.
 
-    A 503 counts only in a row, until some other request is taken: then impact.com was at its cap, which is the
-    concurrency's business, and not down.
+    A 503 counts only as a failure in a row, and a success ends the row: while impact.com processes other requests, a
+    503 means that too many were in flight, which the concurrency limit handles, and not that the host is down.
     """
 
-    __slots__ = ("_all", "_answered", "_failed", "_fresh", "_knew", "_since", "_slot", "_streak")
+    __slots__ = (
+        "_bucket",
+        "_failures",
+        "_latest_at_start",
+        "_processed",
+        "_results",
+        "_sent_since",
+        "_start",
+        "_streak",
+    )
 
     def __init__(self) -> None:
-        self._answered = 0
+        self._processed = 0
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
-        self._all = [0] * BUCKETS
-        self._failed = [0] * BUCKETS
-        self._slot = 0
+        """Forget all results."""
+        self._results = [0] * BUCKETS
+        self._failures = [0] * BUCKETS
+        self._bucket = 0
         self._streak = 0
-        self._fresh = 0
-        self._since = math.inf
-        self._knew = 0
+        self._sent_since = 0
+        self._start = math.inf
+        self._latest_at_start = 0
 
-    def taken(self, permit: Permit, now: float) -> None:
-        """A request was answered."""
-        slot = int(now / BUCKET_SECONDS)
-        if slot != self._slot:
-            self._advance(slot)
-        self._all[slot % BUCKETS] += 1
+    def record_success(self, permit: Permit, now: float) -> None:
+        """Record a request that impact.com processed."""
+        self._results[self._bucket_at(now)] += 1
         self._streak = 0
-        self._answered = max(self._answered, permit.number)
+        self._processed = max(self._processed, permit.number)
 
-    def failed(self, permit: Permit, cause: Cause, now: float, issued: int) -> bool:
-        """A request failed; true when that is one too many. ``issued`` is the number of the latest permit."""
-        slot = int(now / BUCKET_SECONDS)
-        if slot != self._slot:
-            self._advance(slot)
+    def record_failure(self, permit: Permit, cause: Cause, now: float, latest: int) -> bool:
+        """Record a failed request; returns whether there are too many failures now."""
+        bucket = self._bucket_at(now)
         if cause is not Cause.OVERLOAD:
-            self._all[slot % BUCKETS] += 1
-            self._failed[slot % BUCKETS] += 1
-        # A later one was answered: whatever this one met, the host is there.
-        if permit.number > self._answered:
-            # A refusal is news of now; silence tells that nobody was there since the request was sent.
-            self._lengthen_streak(permit, now if cause is Cause.OVERLOAD else permit.sent_at, issued)
-        return self._too_long(now) or self._too_many()
+            self._results[bucket] += 1
+            self._failures[bucket] += 1
+        # If a request sent later was processed, the host is up, whatever this one met.
+        if permit.number > self._processed:
+            # A 503 says something about this moment; a timeout, that nobody answered since the request was sent.
+            self._extend_streak(permit, now if cause is Cause.OVERLOAD else permit.sent_at, latest)
+        return self._streak_is_too_long(now) or self._share_is_too_large()
 
-    def _lengthen_streak(self, permit: Permit, since: float, issued: int) -> None:
+    def _extend_streak(self, permit: Permit, start: float, latest: int) -> None:
         if not self._streak:
-            self._knew, self._fresh, self._since = issued, 0, since
+            self._latest_at_start, self._sent_since, self._start = latest, 0, start
         self._streak += 1
-        self._fresh += permit.number > self._knew
-        self._since = min(self._since, since)
+        self._sent_since += permit.number > self._latest_at_start
+        self._start = min(self._start, start)
 
-    def _too_long(self, now: float) -> bool:
-        """Ten in a row, but not only of requests that a single broken connection or restart took with it."""
-        if self._streak < LEAST_RESULTS:
+    def _streak_is_too_long(self, now: float) -> bool:
+        """Whether ten failed in a row, and not just because one broken connection or restart took them all with it."""
+        if self._streak < MIN_RESULTS:
             return False
-        return self._fresh >= LEAST_RESULTS - 1 or now - self._since >= STREAK_SECONDS
+        return self._sent_since >= MIN_RESULTS - 1 or now - self._start >= STREAK_SECONDS
 
-    def _too_many(self) -> bool:
-        results = sum(self._all)
-        return results >= LEAST_RESULTS and sum(self._failed) >= MOST_FAILED * results
+    def _share_is_too_large(self) -> bool:
+        results = sum(self._results)
+        return results >= MIN_RESULTS and sum(self._failures) >= MAX_FAILED_SHARE * results
 
-    def _advance(self, slot: int) -> None:
-        for passed in range(max(self._slot + 1, slot - BUCKETS + 1), slot + 1):
-            self._all[passed % BUCKETS] = self._failed[passed % BUCKETS] = 0
-        self._slot = slot
+    def _bucket_at(self, now: float) -> int:
+        """The index of the bucket for this time; clears buckets that are older than the window."""
+        bucket = int(now / BUCKET_SECONDS)
+        if bucket != self._bucket:
+            for passed in range(max(self._bucket + 1, bucket - BUCKETS + 1), bucket + 1):
+                self._results[passed % BUCKETS] = self._failures[passed % BUCKETS] = 0
+            self._bucket = bucket
+        return bucket % BUCKETS
 
 
 class Breaker:
-    """Open, closed until some time, or probing: one request, then three, then all.
+    """Open, closed until some time, or probing: first one request, then three in parallel, then all.
 
-    Results of requests sent before it closed tell nothing new and are ignored.
+    Results of requests that were sent before it closed say nothing new and are ignored.
     """
 
-    def __init__(self, chance: Random, tell: Callable[[LimitChange], None]) -> None:
-        self._chance = chance
-        self._tell = tell
-        self._outcomes = Outcomes()
+    def __init__(self, jitter: Random, notify: Callable[[LimitChange], None]) -> None:
+        self._jitter = jitter
+        self._notify = notify
+        self._window = ResultWindow()
         self.state: Literal["open", "probing", "closed"] = "open"
         self.gate = Gate.BREAKER
         self.until = 0.0
-        self._attempts = 0
-        self._refusals = 0
+        self._failed_probes = 0
+        self._credentials_refusals = 0
         self.credentials = 0
-        self._changed = 0
-        self._ignored = 0
+        self._old_credentials_up_to = 0
+        self._ignored_up_to = 0
         self._stage = 0
         self._succeeded = 0
-        self._probes = 0
+        self._probes_in_flight = 0
         self._probed_at = -math.inf
 
-    def wait(self, now: float) -> Wait | None:
-        """Why and until when nothing may be sent; None when something may, perhaps as a probe."""
+    def check(self, now: float) -> Wait | None:
+        """Which gate is closed and until when; None if a request, perhaps a probe, may be sent."""
         if self.state == "open":
             return None
         if self.state == "closed":
             if now < self.until:
                 return Wait(self.gate, self.until)
             self._start_probing()
-        if self._succeeded + self._probes < self._stages()[self._stage] or now >= self._probed_at + PATIENCE:
+        if self._succeeded + self._probes_in_flight < self._stages()[self._stage]:
             return None
-        return Wait(self.gate, self._probed_at + PATIENCE)
+        patience_ends = self._probed_at + PROBE_PATIENCE_SECONDS
+        return None if now >= patience_ends else Wait(self.gate, patience_ends)
 
-    def see_credentials(self, credentials: int, issued: int) -> None:
-        """Note which credentials requests carry; others than those refused open the gate at once."""
+    def use_credentials(self, credentials: int, latest: int) -> None:
+        """Note the credentials of the requests from now on; new ones open a gate that refused ones have closed."""
         self.credentials = credentials
-        self._refusals = 0
-        self._changed = issued
+        self._credentials_refusals = 0
+        self._old_credentials_up_to = latest
         if self.state != "open" and self.gate is Gate.CREDENTIALS:
-            self._ignored = issued
+            self._ignored_up_to = latest
             self._open("other credentials")
 
-    def sent(self, now: float) -> bool:
-        """One request goes out; true when it is a probe."""
+    def record_sent(self, now: float) -> bool:
+        """Record that a request was sent; returns whether it is a probe."""
         if self.state == "open":
             return False
-        self._probes += 1
+        self._probes_in_flight += 1
         self._probed_at = now
         return True
 
-    def withdrawn(self, permit: Permit) -> None:
-        """It did not go out after all."""
-        if permit.probe and permit.number > self._ignored:
-            self._probes -= 1
+    def undo_sent(self, permit: Permit) -> None:
+        """Take back one :meth:`record_sent`: the request was not sent after all."""
+        if permit.probe and permit.number > self._ignored_up_to:
+            self._probes_in_flight -= 1
 
-    def done(self, permit: Permit, cause: Cause, now: float, issued: int) -> bool:
-        """One request came back; true when the host has failed too often and its limits are to be learned anew."""
-        if cause in TAKEN:
-            self._refusals = 0
-        if permit.number <= self._ignored:
+    def record_result(self, permit: Permit, cause: Cause, now: float, latest: int) -> bool:
+        """Record the result of a request; returns whether the host failed so often that limits must be learned anew."""
+        if cause in PROCESSED:
+            self._credentials_refusals = 0
+        if permit.number <= self._ignored_up_to:
             return False
-        if cause is Cause.CREDENTIALS and self._refused(permit, now, issued):
+        if cause is Cause.CREDENTIALS and self._close_for_credentials(permit, now, latest):
             return False
         if self.state != "open":
-            self._probed(permit, cause, now, issued)
+            self._record_probe(permit, cause, now, latest)
         elif cause in FAILED:
-            if self._outcomes.failed(permit, cause, now, issued):
-                self._close_for_host(now, issued)
+            if self._window.record_failure(permit, cause, now, latest):
+                self._close_for_host(now, latest)
                 return True
         elif cause is not Cause.QUOTA:
-            self._outcomes.taken(permit, now)
+            self._window.record_success(permit, now)
         return False
 
-    def stay_away(self, seconds: float, now: float, issued: int) -> None:
-        """Close for as long as impact.com asked to."""
+    def close_for(self, seconds: float, now: float, latest: int) -> None:
+        """Close for as long as impact.com asked in a ``Retry-After``."""
         until = now + seconds
         if self.state == "open":
-            self._tell(LimitChange("breaker_opened", f"503 asks to stay away for {seconds:.0f} s"))
+            self._notify(LimitChange("breaker_opened", f"a 503 asked us to wait for {seconds:.0f} s"))
         elif self.gate is Gate.CREDENTIALS or (self.state == "closed" and until <= self.until):
             return
-        self._close(Gate.BREAKER, until, issued)
+        self._close(Gate.BREAKER, until, latest)
 
     def _stages(self) -> tuple[int, ...]:
-        return STAGES if self.gate is Gate.BREAKER else (1,)
+        return PROBE_STAGES if self.gate is Gate.BREAKER else (1,)
 
     def _start_probing(self) -> None:
         self.state = "probing"
-        self._stage = self._succeeded = self._probes = 0
+        self._stage = self._succeeded = self._probes_in_flight = 0
         self._probed_at = -math.inf
 
-    def _probed(self, permit: Permit, cause: Cause, now: float, issued: int) -> None:
-        """A probe came back. Where credentials were refused and now the host fails, they are tried again soon."""
+    def _record_probe(self, permit: Permit, cause: Cause, now: float, latest: int) -> None:
         if not permit.probe:
             return
-        self._probes -= 1
+        self._probes_in_flight -= 1
         if cause in FAILED:
-            self._close(self.gate, now + self._pause(), issued)
+            # Also of refused credentials: a failing host says nothing about them, so they are probed again soon.
+            self._close(self.gate, now + self._next_probe_seconds(), latest)
             return
         self._succeeded += 1
         if self._succeeded >= self._stages()[self._stage]:
@@ -213,39 +226,42 @@ class Breaker:
             if self._stage == len(self._stages()):
                 self._open("requests are answered again")
 
-    def _refused(self, permit: Permit, now: float, issued: int) -> bool:
-        """The credentials were refused, those carried now and not earlier ones; true when that closes the gate."""
-        if permit.number <= self._changed:
+    def _close_for_credentials(self, permit: Permit, now: float, latest: int) -> bool:
+        """Count a refusal of the current credentials, not of earlier ones; returns whether it closed the gate."""
+        if permit.number <= self._old_credentials_up_to:
             return False
-        self._refusals += 1
+        self._credentials_refusals += 1
         known = self.state != "open" and self.gate is Gate.CREDENTIALS
-        if not known and self._refusals < REFUSALS:
+        if not known and self._credentials_refusals < CREDENTIALS_REFUSALS:
             return False
         if not known:
-            self._tell(LimitChange("credentials_refused", f"{self._refusals} requests in a row were refused"))
-        self._close(Gate.CREDENTIALS, now + CREDENTIALS_SECONDS, issued)
+            detail = f"{self._credentials_refusals} requests in a row were refused"
+            self._notify(LimitChange("credentials_refused", detail))
+        self._close(Gate.CREDENTIALS, now + CREDENTIALS_PROBE_SECONDS, latest)
         return True
 
-    def _close_for_host(self, now: float, issued: int) -> None:
-        pause = self._pause()
-        self._tell(LimitChange("breaker_opened", f"most requests failed; one is tried in {pause:.1f} s"))
-        self._close(Gate.BREAKER, now + pause, issued)
+    def _close_for_host(self, now: float, latest: int) -> None:
+        seconds = self._next_probe_seconds()
+        self._notify(LimitChange("breaker_opened", f"most requests failed; the first probe is sent in {seconds:.1f} s"))
+        self._close(Gate.BREAKER, now + seconds, latest)
 
-    def _pause(self) -> float:
-        self._attempts += 1
-        return backoff(self._attempts, first=FIRST_CLOSED, longest=LONGEST_CLOSED, chance=self._chance.random())
+    def _next_probe_seconds(self) -> float:
+        self._failed_probes += 1
+        return backoff(
+            self._failed_probes, initial=FIRST_PROBE_SECONDS, maximum=MAX_PROBE_SECONDS, jitter=self._jitter.random()
+        )
 
-    def _close(self, gate: Gate, until: float, issued: int) -> None:
+    def _close(self, gate: Gate, until: float, latest: int) -> None:
         self.state = "closed"
         self.gate = gate
         self.until = until
-        self._ignored = issued
+        self._ignored_up_to = latest
 
-    def _open(self, why: str) -> None:
+    def _open(self, detail: str) -> None:
         change: Literal["breaker_closed", "credentials_accepted"] = (
             "breaker_closed" if self.gate is Gate.BREAKER else "credentials_accepted"
         )
         self.state = "open"
-        self._attempts = self._refusals = 0
-        self._outcomes.clear()
-        self._tell(LimitChange(change, why))
+        self._failed_probes = self._credentials_refusals = 0
+        self._window.clear()
+        self._notify(LimitChange(change, detail))

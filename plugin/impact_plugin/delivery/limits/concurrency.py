@@ -1,7 +1,8 @@
-"""How many requests of one account may be under way: as many as impact.com proves to take.
+"""Concurrency limit: how many requests of one account may be in flight, learned from what impact.com accepts.
 
-Pure; times are monotonic seconds. A *round* is as many answers as the limit allows requests, and only of requests sent
-after the last decision: what was sent before knows nothing of it.
+Pure; times are monotonic seconds. Permits are numbered, and ``latest`` is the number of the latest one. A *round* ends
+with as many responses as the limit allows requests; only requests sent after the last decision count, because earlier
+ones say nothing about it.
 """
 
 import math
@@ -11,86 +12,88 @@ from typing import Final
 
 from impact_plugin.delivery.limits.gates import LimitChange, Permit
 
-FIRST_LIMIT: Final = 4
-SLOWER: Final = 1.1
-"""The limit is doubled only while answers take less than so many times as long as they first did."""
+INITIAL_LIMIT: Final = 4
+SLOW_START_RTT_RATIO: Final = 1.1
+"""The limit doubles only while responses take less than this multiple of the time that they took at first."""
 
-CUT: Final = 0.7
-FIRST_HOLD: Final = 1.0
-LONGEST_HOLD: Final = 8.0
-"""Seconds at a limit that is known, before one more is tried; doubled each time that one more is refused."""
+CUT_RATIO: Final = 0.7
+"""What remains of the limit after a timeout, or after a second refusal in a row."""
+
+MIN_HOLD_SECONDS: Final = 1.0
+MAX_HOLD_SECONDS: Final = 8.0
+"""How long the limit stays at a known ceiling before a higher one is tried; doubled each time that this is refused."""
 
 OVERDUE_ROUNDS: Final = 4
-"""The limit does not grow while a request has been under way for so many rounds, or for one whole round when it is to
-be doubled: it may be one of those that were too many, and time out long after the harm is done."""
+"""The limit does not grow while a request is in flight for this many rounds, or, before it doubles, for one round: the
+request may be one of too many, and time out long after the harm is done."""
 
-LATER: Final = 1.3
-DEVIATIONS: Final = 2.5
-"""Answers that take so many times as long as they did, and so many standard errors of the mean longer, may be late
-because of us."""
+LATE_RTT_RATIO: Final = 1.3
+LATE_STANDARD_ERRORS: Final = 2.5
+"""Responses are late when their mean exceeds the base time by this ratio and by this many standard errors."""
 
 LATE_ROUNDS: Final = 2
-"""One round in a row with late answers is chance often enough."""
+"""Late rounds in a row that count; a single one is often chance."""
 
-LEAST_RESULTS: Final = 8
+MIN_RESULTS: Final = 8
 SETTLING_ROUNDS: Final = 2
-"""Fewer answers tell nothing about time, nor do the rounds after the limit was lowered, whose first answers are the
-quickest ones."""
+"""Times of a round count only with this many responses, and only this many rounds after the limit was lowered: the
+first responses after that are the fastest ones."""
 
-TRIAL: Final = 0.75
-FELL: Final = 0.94
-"""Then so much of the limit is tried for a round; where answers do not get that much quicker, it was not us."""
+TRIAL_LIMIT_RATIO: Final = 0.75
+TRIAL_RTT_RATIO: Final = 0.94
+"""When responses are late, this share of the limit is tried for a round. If it does not bring the mean time below this
+share of what it was, our requests were not the reason."""
 
 COLLAPSE_SECONDS: Final = 10.0
-COLLAPSE: Final = 4
+COLLAPSE_RATIO: Final = 4
 
 
 class Concurrency:
-    """The limit, between 1 and ``most``.
+    """The limit, between 1 and ``max_limit``.
 
-    It grows only while it is used up. A 503 tells how many were too many, and that is the ceiling until one more is
-    taken; a time-out tells only that it was too much.
+    It grows only while it is used up. A 503 shows how many requests were too many, and that becomes the ceiling until
+    a higher limit works again; a timeout shows only that there were too many.
     """
 
-    def __init__(self, most: int, tell: Callable[[LimitChange], None]) -> None:
-        self._most = most
-        self._tell = tell
-        self.limit = min(FIRST_LIMIT, most)
+    def __init__(self, max_limit: int, notify: Callable[[LimitChange], None]) -> None:
+        self._max_limit = max_limit
+        self._notify = notify
+        self.limit = min(INITIAL_LIMIT, max_limit)
         self.rtt: float | None = None
-        self._base = math.inf
-        self._starting = True
-        self._ceiling = most
-        self._hold = FIRST_HOLD
+        self._base_rtt = math.inf
+        self._slow_start = True
+        self._ceiling = max_limit
+        self._hold_seconds = MIN_HOLD_SECONDS
         self._hold_until = 0.0
-        self._step = 1
-        self._probing = False
-        self._proved = 0
+        self._increment = 1
+        self._above_ceiling = False
+        self._proved_limit = 0
         self._clean = True
-        self._decided = self._cut_at = 0
-        self._marks: deque[int] = deque([0] * OVERDUE_ROUNDS, OVERDUE_ROUNDS)
+        self._decided_at = self._cut_at = 0
+        self._round_starts: deque[int] = deque([0] * OVERDUE_ROUNDS, OVERDUE_ROUNDS)
         self._results = 0
         self._seconds = self._squares = 0.0
         self._saturated = False
         self._trial: tuple[int, float] | None = None
-        self._late: list[float] = []
-        self._unsettled = 0
-        self._high, self._high_at = self.limit, 0.0
+        self._late_means: list[float] = []
+        self._unsettled_rounds = 0
+        self._peak, self._peak_at = self.limit, 0.0
 
-    def restart(self, issued: int) -> None:
-        """Learn anew, after an outage."""
-        self.limit = min(FIRST_LIMIT, self._most)
-        self._starting = self._clean = True
-        self._ceiling = self._most
-        self._hold = FIRST_HOLD
-        self._step = 1
-        self._probing = False
-        self._proved = 0
+    def restart(self, latest: int) -> None:
+        """Learn the limit anew, after an outage."""
+        self.limit = min(INITIAL_LIMIT, self._max_limit)
+        self._slow_start = self._clean = True
+        self._ceiling = self._max_limit
+        self._hold_seconds = MIN_HOLD_SECONDS
+        self._increment = 1
+        self._above_ceiling = False
+        self._proved_limit = 0
         self._trial = None
-        self._begin_round(issued)
+        self._begin_round(latest)
 
-    def answered(self, permit: Permit, now: float, issued: int, oldest: int) -> None:
-        """A request was answered; ``issued`` is the number of the latest permit, ``oldest`` of those under way."""
-        if permit.number <= self._decided:
+    def record_response(self, permit: Permit, now: float, latest: int, oldest: int) -> None:
+        """Record an accepted request; ``oldest`` is the lowest number of the permits in flight."""
+        if permit.number <= self._decided_at:
             return
         self._results += 1
         seconds = now - permit.sent_at
@@ -99,123 +102,122 @@ class Concurrency:
         if permit.rank >= self.limit:
             self._saturated = True
         if self._results >= self.limit:
-            self._finish_round(now, issued, oldest)
+            self._end_round(now, latest, oldest)
 
-    def refused(self, permit: Permit, now: float, issued: int) -> None:
-        """A 503. One burst of them is one cut: those sent before it are not counted again."""
-        if permit.number <= self._decided:
+    def record_refusal(self, permit: Permit, now: float, latest: int) -> None:
+        """Record a 503. A burst of them lowers the limit once: requests sent before that do not count."""
+        if permit.number <= self._decided_at:
             return
         known = self.limit
         if not self._clean:
-            # The limit before it grew was good; only when that is refused too, impact.com takes less than it did.
-            known = max(int(known * CUT), min(self._proved, known - 1))
-            self._proved = 0
-        self._cut(min(permit.rank - 1, known), now, issued)
+            # The limit before the last growth worked. Only if that is refused too, impact.com takes less than before.
+            known = max(int(known * CUT_RATIO), min(self._proved_limit, known - 1))
+            self._proved_limit = 0
+        self._cut(min(permit.rank - 1, known), now, latest)
 
-    def lost(self, permit: Permit, now: float, issued: int) -> None:
-        """A time-out, or a connection that broke: known so late that other decisions were made since it was sent."""
+    def record_timeout(self, permit: Permit, now: float, latest: int) -> None:
+        """Record a timeout or a broken connection, known so late that the limit may have grown since it was sent."""
         if permit.number > self._cut_at:
-            self._cut(int(self.limit * CUT), now, issued)
+            self._cut(int(self.limit * CUT_RATIO), now, latest)
 
-    def _cut(self, limit: int, now: float, issued: int) -> None:
-        self._watch_collapse(max(1, limit), now)
-        self.limit = self._ceiling = max(1, limit)
-        self._hold = min(LONGEST_HOLD, self._hold * 2) if self._probing else FIRST_HOLD
-        self._hold_until = now + self._hold
-        self._starting = self._probing = self._clean = False
+    def _cut(self, limit: int, now: float, latest: int) -> None:
+        limit = max(1, limit)
+        self._notify_collapse(limit, now)
+        self._hold_at(limit, now, self._hold_seconds * 2 if self._above_ceiling else MIN_HOLD_SECONDS)
+        self.limit = limit
+        self._slow_start = self._clean = False
         self._trial = None
-        self._unsettled = SETTLING_ROUNDS
-        self._step = 1
-        self._cut_at = issued
-        self._begin_round(issued)
+        self._unsettled_rounds = SETTLING_ROUNDS
+        self._cut_at = latest
+        self._begin_round(latest)
 
-    def _finish_round(self, now: float, issued: int, oldest: int) -> None:
+    def _hold_at(self, ceiling: int, now: float, seconds: float) -> None:
+        """Stay at this ceiling for a while before a higher limit is tried."""
+        self._ceiling = ceiling
+        self._hold_seconds = min(MAX_HOLD_SECONDS, seconds)
+        self._hold_until = now + self._hold_seconds
+        self._increment = 1
+        self._above_ceiling = False
+
+    def _end_round(self, now: float, latest: int, oldest: int) -> None:
         mean = self._seconds / self._results
         self.rtt = mean
         self._clean = True
-        self._unsettled -= 1
-        told = self._unsettled < 0 and self._results >= LEAST_RESULTS
-        doubt = self._doubt(mean)
-        if told or self._base == math.inf:
-            # A few quick answers by chance must not make all later ones look slow.
-            self._base = min(self._base, mean + doubt)
+        self._unsettled_rounds -= 1
+        conclusive = self._unsettled_rounds < 0 and self._results >= MIN_RESULTS
+        margin = self._margin(mean)
+        if conclusive or self._base_rtt == math.inf:
+            # A few responses that happen to be fast must not make all later ones look slow.
+            self._base_rtt = min(self._base_rtt, mean + margin)
         if self._trial is not None:
-            if told:
-                self._judge_trial(self._trial, mean, now)
-        elif self._is_late(mean, doubt, told=told):
-            if len(self._late) == LATE_ROUNDS:
-                self._try_less(min(self._late))
-        elif self._saturated and oldest > (self._decided if self._starting else self._marks[0]):
-            self._grow(mean, now)
-        self._marks.append(self._decided)
-        self._begin_round(issued)
+            if conclusive:
+                self._end_trial(self._trial, mean, now)
+        elif conclusive and self._saturated and mean > LATE_RTT_RATIO * self._base_rtt + margin:
+            self._late_means.append(mean)
+            if len(self._late_means) == LATE_ROUNDS:
+                self._begin_trial(min(self._late_means))
+        else:
+            self._late_means.clear()
+            if self._saturated and oldest > (self._decided_at if self._slow_start else self._round_starts[0]):
+                self._grow(mean, now)
+        self._round_starts.append(self._decided_at)
+        self._begin_round(latest)
 
-    def _doubt(self, mean: float) -> float:
+    def _margin(self, mean: float) -> float:
         """How far the mean of the round may be off by chance, in seconds."""
         variance = max(0.0, self._squares / self._results - mean * mean)
-        return DEVIATIONS * math.sqrt(variance / self._results)
+        return LATE_STANDARD_ERRORS * math.sqrt(variance / self._results)
 
-    def _is_late(self, mean: float, doubt: float, *, told: bool) -> bool:
-        """Whether answers are late, with all that may be under way; notes for how many rounds, one after the other."""
-        if not (told and self._saturated and mean > LATER * self._base + doubt):
-            self._late.clear()
-            return False
-        self._late.append(mean)
-        return True
-
-    def _try_less(self, mean: float) -> None:
-        """See whether fewer at once are answered sooner."""
-        self._late.clear()
+    def _begin_trial(self, mean: float) -> None:
+        """Try whether fewer requests in flight are answered sooner."""
+        self._late_means.clear()
         self._trial = (self.limit, mean)
-        self._unsettled = SETTLING_ROUNDS
-        self._starting = False
-        self.limit = max(LEAST_RESULTS, int(self.limit * TRIAL))
+        self._unsettled_rounds = SETTLING_ROUNDS
+        self._slow_start = False
+        self.limit = max(MIN_RESULTS, int(self.limit * TRIAL_LIMIT_RATIO))
 
-    def _judge_trial(self, trial: tuple[int, float], mean: float, now: float) -> None:
-        """Keep what was tried where it helped; else impact.com has become slower, and that is how it is now."""
-        limit, before = trial
+    def _end_trial(self, trial: tuple[int, float], mean: float, now: float) -> None:
+        """Keep the lower limit if it helped; otherwise impact.com itself became slower, which is the new base time."""
+        limit, mean_before = trial
         self._trial = None
-        self._unsettled = SETTLING_ROUNDS
-        if mean > FELL * before:
+        self._unsettled_rounds = SETTLING_ROUNDS
+        if mean > TRIAL_RTT_RATIO * mean_before:
             self.limit = limit
-            self._base = mean
+            self._base_rtt = mean
             return
-        self._ceiling = self.limit
-        self._hold = min(LONGEST_HOLD, self._hold * 2)
-        self._hold_until = now + self._hold
-        self._step = 1
-        self._probing = False
+        self._hold_at(self.limit, now, self._hold_seconds * 2)
 
     def _grow(self, mean: float, now: float) -> None:
-        if self.limit >= self._most:
+        if self.limit >= self._max_limit:
             return
-        proved = self.limit
-        if self._starting and mean < SLOWER * self._base:
-            self.limit = min(self._most, self.limit * 2)
-            self._proved = proved
+        if self._slow_start and mean < SLOW_START_RTT_RATIO * self._base_rtt:
+            self._raise_to(self.limit * 2)
             return
-        self._starting = False
+        self._slow_start = False
         if self.limit < self._ceiling:
-            self._probing = self._hold > FIRST_HOLD
+            self._above_ceiling = self._hold_seconds > MIN_HOLD_SECONDS
         elif now >= self._hold_until:
-            self._probing = True
-            self._ceiling = self._most
+            self._above_ceiling = True
+            self._ceiling = self._max_limit
         else:
             return
-        self.limit = min(self._most, self.limit + self._step)
-        self._proved = proved
-        self._step *= 2
+        self._raise_to(self.limit + self._increment)
+        self._increment *= 2
 
-    def _begin_round(self, issued: int) -> None:
-        self._decided = issued
+    def _raise_to(self, limit: int) -> None:
+        self._proved_limit = self.limit
+        self.limit = min(self._max_limit, limit)
+
+    def _begin_round(self, latest: int) -> None:
+        self._decided_at = latest
         self._results = 0
         self._seconds = self._squares = 0.0
         self._saturated = False
 
-    def _watch_collapse(self, limit: int, now: float) -> None:
-        """Tell when the limit falls to a quarter within ten seconds."""
-        if now - self._high_at > COLLAPSE_SECONDS or self.limit > self._high:
-            self._high, self._high_at = self.limit, now
-        if limit * COLLAPSE <= self._high:
-            self._tell(LimitChange("limit_collapsed", f"from {self._high} to {limit} requests at once"))
-            self._high, self._high_at = limit, now
+    def _notify_collapse(self, limit: int, now: float) -> None:
+        """Notify when the limit falls to a quarter within ten seconds."""
+        if now - self._peak_at > COLLAPSE_SECONDS or self.limit > self._peak:
+            self._peak, self._peak_at = self.limit, now
+        if limit * COLLAPSE_RATIO <= self._peak:
+            self._notify(LimitChange("limit_collapsed", f"from {self._peak} to {limit} requests at once"))
+            self._peak, self._peak_at = limit, now

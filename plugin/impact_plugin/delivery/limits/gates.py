@@ -1,4 +1,4 @@
-"""The words of the limiter and of who asks it: gates, permits, waits. Pure; all times are monotonic seconds."""
+"""Permits, the gates that withhold them, and statistics of a limiter. Pure; times are monotonic seconds."""
 
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias
@@ -10,7 +10,7 @@ EndpointName: TypeAlias = Literal["conversions", "pageload"]
 
 
 class Gate(StrEnum):
-    """Why a request waits; gates are asked in this order. A label in metrics and in ``/debug/limits``."""
+    """Why a request waits; gates are checked in this order. A label in metrics and in ``/debug/limits``."""
 
     CREDENTIALS = "credentials"
     BREAKER = "breaker"
@@ -22,21 +22,21 @@ class Gate(StrEnum):
 
 
 GATES: Final[dict[Gate, str]] = {
-    Gate.CREDENTIALS: "impact.com refused the account's credentials; one request in five minutes tries them again.",
-    Gate.BREAKER: "Most requests failed or found no host; one request at a time tries whether that is over.",
-    Gate.QUOTA: "The account's request quota is used up, by impact.com's word, until it is reset.",
-    Gate.PACE: "What is left of the quota, or a rate learned from refusals, is spread over time.",
-    Gate.CONCURRENCY: "As many requests are under way as impact.com has proved to take at once.",
-    Gate.RETRY_BUDGET: "Too many retries that failed; new requests go first.",
-    Gate.SLOTS: "As many requests are under way, of all accounts together, as this process may have.",
+    Gate.CREDENTIALS: "impact.com refused the account's credentials; one request every five minutes tries them again.",
+    Gate.BREAKER: "Most requests failed or did not reach the host; single requests probe whether it has recovered.",
+    Gate.QUOTA: "The account's request quota is used up until it is reset, according to impact.com.",
+    Gate.PACE: "The rest of the quota, or a rate learned from refusals, is spread over time.",
+    Gate.CONCURRENCY: "As many requests are in flight as impact.com has proved to handle at once.",
+    Gate.RETRY_BUDGET: "Too many retries failed; new requests go first.",
+    Gate.SLOTS: "As many requests of all accounts are in flight as this process may send at once.",
 }
 """What each gate means, for the documentation."""
 
 
 class Permit(msgspec.Struct, frozen=True):
-    """Leave to send one request now; it must come back by ``done`` or ``withdraw``.
+    """Permission to send one request now; give it back with ``Limiter.release`` or ``Limiter.release_unused``.
 
-    ``number`` counts the permits of a limiter. ``rank`` is how many requests of it were under way with this one.
+    ``number`` counts the permits of a limiter. ``rank`` is how many of its requests were in flight, this one included.
     """
 
     number: int
@@ -47,17 +47,17 @@ class Permit(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """No leave yet: which gate is closed, and when to ask again; infinity means when a request has come back."""
+    """No permit now: the gate that is closed, and when to try again; infinity stands for when a request has ended."""
 
     gate: Gate
     until: float
 
 
 class LimiterStatistics(msgspec.Struct, frozen=True):
-    """What a limiter does and why its requests wait; None where something is not known or not in force.
+    """The state of a limiter and why its requests wait; None stands for unknown or not in force.
 
     ``state`` is ``open`` (traffic flows), ``probing`` or ``closed`` (breaker, credentials or quota). ``pace`` is in
-    requests a second, ``reset_in`` and ``closed_for`` in seconds, ``rtt`` the mean answer time in seconds.
+    requests per second, ``reset_in`` and ``closed_for`` in seconds, ``rtt`` the mean response time in seconds.
     """
 
     state: Literal["open", "probing", "closed"]
@@ -73,9 +73,10 @@ class LimiterStatistics(msgspec.Struct, frozen=True):
 
 
 class LimitChange(msgspec.Struct, frozen=True):
-    """A change of state worth a line in the log.
+    """A change of state that is logged.
 
-    ``limit_collapsed`` tells that the concurrency fell to a quarter of what it was within ten seconds.
+    ``breaker_opened`` and ``breaker_closed`` are named as for an electric circuit: opened stops requests.
+    ``limit_collapsed`` means that the concurrency limit fell to a quarter within ten seconds.
     """
 
     change: Literal[

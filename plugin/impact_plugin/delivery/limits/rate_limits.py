@@ -1,6 +1,6 @@
-"""What impact.com's answers say about its request quota: one reader for every family of headers, and back-off.
+"""Reads what responses say about the request quota, in every family of headers, and computes back-off.
 
-Pure. impact.com's pages show several families, and a reset that is seconds in the text and an epoch in the example:
+Pure. impact.com documents several families, and a reset that is in seconds in the text and an epoch in the example:
 https://integrations.impact.com/brand-api-reference/brand-api-reference-v13/readme/rate-limits
 https://integrations.impact.com/partner-api-reference/readme/rate-limits
 """
@@ -13,27 +13,27 @@ from typing import Final
 
 import msgspec
 
-EPOCH_FROM: Final = 1e8
-"""A reset above this is a time since 1970, not a delay: as a delay it would be three years."""
+MIN_EPOCH_SECONDS: Final = 1e8
+"""A larger reset is a time since 1970 rather than a delay: as a delay it would be three years."""
 
-LONGEST_RESET: Final = 86_400.0
-LONGEST_RETRY_AFTER: Final = 3600.0
-"""Seconds; no documented window is longer than a day, and nobody waits for an hour because a proxy said so."""
+MAX_RESET_SECONDS: Final = 86_400.0
+MAX_RETRY_AFTER_SECONDS: Final = 3600.0
+"""No documented window is longer than a day, and no proxy on the way may stop an account for longer than an hour."""
 
-_SIMPLE: Final = (
+_FAMILIES: Final = (
     ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
     ("x-ratelimit-limit-hour", "x-ratelimit-remaining-hour", "ratelimit-reset"),
     ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
 )
-_NAMED: Final = re.compile(r"\b(limit|remaining|reset|r|t)\s*=\s*(\d+)")
+_DRAFT_FIELD: Final = re.compile(r"\b(limit|remaining|reset|r|t)\s*=\s*(\d+)")
 _NUMBER: Final = re.compile(r"\d{1,15}(?:\.\d{1,40})?")
 
 
 class RateLimits(msgspec.Struct, frozen=True):
-    """What one answer says: requests in a window, requests left of it, and seconds until it ends or to stay away.
+    """What a response says: requests per window, requests left, seconds until the reset, and until a retry is welcome.
 
-    None means not said. Times are delays from the answer, never negative and never longer than a day (``reset``) or an
-    hour (``retry_after``).
+    None stands for not stated. Times are delays, never negative and at most a day (``reset``) or an hour
+    (``retry_after``).
     """
 
     limit: int | None = None
@@ -46,36 +46,35 @@ UNSAID: Final = RateLimits()
 
 
 def read_rate_limits(headers: Mapping[str, str], now: float) -> RateLimits:
-    """Read whichever family the headers hold; of several, the one with the least requests left.
+    """Read the family of headers that a response has; of several, the one with the fewest requests left.
 
-    ``now`` is in seconds since 1970. Where the answer has a ``Date``, absolute times are measured from that instead,
-    because the two clocks need not agree. What cannot be read is taken as not said.
+    ``now`` is in seconds since 1970. If the response has a ``Date``, absolute times count from that instead, because
+    the clocks may differ. Unreadable values are ignored.
     """
-    lowered = {name.lower(): value for name, value in headers.items() if _interesting(name)}
+    lowered = {name.lower(): value for name, value in headers.items() if _is_relevant(name)}
     if lowered.keys() <= {"date"}:
         return UNSAID
     now = _date(lowered.get("date", "")) or now
-    found = [one for names in _SIMPLE if (one := _family(lowered, names, now)) is not None]
-    draft = _draft(lowered.get("ratelimit", ""))
-    found += [draft] if draft is not None else []
+    families = [*(_family(lowered, names, now) for names in _FAMILIES), _draft(lowered.get("ratelimit", ""))]
+    found = [family for family in families if family is not None]
     retry_after = _retry_after(lowered.get("retry-after"), now)
     if not found:
         return RateLimits(retry_after=retry_after) if retry_after is not None else UNSAID
-    # Of several the least is believed; a family that does not say what is left comes last.
-    least = min(found, key=lambda one: (one.remaining is None, one.remaining or 0, -(one.reset or 0.0)))
-    return msgspec.structs.replace(least, retry_after=retry_after)
+    # A family that does not say what is left comes last.
+    strictest = min(found, key=lambda family: (family.remaining is None, family.remaining or 0, -(family.reset or 0.0)))
+    return msgspec.structs.replace(strictest, retry_after=retry_after)
 
 
-def backoff(attempt: int, *, first: float, longest: float, chance: float) -> float:
-    """Seconds to wait after ``attempt`` failures in a row (1 is the first), doubled each time up to ``longest``.
+def backoff(failures: int, *, initial: float, maximum: float, jitter: float) -> float:
+    """Seconds to wait after this many failures in a row, at least one: exponential back-off up to ``maximum``.
 
-    ``chance`` in [0, 1) spreads the waits over their upper half, so that replicas do not come back together.
+    ``jitter`` in [0, 1) spreads the waits over their upper half, so that replicas do not retry at the same moment.
     """
-    ceiling = min(longest, first * 2.0 ** min(attempt - 1, 60))
-    return ceiling * (0.5 + chance / 2)
+    ceiling = min(maximum, initial * 2.0 ** min(failures - 1, 60))
+    return ceiling * (0.5 + jitter / 2)
 
 
-def _interesting(name: str) -> bool:
+def _is_relevant(name: str) -> bool:
     lowered = name.lower()
     return "ratelimit" in lowered or lowered in {"retry-after", "date"}
 
@@ -92,37 +91,37 @@ def _family(headers: Mapping[str, str], names: tuple[str, str, str], now: float)
 
 
 def _draft(value: str) -> RateLimits | None:
-    """One header for all three: ``limit=10, remaining=5, reset=7`` or ``"default";r=5;t=7``.
+    """Read the single header of the IETF draft: ``limit=10, remaining=5, reset=7`` or ``"default";r=5;t=7``.
 
     https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
     """
-    named = {name: int(number) for name, number in _NAMED.findall(value[:256])}
-    remaining = named.get("remaining", named.get("r"))
+    fields = {name: int(number) for name, number in _DRAFT_FIELD.findall(value[:256])}
+    remaining = fields.get("remaining", fields.get("r"))
     if remaining is None:
         return None
-    reset = named.get("reset", named.get("t"))
-    return RateLimits(named.get("limit"), remaining, None if reset is None else min(float(reset), LONGEST_RESET))
+    reset = fields.get("reset", fields.get("t"))
+    return RateLimits(fields.get("limit"), remaining, None if reset is None else min(float(reset), MAX_RESET_SECONDS))
 
 
 def _retry_after(value: str | None, now: float) -> float | None:
-    """Seconds, with or without a fraction, or a date: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after ."""
+    """Read seconds, also with a fraction, or a date: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after ."""
     if value is None:
         return None
     number = _number(value)
     if number is None:
         date = _date(value)
         number = None if date is None else max(0.0, date - now)
-    elif number > EPOCH_FROM:
+    elif number > MIN_EPOCH_SECONDS:
         number = max(0.0, number - now)
-    return None if number is None else min(number, LONGEST_RETRY_AFTER)
+    return None if number is None else min(number, MAX_RETRY_AFTER_SECONDS)
 
 
 def _delay(reset: float, now: float) -> float:
-    return min(max(0.0, reset - now if reset > EPOCH_FROM else reset), LONGEST_RESET)
+    return min(max(0.0, reset - now if reset > MIN_EPOCH_SECONDS else reset), MAX_RESET_SECONDS)
 
 
 def _number(text: str) -> float | None:
-    """A number as headers write it; the first of a list such as ``100, 100;w=60``."""
+    """Read a number, or the first one of a list such as ``100, 100;w=60``."""
     match = _NUMBER.match(text.strip())
     if match is None:
         return None

@@ -1,48 +1,50 @@
-"""How many retries an account may send beside its new requests. Pure; times are monotonic seconds."""
+"""How many retries an account may send in addition to its new requests: a token bucket.
+
+Pure; times are monotonic seconds.
+"""
 
 from typing import Final
 
-A_SECOND: Final = 1.0
-"""Retries that time allows, a second."""
+MAX_TOKENS: Final = 10.0
+"""Retries that the bucket saves up: ten seconds' worth."""
 
-A_FIRST_ATTEMPT: Final = 0.2
-"""Retries that a request sent for the first time allows."""
-
-MOST: Final = 10.0
-"""Retries saved up, at most: ten seconds' worth."""
-
-A_DELIVERED_RETRY: Final = 2.0
-A_DELIVERED_REQUEST: Final = 1.0
+TOKENS_PER_SECOND: Final = 1.0
+TOKENS_PER_NEW_REQUEST: Final = 0.2
+TOKENS_PER_PROCESSED_REQUEST: Final = 1.0
+TOKENS_PER_PROCESSED_RETRY: Final = 2.0
 
 
 class RetryBudget:
-    """Retries are spent, and earned by time, by new requests and above all by success.
+    """A retry costs one token; time, new requests and above all success earn tokens.
 
-    After a long outage everything that waits is a retry. If only time and new requests allowed them, a backlog of a
-    million would take days, so every delivered request gives one back, and a delivered retry one more: the number
-    under way doubles with each round trip, as in a slow start, and the other gates decide.
+    After a long outage every waiting request is a retry. If only time and new requests earned tokens, a backlog of a
+    million would take days. So every processed request earns one token, and a processed retry two: the number in
+    flight doubles with each round trip, as in TCP's slow start, until another gate limits it.
     """
 
-    __slots__ = ("_at", "_left")
+    __slots__ = ("_tokens", "_updated_at")
 
     def __init__(self) -> None:
-        self._left = MOST
-        self._at = 0.0
+        self._tokens = MAX_TOKENS
+        self._updated_at = 0.0
 
-    def wait(self, now: float) -> float:
-        """Seconds until a retry may be sent; 0 when now."""
-        self._left = min(MOST, self._left + max(0.0, now - self._at) * A_SECOND)
-        self._at = now
-        return 0.0 if self._left >= 1.0 else (1.0 - self._left) / A_SECOND
+    def seconds_to_wait(self, now: float) -> float:
+        """Seconds until a retry may be sent; 0 if one may be sent now."""
+        self._add(max(0.0, now - self._updated_at) * TOKENS_PER_SECOND)
+        self._updated_at = now
+        return 0.0 if self._tokens >= 1.0 else (1.0 - self._tokens) / TOKENS_PER_SECOND
 
-    def sent(self, *, retry: bool) -> None:
-        """One request goes out."""
-        self._left = self._left - 1.0 if retry else min(MOST, self._left + A_FIRST_ATTEMPT)
+    def record_sent(self, *, retry: bool) -> None:
+        """Record that a request was sent."""
+        self._add(-1.0 if retry else TOKENS_PER_NEW_REQUEST)
 
-    def withdrawn(self, *, retry: bool) -> None:
-        """It did not go out after all."""
-        self._left = min(MOST, self._left + 1.0) if retry else max(0.0, self._left - A_FIRST_ATTEMPT)
+    def undo_sent(self, *, retry: bool) -> None:
+        """Take back one :meth:`record_sent`: the request was not sent after all."""
+        self._add(1.0 if retry else -TOKENS_PER_NEW_REQUEST)
 
-    def delivered(self, *, retry: bool) -> None:
-        """impact.com answered it."""
-        self._left = min(MOST, self._left + (A_DELIVERED_RETRY if retry else A_DELIVERED_REQUEST))
+    def record_processed(self, *, retry: bool) -> None:
+        """Record that impact.com processed a request."""
+        self._add(TOKENS_PER_PROCESSED_RETRY if retry else TOKENS_PER_PROCESSED_REQUEST)
+
+    def _add(self, tokens: float) -> None:
+        self._tokens = min(MAX_TOKENS, max(0.0, self._tokens + tokens))

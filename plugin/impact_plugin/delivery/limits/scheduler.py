@@ -217,7 +217,7 @@ class Scheduler:
         """Its attempt has ended. Call :meth:`pump` afterwards."""
         account = self._accounts[turn.account]
         queue = account.queues[turn.endpoint]
-        queue.limiter.done(permit, cause, limits, now)
+        queue.limiter.release(permit, cause, limits, now)
         if cause is Cause.OK:
             queue.measured(now - permit.sent_at)
         self._came_back(account, queue, turn, now)
@@ -226,7 +226,7 @@ class Scheduler:
         """It had leave and was not sent. Call :meth:`pump` afterwards."""
         account = self._accounts[turn.account]
         queue = account.queues[turn.endpoint]
-        queue.limiter.withdraw(permit)
+        queue.limiter.release_unused(permit)
         self._came_back(account, queue, turn, now)
 
     def drop(self, turn: SchedulerTurn, now: float) -> None:
@@ -287,7 +287,7 @@ class Scheduler:
                 until = min(until, queue.asleep.until)
                 continue
             turn = line[0]
-            leave = queue.limiter.ask(now, retry=turn.retry, credentials=turn.credentials)
+            leave = queue.limiter.try_acquire(now, retry=turn.retry, credentials=turn.credentials)
             if isinstance(leave, Permit):
                 queue.asleep = None
                 line.popleft()
@@ -312,7 +312,7 @@ class Scheduler:
         self._count(account, queue, -1)
         turn.dropped = True
         if not turn.grant(permit):
-            queue.limiter.withdraw(permit)
+            queue.limiter.release_unused(permit)
             self._leave_lane(account, turn, now)
 
     def _came_back(self, account: _Account, queue: _Queue, turn: SchedulerTurn, now: float) -> None:
@@ -358,7 +358,7 @@ class Scheduler:
 
     @staticmethod
     def _is_idle(account: _Account, now: float) -> bool:
-        return not account.waiting and all(queue.limiter.idle(now) for queue in account.queues.values())
+        return not account.waiting and all(queue.limiter.is_idle(now) for queue in account.queues.values())
 
 
 def _rank(turn: SchedulerTurn, now: float) -> int:
