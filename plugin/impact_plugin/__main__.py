@@ -1,5 +1,7 @@
 """The command ``impact-plugin``."""
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -12,6 +14,9 @@ from impact_plugin.errors import ImpactPluginError, SettingsError
 
 UNUSABLE: Final = 2
 """Exit code when input, settings or configuration cannot be used."""
+
+OUTPUT_CLOSED: Final = 128 + signal.SIGPIPE
+"""Exit code when nobody reads the output any more, as shells report it for other programs."""
 
 COMMANDS: Final = (
     "serve",
@@ -76,6 +81,10 @@ def main(words: Sequence[str] | None = None) -> None:
     except cyclopts.CycloptsError as error:
         text = str(error)
         sys.exit(_fail(text[:1].lower() + text[1:]))
+    except BrokenPipeError:
+        # The reader of the output, such as head, has seen enough; what Python still flushes at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(OUTPUT_CLOSED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -10,9 +10,9 @@ def facts_of(reason: str) -> DeadLetterFacts:
     for burial, facts in DEAD_LETTER_REASONS.items():
         if burial == reason:
             return facts
-    for known, told in REASONS.items():
+    for known, reason_facts in REASONS.items():
         if known == reason:
-            return DeadLetterFacts(told.meaning, told.fix)
+            return DeadLetterFacts(reason_facts.meaning, reason_facts.fix)
     for cause, meaning in CAUSES.items():
         if cause == reason:
             return DeadLetterFacts(meaning, "Correct what impact.com's answer names, then retry.")

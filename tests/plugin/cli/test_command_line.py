@@ -199,3 +199,15 @@ def test_an_option_is_the_same_wherever_it_is() -> None:
             sentences.setdefault(name, set()).add(argument.parameter.help or "")
     for name in ("--quiet", "--key", "--anywhere"):
         assert 1 == len(sentences[name]), name
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    """``explain | head`` ends as other programs do: without a traceback."""
+    file = tmp_path / "events.ndjson"
+    file.write_bytes(b'{"type":"page","anonymousId":"a"}\n' * 2000)
+    command = f'"{sys.executable}" -m impact_plugin explain "{file}" --json | head -n 1; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    first, code = done.stdout.splitlines()
+
+    assert (code, done.stderr) == ("141", "")
+    assert first.startswith('{"event":1,')
