@@ -242,7 +242,8 @@ class Intake:
         people = self._people(one.event, part.draft)
         if isinstance(outcome, Reject):
             death = DeadLetterCause(str(outcome.reason), redact_emails(outcome.detail))
-            return NewRow(part.known.id, one.payload, people=people, order_id=_order_id(one.event), death=death)
+            order_id = next(iter(part.order_ids), None)
+            return NewRow(part.known.id, one.payload, people=people, order_id=order_id, death=death)
         request = outcome.request if isinstance(outcome, Send) else None
         decided = _visits.encode(visit) if part.question is not None else b""
         urgent = isinstance(request, Conversion)
@@ -289,13 +290,6 @@ def with_entries(payload: bytes, added: Mapping[str, Any]) -> bytes:
 def conceal_bytes(payload: bytes) -> bytes:
     """Bytes that may be no JSON, without addresses."""
     return redact_emails(payload.decode("utf-8", "replace")).encode() if may_hold_email(payload) else payload
-
-
-def _order_id(event: AnyEvent | None) -> str | None:
-    """The order id by which an operator finds an event that became no request."""
-    properties = event.properties if isinstance(event, Event) else None
-    found = (as_text((properties or {}).get(name)) for name in ("order_id", "orderId"))
-    return next((one for one in found if one), None)
 
 
 def _result(message_id: str, outcome: Outcome) -> ItemResult:

@@ -21,14 +21,11 @@ from impact_plugin.traffic.reading import RecordedDestination, Traffic, TrafficE
 from impact_plugin.transformation.step import PreparedEvent, ReportFault, TransformStep, outcome_word
 from impact_transformers import NO_VISIT, Conversion, Event, Outcome, Question, Send, Visit
 from impact_transformers.clicks import MINUTE_MS, counted_time
-from impact_transformers.normalize import as_text
 from impact_transformers.trail import Step
 
 HOUR_MS: Final = 60 * MINUTE_MS
 EXAMPLES: Final = 3
 """Events shown for each reason and each change."""
-
-ORDER_ID_KEYS: Final = ("order_id", "orderId")
 
 Request: TypeAlias = "tuple[int, list[TrafficEvent]]"
 """The number of a request's first event, from 1, and its events."""
@@ -58,10 +55,7 @@ class ReplayedEvent(msgspec.Struct, frozen=True, gc=False):
 
     def is_order(self, order_id: str) -> bool:
         """Whether the event is about this order, by its own words or by those of its request."""
-        event = self.prepared.event
-        properties = event.properties if isinstance(event, Event) else None
-        named = [as_text((properties or {}).get(key)) for key in ORDER_ID_KEYS]
-        return order_id in (*named, self.form.get("OrderId"))
+        return order_id in (*self.prepared.order_ids, self.form.get("OrderId"))
 
     @property
     def time(self) -> int | None:

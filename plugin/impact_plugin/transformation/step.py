@@ -6,7 +6,7 @@ the event it met and is reported, and no other event is lost by it.
 """
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -31,11 +31,16 @@ from impact_transformers import (
     prepare,
 )
 from impact_transformers.explain import steps_to
+from impact_transformers.normalize import as_text
 from impact_transformers.trail import Step
 
 RawEvent: TypeAlias = bytes | msgspec.Raw
 ReportFault: TypeAlias = Callable[[Exception], None]
 OutcomeWord: TypeAlias = Literal["sent", "filtered", "rejected"]
+
+
+ORDER_ID_KEYS: Final = ("order_id", "orderId")
+"""Where senders write the id of an order. https://segment.com/docs/connections/spec/ecommerce/v2/"""
 
 
 class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +58,13 @@ class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
     def call(self) -> str:
         """The event's call as a metric label: bounded, whatever type the sender wrote."""
         return type(self.event).__name__ if isinstance(self.event, Event) else "Other"
+
+    @property
+    def order_ids(self) -> list[str]:
+        """The order ids that the event names, by which an operator finds it even where it became no request."""
+        properties = self.event.properties if isinstance(self.event, Event) else None
+        found = (as_text((properties or {}).get(key)) for key in ORDER_ID_KEYS)
+        return [order_id for order_id in found if order_id]
 
 
 class TransformStep(msgspec.Struct, frozen=True):
