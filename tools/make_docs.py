@@ -292,14 +292,21 @@ def _names(names: Iterable[str]) -> str:
 def commands() -> str:
     """The help of every command; the overview comes after them, since it shows what was imported."""
     names = [*command_names(app)]
-    lines = ["# Commands", "", "```text", _help(app, "--help"), "```", "", COMPLETION, ""]
+    lines = ["# Commands", "", "```text", _help(app, "--help"), "```", "", COMMANDS_TEXT, ""]
     for words in names:
         lines += [f"## impact-plugin {' '.join(words)}", "", "```text", _help(app, *words, "--help"), "```", ""]
     return "\n".join(lines)
 
 
-COMPLETION: Final = """`impact-plugin --install-completion` installs completion of commands and options for bash, zsh,
-fish or PowerShell; `--shell` selects one."""
+COMMANDS_TEXT: Final = """`impact-plugin --install-completion` makes your shell complete commands and options: bash,
+zsh, fish or PowerShell.
+
+- Exit code 0 means that all is well, 1 that the command ran and found something wrong, and 2 that an option, a file or
+  a service cannot be used. Each help says what that means for its command, and names further codes.
+- A mistake is one line on standard error: `impact-plugin: `, what it is about, why, and how to fix it.
+- `--json` prints one JSON document with keys in snake_case; `explain` and `dead-letters export` print NDJSON, one
+  object for each event. Progress and errors go to standard error, so that you can pipe the output.
+- Events are `sent`, `filtered`, `rejected` or `held`, as in the [glossary](../glossary.md)."""
 
 
 def http() -> str:

@@ -25,7 +25,7 @@ Transform = Literal["processor", "router"]
 Delivery = Literal["direct", "proxy"]
 Version = Literal["v0", "v1"]
 
-SENT, SKIPPED, REJECTED = 3784, 12, 26
+SENT, FILTERED, REJECTED = 3784, 12, 26
 """What becomes of the 3,822 events of the day."""
 
 REPORTED_TWICE = 5
@@ -106,8 +106,8 @@ async def test_the_whole_day_every_way(
 
     assert summary == Summary(
         len(day),
-        {"succeeded": SENT, "aborted": REJECTED, "filtered": SKIPPED},
-        {200: SENT, 400: REJECTED, 298: SKIPPED},
+        {"succeeded": SENT, "aborted": REJECTED, "filtered": FILTERED},
+        {200: SENT, 400: REJECTED, 298: FILTERED},
     )
     # The shop reported some orders twice; the ledger knows them, impact.com does not hear of them again.
     arrived = SENT - (REPORTED_TWICE if delivery == "proxy" else 0)
@@ -158,7 +158,7 @@ async def test_the_metrics_add_up_to_the_day(service: Service, make_day: ModuleT
                 outcomes[sample.labels["outcome"]] += int(sample.value)
 
     assert outcomes["pageload"] + outcomes["conversions"] + outcomes.get("clicks", 0) == SENT
-    assert (outcomes["skip"], outcomes["reject"]) == (SKIPPED, REJECTED)
+    assert (outcomes["filtered"], outcomes["rejected"]) == (FILTERED, REJECTED)
 
 
 async def test_no_request_blocks_the_event_loop(

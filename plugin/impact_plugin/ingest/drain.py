@@ -303,7 +303,7 @@ class _Feed:
             case Verdict():
                 return self._settle_verdict(row, ended.by, ended.request)
             case Skip():
-                self._report("skipped", str(ended.by.reason))
+                self._report("filtered", str(ended.by.reason))
                 self._drain.spool.done(row)
             case Reject(reason=Reason.TRANSFORM_FAULT):
                 return self._fault(row, ended.by.detail)
@@ -316,7 +316,7 @@ class _Feed:
     def _settle_verdict(self, row: SpoolRow, verdict: Verdict, request: bytes) -> bool:
         cause = verdict.cause
         if verdict.result == "delivered":
-            self._report("delivered", cause)
+            self._report("sent", cause)
             self._drain.spool.done(row)
             return False
         if verdict.result == "rejected" or cause is Cause.AMBIGUOUS_EXPIRED:
@@ -324,7 +324,7 @@ class _Feed:
             return False
         if cause in HELD:
             return self._put_back(row)
-        self._report("later", cause)
+        self._report("held", cause)
         failed = cause not in UNTRIED
         seconds = back_off(row.attempt + 1 if failed else 1, self._drain.random)
         self._drain.spool.later(row, int((self._drain.clock() + seconds) * 1000), failed=failed)
@@ -334,13 +334,13 @@ class _Feed:
         if row.attempt + 1 >= MAX_FAULTS:
             self._bury(row, str(DeadLetterReason.FAULT), detail)
             return False
-        self._report("later", Cause.FAULT)
+        self._report("held", Cause.FAULT)
         seconds = back_off(row.attempt + 1, self._drain.random)
         self._drain.spool.later(row, int((self._drain.clock() + seconds) * 1000), failed=True)
         return True
 
     def _bury(self, row: SpoolRow, reason: str, detail: str, request: bytes = b"") -> None:
-        self._report("dead", reason)
+        self._report("rejected", reason)
         self._drain.spool.bury(row, DeadLetterCause(reason, detail[:MAX_DETAIL], request))
 
     def _put_back(self, row: SpoolRow) -> bool:
@@ -364,7 +364,7 @@ class _Feed:
         if lane:
             self._drain.spool.release(lane)
 
-    def _report(self, result: Literal["delivered", "skipped", "later", "dead"], reason: str) -> None:
+    def _report(self, result: Literal["sent", "filtered", "held", "rejected"], reason: str) -> None:
         self._drain.telemetry.emit(SpoolAttemptEnded(result, str(reason)))
 
 

@@ -132,7 +132,7 @@ class StockMetrics:
         labels = (TYPE, "destination", event.protocol, "native")
         requests = 0
         for (_, outcome, reason), count in event.outcomes.items():
-            if outcome not in ("skip", "reject"):
+            if outcome not in ("filtered", "rejected"):
                 requests += count
                 continue
             category = CATEGORIES[REASONS[Reason(reason)].category]

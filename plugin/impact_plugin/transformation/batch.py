@@ -15,7 +15,7 @@ from impact_plugin.recording.recorder import RecordedJob, Recorder
 from impact_plugin.sessions.sessions import Sessions
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.transformation import BatchTransformed
-from impact_plugin.transformation.step import PreparedEvent, TransformStep, faults_to
+from impact_plugin.transformation.step import PreparedEvent, TransformStep, faults_to, outcome_word
 from impact_transformers import NO_VISIT, DecodedEvent, Outcome, Send
 from impact_transformers.events import UNREADABLE
 
@@ -155,7 +155,7 @@ async def transform_batch(batch: Batch, context: TransformContext, counts: Batch
             if outcome.notices:
                 counts.notices.update(outcome.notices)
         else:
-            outcomes[one.call, type(outcome).__name__.lower(), outcome.reason] += 1
+            outcomes[one.call, outcome_word(outcome), outcome.reason] += 1
         if number % CONCLUDED_AT_ONCE == CONCLUDED_AT_ONCE - 1:
             await asyncio.sleep(0)
     return transformed

@@ -198,8 +198,8 @@ async def test_traffic_moves_the_metrics(
 
     assert events("Page", "pageload", "") == 2
     assert events("Track", "conversions", "") == 2
-    assert events("Other", "skip", "unsupported_type") == 2
-    assert events("Page", "reject", "missing_identity") == 2
+    assert events("Other", "filtered", "unsupported_type") == 2
+    assert events("Page", "rejected", "missing_identity") == 2
     assert found["impact_plugin_batch_events_count", (("protocol", "processor"),)] == 2
     assert found["impact_plugin_batch_events_sum", (("protocol", "processor"),)] == 8
     assert found["impact_plugin_batch_seconds_count", (("protocol", "processor"),)] == 2

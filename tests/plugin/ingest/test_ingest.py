@@ -99,7 +99,7 @@ async def test_what_was_answered_is_delivered_after_a_restart(shop: Shop, order:
     shop.impact.script([{"match": {"path": "/Conversions"}, "status": 503}])
     await shop.start()
     await shop.post("/v1/track", order)
-    await shop.until("spool_ended_total", 1, result="later", reason="overload")
+    await shop.until("spool_ended_total", 1, result="held", reason="overload")
     await shop.stop()
     shop.impact.script([])
     before = len(shop.impact.calls)
@@ -116,11 +116,11 @@ async def test_a_corrected_configuration_applies_to_what_waits(shop: Shop, order
     impact.script([{"match": {"path": "/Conversions"}, "status": 403}])
     await shop.start()
     await shop.post("/v1/track", order)
-    await shop.until("spool_ended_total", 1, result="later", reason="credentials")
+    await shop.until("spool_ended_total", 1, result="held", reason="credentials")
     shop.write(destination='eventTypeId = "2"')
     shop.service.reload()
     impact.script([])
-    await shop.until("spool_ended_total", 1, result="delivered", reason="ok")
+    await shop.until("spool_ended_total", 1, result="sent", reason="ok")
 
     assert "2" == impact.conversions[-1].form["EventTypeId"]
 
@@ -141,7 +141,7 @@ async def test_a_refused_order_is_a_dead_letter(running: Shop, order: dict[str, 
     """impact.com's words are kept with it."""
     running.impact.script([{"match": {"path": "/Conversions"}, "status": 400}])
     await running.post("/v1/track", order)
-    await running.until("spool_ended_total", 1, result="dead", reason="refused")
+    await running.until("spool_ended_total", 1, result="rejected", reason="refused")
     await running.until("spool_dead_letters", 1)
 
 

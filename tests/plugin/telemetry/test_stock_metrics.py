@@ -157,7 +157,11 @@ def test_a_batch_is_told_by_what_became_of_its_events() -> None:
     """As many went in as there were events, as many came out as there are requests; the rest failed, by category."""
     telemetry = Telemetry()
     outcomes = Counter(
-        {("Page", "pageload", ""): 3, ("Page", "skip", "page_disabled"): 2, ("Track", "reject", "transform_fault"): 1}
+        {
+            ("Page", "pageload", ""): 3,
+            ("Page", "filtered", "page_disabled"): 2,
+            ("Track", "rejected", "transform_fault"): 1,
+        }
     )
     telemetry.emit(BatchTransformed("router", 6, outcomes, Counter(), 0.1, 1, 1))
     failed = samples(telemetry, "transformer_event_transform_failure")

@@ -55,7 +55,7 @@ async def test_a_batch_is_one_line(
         ("batch_transformed", "processor", 200),
         ("batch_transformed", "router", 1),
     ]
-    assert lines[0]["outcomes"] == {"Page/pageload": 150, "Other/skip/unsupported_type": 50}
+    assert lines[0]["outcomes"] == {"Page/pageload": 150, "Other/filtered/unsupported_type": 50}
     assert lines[0]["level"] == "info"
     assert {"timestamp", "seconds", "bytes_in", "bytes_out"} <= set(lines[0])
 
@@ -139,7 +139,7 @@ async def test_an_exception_shows_where_and_not_what(
     assert (fault["event"], fault["level"], fault["error"]) == ("transform_fault", "error", "ValueError")
     assert any("step.py:" in place for place in fault["at"])
     assert "jane" not in json.dumps(fault)
-    assert batch["outcomes"] == {"Page/reject/transform_fault": 1}
+    assert batch["outcomes"] == {"Page/rejected/transform_fault": 1}
 
 
 class Full(io.StringIO):
@@ -268,7 +268,7 @@ def test_every_fact_can_be_emitted(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry = Telemetry()
     samples: dict[type[Any], Any] = {
         str: "text", int: 1, float: 0.5, bool: True, BaseException: ValueError("jane"), Counter[str]: Counter({"a": 1}),
-        Counter[tuple[str, str, str]]: Counter({("Page", "skip", "page_disabled"): 1}),
+        Counter[tuple[str, str, str]]: Counter({("Page", "filtered", "page_disabled"): 1}),
         Mapping[str, int]: {"claims": 1},
         Mapping[tuple[str, str], int]: {("pageload", "open"): 1}, tuple[str, ...]: ("eu",),
         Counter[tuple[str, str]]: Counter({("stored", ""): 1}),

@@ -62,10 +62,10 @@ async def test_outcomes_come_in_the_order_of_the_jobs(
     assert [msgspec.json.decode(one.job.metadata)["jobId"] for one in done] == list(range(6))
     assert counted(context) == {
         ("Page", "pageload", ""): 1,
-        ("Other", "skip", Reason.UNSUPPORTED_TYPE): 1,
+        ("Other", "filtered", Reason.UNSUPPORTED_TYPE): 1,
         ("Track", "conversions", ""): 1,
-        ("Page", "reject", Reason.MISSING_IDENTITY): 1,
-        ("Other", "reject", Reason.UNDECODABLE_EVENT): 2,
+        ("Page", "rejected", Reason.MISSING_IDENTITY): 1,
+        ("Other", "rejected", Reason.UNDECODABLE_EVENT): 2,
     }
 
 

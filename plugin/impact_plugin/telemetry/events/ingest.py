@@ -33,17 +33,17 @@ class EventsIngested(TelemetryEvent, frozen=True):
 
 
 class SpoolAttemptEnded(TelemetryEvent, frozen=True):
-    """An attempt to deliver a stored event ended: delivered, skipped, dead, or to be retried later."""
+    """An attempt to deliver a stored event ended: the event was sent, filtered or rejected, or is held for a retry."""
 
     metrics = (
         counter(
             "impact_plugin_spool_ended",
-            "Attempts to deliver stored events, by result (delivered, skipped, dead, later) and reason.",
+            "Attempts to deliver stored events, by result (sent, filtered, rejected, held) and reason.",
             ("result", "reason"),
         ).inc(),
     )
 
-    result: Literal["delivered", "skipped", "later", "dead"]
+    result: Literal["sent", "filtered", "held", "rejected"]
     reason: str
 
 

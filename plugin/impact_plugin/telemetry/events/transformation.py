@@ -14,7 +14,7 @@ class BatchTransformed(TelemetryEvent, frozen=True):
     metrics = (
         counter(
             "impact_plugin_events",
-            "Events by call, outcome (the endpoint path of a request, skip or reject) and reason.",
+            "Events by call, outcome (the endpoint path of a request, filtered or rejected) and reason.",
             ("call", "outcome", "reason"),
         ).inc_each("outcomes"),
         counter(
