@@ -65,7 +65,9 @@ BAD_TEXTS: Final = """
 """
 """Texts of the charts that stand out of them or over one another."""
 
-ABOVE_REASONS: Final = "[...document.querySelectorAll('h2')].find(one => one.innerText == 'Why not').offsetTop - 20"
+ABOVE_REASONS: Final = (
+    "[...document.querySelectorAll('h2')].find(one => one.innerText == 'Filtered and rejected').offsetTop - 20"
+)
 """Where the part of a comparison ends that a plain replay does not have."""
 
 

@@ -174,7 +174,7 @@ def _report(
     output.table(loading.REPLY_HEADS, loading.reply_rows(outcome))
     output.line(
         f"this command used {outcome.core_share:.0%} of a core; "
-        f"99 % of its requests left at most {found['own_delay_p99_ms']} ms late"
+        f"99% of its requests left at most {found['own_delay_p99_ms']} ms late"
     )
     output.result(found)
     if html is not None:

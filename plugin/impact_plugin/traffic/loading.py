@@ -212,7 +212,7 @@ def report(title: str, subtitle: str, outcome: LoadOutcome, per_request: float, 
         _add_time(page, outcome)
     if latency:
         page.heading(
-            "Latency by percentile", "Of successful requests: p99 is the latency that 99 % of them do not exceed."
+            "Latency by percentile", "Of successful requests: p99 is the latency that 99% of them do not exceed."
         )
         page.bars([Bar(name, value, colour="c2") for name, value in latency.items()], " ms")
     page.heading("Replies", "By status, or by the fault instead of a reply.")
@@ -222,7 +222,7 @@ def report(title: str, subtitle: str, outcome: LoadOutcome, per_request: float, 
     if len(outcome.kinds) > 1:
         page.table(REPLY_HEADS, reply_rows(outcome))
     late = outcome.late.percentile(99) * MILLISECONDS
-    note = f"It used {outcome.core_share:.0%} of a core; 99 % of its requests left at most {late:.2f} ms late."
+    note = f"It used {outcome.core_share:.0%} of a core; 99% of its requests left at most {late:.2f} ms late."
     page.heading("The load generator", note)
     return page.html()
 

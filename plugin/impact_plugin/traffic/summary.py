@@ -78,7 +78,7 @@ def report(files: str, sums: Sums, seconds: float, comparison: Comparison | None
     page.tiles(
         [
             ("events", f"{sums.received:,}"),
-            ("requests", f"{sums.sent:,}"),
+            ("sent", f"{sums.sent:,}"),
             ("conversions", f"{sums.total_of('conversions'):,}"),
             ("unique clicks", f"{sums.total_of('clicks'):,}"),
             ("rejected", f"{sums.total_of('rejected'):,}"),
