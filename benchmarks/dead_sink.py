@@ -9,9 +9,10 @@ import msgspec
 
 from benchmarks.fresh import resident_bytes
 from impact_plugin.config.settings import DeliverySettings
-from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel, open_deliveries
+from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel
 from impact_plugin.delivery.policy import NoAnswer
 from impact_plugin.orders.ledger import LedgerTally, OrderOutcome, Standing
+from impact_plugin.process.background import open_background
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.virtual_time import run_virtual
 
@@ -67,8 +68,9 @@ async def _hour() -> Hour:
     ledger: Any = _Clear()
     loop = asyncio.get_running_loop()
     asked = most = 0
-    made = Deliveries(DeliverySettings(), client, ledger, str.encode, telemetry, loop.time)
-    async with open_deliveries(made, 1.0) as deliveries:
+    async with open_background() as tasks:
+        deliveries = Deliveries(DeliverySettings(), client, ledger, str.encode, telemetry, loop.time)
+        tasks.start_soon(deliveries.run)
 
         async def worker(account: int, number: int) -> None:
             nonlocal asked, most

@@ -12,10 +12,11 @@ import aiohttp
 import msgspec
 
 from impact_plugin.config.settings import DeliverySettings, StateSettings
-from impact_plugin.delivery.client import DeliveryClient
-from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel, open_deliveries
+from impact_plugin.delivery.client import open_delivery_client
+from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel
 from impact_plugin.files import Durability
 from impact_plugin.orders.embedded_ledger import open_ledger
+from impact_plugin.process.background import open_background
 from impact_plugin.sessions.sessions import Digests
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Secret
@@ -58,7 +59,7 @@ async def bare(url: str) -> AsyncIterator[Send]:
 @asynccontextmanager
 async def client(url: str) -> AsyncIterator[Send]:
     """Our client: deadlines, written or not, bounded bodies."""
-    async with DeliveryClient() as ours:
+    async with open_delivery_client() as ours:
 
         async def send(_number: int) -> None:
             await ours.post(f"{url}/PageLoad", HEADERS, FORM, seconds=SECONDS)
@@ -71,11 +72,15 @@ async def _engine(durability: Durability) -> AsyncIterator[Deliveries]:
     with TemporaryDirectory() as folder:
         delivery = DeliverySettings(account_connections=512)
         state = StateSettings(dir=folder, durability=durability)
-        async with open_ledger(state, delivery, time) as ledger, DeliveryClient() as ours:
+        async with (
+            open_ledger(state, delivery, time) as ledger,
+            open_delivery_client() as ours,
+            open_background() as tasks,
+        ):
             digest = Digests(Secret("benchmark-secret")).of
-            made = Deliveries(delivery, ours, ledger, digest, Telemetry(), time)
-            async with open_deliveries(made, 1.0) as deliveries:
-                yield deliveries
+            deliveries = Deliveries(delivery, ours, ledger, digest, Telemetry(), time)
+            tasks.start_soon(deliveries.run)
+            yield deliveries
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from benchmarks.memory import vary
 from benchmarks.traffic import KINDS, Answer, Day, answerer, make_bodies, make_context
 from impact_plugin.config.settings import StateSettings
 from impact_plugin.files import Durability
-from impact_plugin.sessions.sessions import Digests, open_sessions
+from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.store.embedded import open_store
 from impact_plugin.transformation.batch import TransformContext
 from impact_transformers import Secret
@@ -69,10 +69,8 @@ async def open_contexts(durability: Durability) -> AsyncIterator[tuple[Answer, A
     with TemporaryDirectory() as folder:
         settings = StateSettings(dir=folder, durability=durability)
         digests = Digests(Secret("benchmark"))
-        async with (
-            open_store(settings, time.time) as store,
-            open_sessions(store, digests, stateless.telemetry, GRACE_SECONDS, time.time) as sessions,
-        ):
+        async with open_store(settings, time.time) as store:
+            sessions = Sessions(store, digests, stateless.telemetry, GRACE_SECONDS, time.time)
             stateful = TransformContext(stateless.destinations, stateless.endpoints, stateless.telemetry, sessions)
             yield answerer(KINDS[0], stateful), answerer(KINDS[0], stateless)
 

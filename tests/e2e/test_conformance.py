@@ -20,6 +20,7 @@ from impact_plugin.config.settings import LogSettings, Settings
 from impact_plugin.telemetry import configure_logging
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.strict_rudder import StrictRudder, Summary
+from tests.one_task import in_one_task
 
 Transform = Literal["processor", "router"]
 Delivery = Literal["direct", "proxy"]
@@ -48,7 +49,7 @@ async def service_fixture(impact: FakeImpact, tmp_path: Path) -> AsyncIterator[S
         "state": {"dir": str(tmp_path / "var")},
     }
     configure_logging(LogSettings(level="error"))
-    async with run_service(msgspec.convert(tree, Settings), {}) as service:
+    async with in_one_task(run_service(msgspec.convert(tree, Settings), {})) as service:
         yield service
     structlog.reset_defaults()
 

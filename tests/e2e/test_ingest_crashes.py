@@ -21,7 +21,6 @@ import pytest
 from impact_plugin.app import run_service
 from impact_plugin.config.settings import SpoolSettings, StateSettings, load_settings
 from impact_plugin.config.sources import RoutingFile
-from impact_plugin.http import ingest_service as ingest
 from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_plugin.spool.sqlite_schema import FILE
 from impact_plugin.testing.fake_impact import FakeImpact
@@ -269,7 +268,7 @@ async def run_inside(
             opened.append(spool)
             yield spool
 
-    monkeypatch.setattr(ingest, "open_sqlite_spool", open_it)
+    monkeypatch.setattr("impact_plugin.app.open_sqlite_spool", open_it)
     settings = load_settings(site.file, {"IMPACT_PLUGIN__STATE__DIR": str(site.state)})
     async with run_service(settings, {}, clock, RoutingFile(site.file, {})):
         yield opened[0]

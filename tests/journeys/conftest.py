@@ -10,6 +10,7 @@ import structlog
 from impact_plugin.app import Service, run_service
 from impact_plugin.config.settings import LogSettings, Settings, make_settings
 from impact_plugin.telemetry import configure_logging
+from tests.one_task import in_one_task
 
 NOWHERE: Final = "http://127.0.0.1:9"
 """Requests are made here, and never delivered."""
@@ -44,5 +45,5 @@ def new_store_fixture(tmp_path_factory: pytest.TempPathFactory) -> NewStore:
 @pytest_asyncio.fixture(scope="module", loop_scope="module", name="service")
 async def service_fixture(new_store: NewStore) -> AsyncIterator[Service]:
     """Lend a running service; the programs of many journeys share its store, as they do in life."""
-    async with run_service(new_store(), {}) as service:
+    async with in_one_task(run_service(new_store(), {})) as service:
         yield service

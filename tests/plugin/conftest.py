@@ -1,5 +1,6 @@
 """What the tests of the service share: running services, stand-ins, and the bodies of ordinary requests."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from impact_plugin.app import Service, run_service
 from impact_plugin.config.settings import LogSettings, Settings, load_settings, make_settings
 from impact_plugin.telemetry import configure_logging
 from impact_plugin.testing.fake_impact import FakeImpact
+from tests.one_task import in_one_task
 
 CONFIG: Final[dict[str, Any]] = {
     "accountSID": "IRtest",
@@ -50,7 +52,11 @@ async def start_fixture(tmp_path: Path, impact: FakeImpact) -> AsyncIterator[Cal
     """
     async with AsyncExitStack() as stack:
 
-        async def start(environment: dict[str, str] | None = None, **sections: dict[str, Any]) -> Service:
+        async def start(
+            environment: dict[str, str] | None = None,
+            clock: Callable[[], float] = time.time,
+            **sections: dict[str, Any],
+        ) -> Service:
             tree: dict[str, dict[str, Any]] = {
                 "server": {"port": 0, "operator_port": 0, "ingest_port": 0, "shutdown_grace_seconds": 1.0},
                 "impact": {"tracking_url": impact.url, "api_url": impact.url},
@@ -58,7 +64,9 @@ async def start_fixture(tmp_path: Path, impact: FakeImpact) -> AsyncIterator[Cal
             }
             for name, values in sections.items():
                 tree[name] = {**tree.get(name, {}), **values}
-            return await stack.enter_async_context(run_service(make_settings(tree), environment or {}))
+            return await stack.enter_async_context(
+                in_one_task(run_service(make_settings(tree), environment or {}, clock))
+            )
 
         yield start
 

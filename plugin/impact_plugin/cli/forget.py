@@ -20,7 +20,6 @@ from impact_plugin.config.settings import LogSettings, ServerSettings, Settings,
 from impact_plugin.config.sources import Routing, load_routing
 from impact_plugin.errors import StateError, StateUnavailableError
 from impact_plugin.files import is_held
-from impact_plugin.http.ingest_service import programs_of
 from impact_plugin.ingest.deletion import MOST_IDS, ForgetReport, ForgetRequest, Forgetting, Program
 from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.spool.sqlite_letters import open_letters
@@ -81,7 +80,7 @@ async def forget(
     given = tuple(Program(*pair) for pair in zip(account or (), campaign or (), strict=True))
     settings, routing = load_settings(config, os.environ), load_routing(config, os.environ)
     configure_logging(LogSettings(level="error"))
-    report = await _forget_all(settings, programs_of(routing), ForgetRequest(users, visitors, given), output)
+    report = await _forget_all(settings, routing.programs, ForgetRequest(users, visitors, given), output)
     unknown = _unknown(routing, report, given)
     _print(output, report, unknown)
     return UNUSABLE if unknown else DONE
@@ -167,10 +166,10 @@ async def _forget_here(
         folder, letters = Path(state.dir), None
         if (folder / SPOOL_FILE).exists():
             letters = await stack.enter_async_context(open_letters(folder, time))
-        forgetting = Forgetting(sessions, letters, telemetry)
         chosen = {*programs, *(one.name for one in who.programs)}
+        forgetting = Forgetting(sessions, letters, telemetry, lambda: chosen)
         with output.progress("deleting"):
-            return _sum([await forgetting.forget(part.users, part.anonymous, chosen) for part in _parts(who)])
+            return _sum([await forgetting.forget(part.users, part.anonymous) for part in _parts(who)])
 
 
 def _secret(state: StateSettings) -> Secret:

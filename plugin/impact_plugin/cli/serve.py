@@ -14,7 +14,6 @@ from impact_plugin.config.settings import Settings, load_settings
 from impact_plugin.config.sources import RoutingFile
 from impact_plugin.process.supervisor import supervise
 from impact_plugin.process.worker import Worker, assigned
-from impact_plugin.tasks import beside
 from impact_plugin.telemetry import Telemetry, configure_logging
 
 SWITCH_SECONDS: Final = 0.001
@@ -67,23 +66,14 @@ async def _serve(settings: Settings, config: Path | None, worker: Worker | None)
     # Signals are held before the port opens: whoever waits for it may stop the service at once.
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         routing = RoutingFile(config, os.environ)
-        if worker is not None and not await worker.leave():
+        if worker is not None and not await worker.wait_for_go():
             return 0
-        running = run_service(settings, os.environ, routing=routing, worker=worker)
-        async with running as service, beside(_follow(worker)):
+        async with run_service(settings, os.environ, routing=routing, worker=worker) as service:
             async for number in signals:
                 if number != signal.SIGHUP:
                     break
                 service.reload()
     return 0
-
-
-async def _follow(worker: Worker | None) -> None:
-    """Say that requests are taken, and end with the supervisor: another one may need the ports and the state."""
-    if worker is not None:
-        await worker.ready()
-        await worker.abandoned()
-        signal.raise_signal(signal.SIGTERM)
 
 
 async def _supervise(settings: Settings, config: Path | None) -> int:

@@ -167,6 +167,12 @@ class Routing(msgspec.Struct, frozen=True):
         names = source.destinations or self.destinations
         return tuple(self.destinations[name] for name in names if name in self.destinations)
 
+    @property
+    def programs(self) -> set[str]:
+        """Account and campaign of every destination that names one program."""
+        found = (known.destination for known in self.destinations.values())
+        return {one.program for one in found if one is not None and one.program is not None}
+
     def source_of_key(self, key: str) -> Source | None:
         """The source that has this key; digests are looked up, so that the time it takes tells nothing of the keys."""
         name = self._names.get(_digest(key))

@@ -1,8 +1,8 @@
 """One aiohttp session for both hosts of impact.com; every failure becomes a value."""
 
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -23,31 +23,16 @@ _BEFORE_WRITING: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeou
 class DeliveryClient:
     """Sends forms. Redirects are refused, proxies in the environment are not asked, certificates are verified.
 
-    It has no limit of its own: who sends has leave of the limiter.
+    It has no limit of its own: who sends has a permit of the limiter. Made by :func:`open_delivery_client`.
     """
 
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_SECONDS, keepalive_timeout=KEEP_ALIVE_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
 
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes, *, seconds: float
     ) -> ImpactAnswer | NoAnswer:
         """Send one request and wait at most ``seconds`` for all of it."""
-        if self._session is None:
-            raise RuntimeError("the client is used outside of its context")
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
         form = _Form(body)
         try:
@@ -62,6 +47,14 @@ class DeliveryClient:
             return NoAnswer(written=form.written, detail=type(error).__name__)
         except (aiohttp.ClientError, OSError) as error:
             return NoAnswer(written=True, detail=type(error).__name__)
+
+
+@asynccontextmanager
+async def open_delivery_client() -> AsyncIterator[DeliveryClient]:
+    """Yield a client with a session of its own, closed when the block ends."""
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_SECONDS, keepalive_timeout=KEEP_ALIVE_SECONDS)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield DeliveryClient(session)
 
 
 class _Form(aiohttp.BytesPayload):

@@ -1,13 +1,13 @@
 """Pass-through: every request that is not ours goes to the stock transformer and its answer back, as they are."""
 
-import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from time import perf_counter
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol
 
 import aiohttp
 from aiohttp import hdrs, web
+from anyio import CancelScope, create_task_group, sleep
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -37,52 +37,74 @@ KEEP_ALIVE_SECONDS: Final = 4.0
 """Node's servers close an idle connection after five; a request on one that is just being closed would be lost."""
 
 MOST_FEATURES: Final = 1024 * 1024
-LOOK_SECONDS: Final = 1.0
-"""How often to look whether the router still waits for an answer."""
+CHECK_SECONDS: Final = 1.0
+"""How often to check whether the router still waits for an answer."""
 
 
 class UpstreamUnreachableError(ImpactPluginError):
     """The stock transformer did not take the request."""
 
 
-class Gateway:
-    """Streams to the upstream. Bodies are never inflated, nor kept but for those read to tell them apart."""
+class NoUpstreamError(ImpactPluginError):
+    """The request is not ours, and there is no stock transformer to pass it on to."""
 
-    def __init__(self, upstream: str, telemetry: Telemetry) -> None:
-        self._base = upstream.rstrip("/")
-        self._telemetry = telemetry
-        self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=SECONDS, sock_connect=5),
-        )
-        return self
+class Upstream(Protocol):
+    """Where requests go that are not ours."""
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
+    is_configured: bool
 
     async def features(self) -> bytes | None:
         """The upstream's own /features; None when it cannot be had."""
+        ...
+
+    async def forward(self, request: web.Request, body: bytes | None) -> web.StreamResponse:
+        """Send the request on and stream the answer back; ``body`` is what was read of it already.
+
+        Raises :class:`UpstreamUnreachableError` and :class:`NoUpstreamError`.
+        """
+        ...
+
+
+class NoUpstream:
+    """In the place of an upstream where none is configured."""
+
+    is_configured = False
+
+    async def features(self) -> bytes | None:
+        """See :class:`Upstream`."""
+        return None
+
+    async def forward(self, request: web.Request, body: bytes | None) -> web.StreamResponse:  # noqa: ARG002 - see Upstream
+        """See :class:`Upstream`."""
+        raise NoUpstreamError
+
+
+class Gateway:
+    """Streams to the upstream. Bodies are never inflated, nor kept but for those read to tell them apart."""
+
+    is_configured = True
+
+    def __init__(self, upstream: str, session: aiohttp.ClientSession, telemetry: Telemetry) -> None:
+        self._base = upstream.rstrip("/")
+        self._session = session
+        self._telemetry = telemetry
+
+    async def features(self) -> bytes | None:
+        """See :class:`Upstream`."""
         try:
-            async with self._client.get(f"{self._base}/features", timeout=aiohttp.ClientTimeout(total=5)) as response:
+            async with self._session.get(f"{self._base}/features", timeout=aiohttp.ClientTimeout(total=5)) as response:
                 return await _read_some(response) if response.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
     async def forward(self, request: web.Request, body: bytes | None) -> web.StreamResponse:
-        """Send the request on and stream the answer back; raises :class:`UpstreamUnreachableError`."""
+        """See :class:`Upstream`."""
         started = perf_counter()
         data: bytes | AsyncIterator[bytes] | None = body
         if body is None and request.can_read_body:
             data = request.content.iter_any()
-        asking = self._client.request(
+        asking = self._session.request(
             request.method,
             URL(self._base + request.raw_path, encoded=True),
             headers=_end_to_end(request.headers, {"host", "content-length"} if body is not None else {"host"}),
@@ -91,7 +113,7 @@ class Gateway:
             skip_auto_headers=(hdrs.USER_AGENT, hdrs.CONTENT_TYPE, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING),
         )
         try:
-            response = await _unless_gone(request, asking)
+            response = await _ask_while_router_waits(request, asking)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._telemetry.emit(PassedThrough(0, perf_counter() - started))
             raise UpstreamUnreachableError(type(error).__name__) from error
@@ -99,25 +121,43 @@ class Gateway:
             self._telemetry.emit(PassedThrough(response.status, perf_counter() - started))
             return await _stream_back(request, response)
 
-    @property
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise RuntimeError("the gateway is used outside of its context")
-        return self._session
+
+@asynccontextmanager
+async def open_upstream(url: str, telemetry: Telemetry) -> AsyncIterator[Upstream]:
+    """Yield the gateway to the stock transformer at the address; "" stands for none."""
+    if not url:
+        yield NoUpstream()
+        return
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=SECONDS, sock_connect=5),
+    ) as session:
+        yield Gateway(url, session, telemetry)
 
 
-async def _unless_gone(
+async def _ask_while_router_waits(
     request: web.Request, asking: Coroutine[Any, Any, aiohttp.ClientResponse]
 ) -> aiohttp.ClientResponse:
     """The upstream's answer; when the router hangs up before it, the upstream is not kept busy any longer."""
-    task = asyncio.create_task(asking)
-    try:
-        while not (await asyncio.wait((task,), timeout=LOOK_SECONDS))[0]:
-            if request.transport is None or request.transport.is_closing():
-                raise aiohttp.ClientConnectionError("the router hung up")
-        return task.result()
-    finally:
-        task.cancel()
+    answer: aiohttp.ClientResponse | Exception = aiohttp.ClientConnectionError("the router hung up")
+    async with create_task_group() as tasks:
+        tasks.start_soon(_cancel_when_abandoned, request, tasks.cancel_scope)
+        try:
+            answer = await asking
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            answer = error
+        tasks.cancel_scope.cancel()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+async def _cancel_when_abandoned(request: web.Request, scope: CancelScope) -> None:
+    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - a transport offers no event to wait for
+        await sleep(CHECK_SECONDS)
+    scope.cancel()
 
 
 async def _read_some(response: aiohttp.ClientResponse) -> bytes | None:

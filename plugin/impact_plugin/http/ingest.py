@@ -6,22 +6,25 @@ is 429 or 503 with Retry-After, which all of them repeat. Other statuses are nev
 failure, and Segment's SDKs 501 for a final one.
 """
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from time import perf_counter, time
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from anyio import Event, move_on_after
+from anyio.abc import TaskGroup
 
 from impact_plugin.config.sources import Routing, Source
 from impact_plugin.errors import EnvelopeError, ImpactPluginError, StateUnavailableError
 from impact_plugin.http.bodies import RequestBody, read_bounded
 from impact_plugin.http.operator import Readiness
 from impact_plugin.ingest.intake import Item, ItemResult, Status, Unusable
+from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.protocols import segment_api, webhook
 from impact_plugin.protocols.signatures import SignatureError, verify
 from impact_plugin.spool.base import SpoolFullError
@@ -141,6 +144,22 @@ class _Kind(msgspec.Struct, frozen=True, rename="camel"):
 _kinds: Final = msgspec.json.Decoder(_Kind)
 
 
+class _Taking:
+    """A request that is worked on; when its sender stops waiting for the answer, the work goes on without anybody."""
+
+    def __init__(self) -> None:
+        self.ended = Event()
+        self.answer: web.Response | Exception | None = None
+
+    async def run(self, work: Callable[[], Awaitable[web.Response]]) -> None:
+        try:
+            self.answer = await work()
+        except Exception as error:  # noqa: BLE001 - the border of one request, raised where somebody still waits for it
+            self.answer = error
+        finally:
+            self.ended.set()
+
+
 class IngestApp:
     """Answers on the ingest port."""
 
@@ -150,17 +169,20 @@ class IngestApp:
         take: Take,
         forget: Forget,
         readiness: Readiness,
+        shutdown: Shutdown,
         telemetry: Telemetry,
+        tasks: TaskGroup,
         clock: Callable[[], float] = time,
     ) -> None:
         self._routing = routing
         self._take = take
         self._forget = forget
         self._readiness = readiness
+        self._shutdown = shutdown
+        self._tasks = tasks
         self._telemetry = telemetry
         self._clock = clock
         self._room = BodyBudget()
-        self._late: set[asyncio.Task[web.Response]] = set()
 
     def application(self) -> web.Application:
         """The aiohttp application."""
@@ -255,35 +277,24 @@ class IngestApp:
         """The body, which nobody waits for any longer when the service stops."""
         if request.content.is_eof():
             return await read_bounded(request, limit, place.hold)
-        reading = asyncio.ensure_future(read_bounded(request, limit, place.hold))
-        stopping = asyncio.ensure_future(self._readiness.stopping.wait())
-        try:
-            await asyncio.wait((reading, stopping), timeout=BODY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                return reading.result()
-            raise _Refusal(503, "too_slow", f"the body was not there in time ({BODY_SECONDS:g} s, or the stop)", 1)
-        finally:
-            reading.cancel()
-            stopping.cancel()
+        with self._shutdown.cancels(BODY_SECONDS):
+            return await read_bounded(request, limit, place.hold)
+        raise _Refusal(503, "too_slow", f"the body was not there in time ({BODY_SECONDS:g} s, or the stop)", 1)
 
     async def _in_time(
         self, source: Source, items: Sequence[Item | Unusable], size: int, *, single: bool
     ) -> web.Response:
         """Take the items; after the deadline the sender is to come again, and what is stored then is a duplicate."""
-        task = asyncio.create_task(self._work(source, items, single=single))
-        self._late.add(task)
-        task.add_done_callback(self._forget_task)
+        taking = _Taking()
+        self._tasks.start_soon(taking.run, partial(self._work, source, items, single=single))
         seconds = ANSWER_SECONDS if size < LARGE else LARGE_ANSWER_SECONDS
-        finished, _ = await asyncio.wait((task,), timeout=seconds)
-        if not finished:
+        with move_on_after(seconds):
+            await taking.ended.wait()
+        if taking.answer is None:
             raise _Refusal(503, "too_slow", f"not stored within {seconds:g} s", 1)
-        return task.result()
-
-    def _forget_task(self, task: "asyncio.Task[web.Response]") -> None:
-        self._late.discard(task)
-        if not task.cancelled():
-            # Whoever waited in time has it; nobody else can be told.
-            task.exception()
+        if isinstance(taking.answer, Exception):
+            raise taking.answer
+        return taking.answer
 
     async def _work(self, source: Source, items: Sequence[Item | Unusable], *, single: bool) -> web.Response:
         deletions = {place: who for place, item in enumerate(items) if (who := _deletion_of(item)) is not None}

@@ -1,6 +1,5 @@
 """What operators and their machines ask: health, readiness, version, metrics, limits, deletion, and how to ask it."""
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from impact_plugin.delivery.limits.scheduler import LimitReport
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.ingest.deletion import MOST_IDS, ForgetReport, ForgetRequest
 from impact_plugin.process.memory import MemoryWatch
+from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.sessions.sessions import Health
 from impact_plugin.telemetry import CONTENT_TYPE, Telemetry
 from impact_transformers.events import UNREADABLE
@@ -59,22 +59,29 @@ class Readiness:
     ``watches`` tell of troubles of parts that others can do without; "" for none.
     """
 
-    def __init__(self, state_dir: Path, sessions: Health) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        sessions: Health,
+        shutdown: Shutdown,
+        memory: MemoryWatch,
+        watches: Sequence[Callable[[], str]],
+    ) -> None:
         self._state_dir = state_dir
         self._sessions = sessions
-        self.memory: MemoryWatch | None = None
-        self.watches: list[Callable[[], str]] = []
-        self.stopping = asyncio.Event()
+        self._shutdown = shutdown
+        self._memory = memory
+        self._watches = watches
 
     @property
     def draining(self) -> bool:
         """Whether the service stops and takes nothing new."""
-        return self.stopping.is_set()
+        return self._shutdown.begun
 
     @property
     def over_memory(self) -> bool:
         """Whether the process holds more memory than it may."""
-        return self.memory is not None and self.memory.exceeded
+        return self._memory.exceeded
 
     def problems(self) -> list[str]:
         """Everything that speaks against traffic now; empty when ready."""
@@ -87,7 +94,7 @@ class Readiness:
 
     def troubles(self) -> list[str]:
         """What does not speak against traffic and yet needs somebody to look."""
-        found = [trouble for watch in self.watches if (trouble := watch())]
+        found = [trouble for watch in (self._memory.trouble, *self._watches) if (trouble := watch())]
         if self._sessions.alone:
             found.append(f"clicks are decided without the session state: {self._sessions.cause}")
         return found

@@ -2,19 +2,20 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from anyio import CapacityLimiter, WouldBlock
 
 from impact_plugin.config.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUTES, RecordSettings
 from impact_plugin.errors import SettingsError
 from impact_plugin.http.operator import ErrorReply, json_reply
+from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.recording.recorder import Recorder
-from impact_plugin.tasks import beside
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.http import RecordingEnded, RecordingStarted
 from impact_plugin.units import MIB, MINUTE_SECONDS
@@ -29,11 +30,11 @@ CONTENT_TYPE: Final = "application/x-ndjson+gzip"
 class Recordings:
     """Starts recordings and reports them."""
 
-    def __init__(self, recorder: Recorder, telemetry: Telemetry, stopping: asyncio.Event) -> None:
+    def __init__(self, recorder: Recorder, telemetry: Telemetry, shutdown: Shutdown) -> None:
         self._recorder = recorder
         self._telemetry = telemetry
-        self._stopping = stopping
-        self._running = 0
+        self._shutdown = shutdown
+        self._slots = CapacityLimiter(MOST)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Stream a recording for ``?seconds=`` and ``?mb=`` at most, until whoever asked hangs up."""
@@ -46,13 +47,21 @@ class Recordings:
         if not 0 < seconds <= most_seconds or not 1 <= size <= LARGEST_RECORDING_MB:
             told = f"seconds may be up to {most_seconds:,.0f}, mb from 1 to {LARGEST_RECORDING_MB:,}"
             return json_reply(ErrorReply(told), 400)
-        if self._running >= MOST:
+        try:
+            self._slots.acquire_nowait()
+        except WouldBlock:
             return json_reply(ErrorReply(f"{MOST} recordings are under way already"), 429)
+        try:
+            return await self._stream(request, seconds, size * MIB)
+        finally:
+            self._slots.release()
+
+    async def _stream(self, request: web.Request, seconds: float, size: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
         await response.prepare(request)
         # Whoever asked hangs up when it has enough.
         with suppress(ConnectionResetError):
-            async with aclosing(self._reported("the operator", seconds, size * MIB)) as pieces:
+            async with aclosing(self._reported("the operator", seconds, size)) as pieces:
                 async for packed in pieces:
                     await response.write(packed)
             await response.write_eof()
@@ -60,22 +69,20 @@ class Recordings:
 
     async def write(self, file: Path, settings: RecordSettings) -> None:
         """Record into a file, which only its owner can read."""
-        loop = asyncio.get_running_loop()
-        opened = await loop.run_in_executor(None, _create, file)
+        opened = await asyncio.to_thread(_create, file)
         try:
             reported = self._reported(str(file), settings.minutes * MINUTE_SECONDS, settings.max_mb * MIB)
-            async with aclosing(reported) as pieces:
+            async with self._slots, aclosing(reported) as pieces:
                 async for packed in pieces:
-                    await loop.run_in_executor(None, os.write, opened, packed)
+                    await asyncio.to_thread(os.write, opened, packed)
         finally:
             os.close(opened)
 
     async def _reported(self, to: str, seconds: float, size: int) -> AsyncGenerator[bytes, None]:
-        self._running += 1
         self._telemetry.emit(RecordingStarted(to, seconds, size))
         written, cause, left_out = 0, "who asked for it is gone", 0
         try:
-            async with aclosing(self._recorder.record(seconds, size, self._stopping)) as pieces:
+            async with aclosing(self._recorder.record(seconds, size, lambda: self._shutdown.begun)) as pieces:
                 async for packed, ended in pieces:
                     if ended is not None:
                         cause, left_out = ended.cause, ended.left_out
@@ -84,7 +91,6 @@ class Recordings:
         except OSError as error:
             cause = f"it cannot be written: {error.strerror}"
         finally:
-            self._running -= 1
             self._telemetry.emit(RecordingEnded(to, written, left_out, cause))
 
 
@@ -92,20 +98,11 @@ def _create(file: Path) -> int:
     return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
-@asynccontextmanager
-async def open_recordings(
-    recorder: Recorder, settings: RecordSettings, telemetry: Telemetry, stopping: asyncio.Event
-) -> AsyncIterator[Recordings]:
-    """Lend recordings; with ``record.dir`` one begins at once. Raises :class:`SettingsError`."""
-    recordings = Recordings(recorder, telemetry, stopping)
-    if not settings.dir:
-        yield recordings
-        return
+def recording_file(settings: RecordSettings) -> Path:
+    """A file of its own for the recording of this start; raises :class:`SettingsError`."""
     folder = Path(settings.dir)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(Problem("record.dir", f"{folder} cannot be made: {error.strerror}")) from error
-    name = datetime.now(UTC).strftime(f"recording-%Y%m%dT%H%M%S-{os.getpid()}.ndjson.gz")
-    async with beside(recordings.write(folder / name, settings)):
-        yield recordings
+    return folder / datetime.now(UTC).strftime(f"recording-%Y%m%dT%H%M%S-{os.getpid()}.ndjson.gz")

@@ -18,7 +18,7 @@ from impact_plugin.config.settings import Settings
 from impact_plugin.errors import EnvelopeError, ImpactPluginError, StateUnavailableError
 from impact_plugin.http.bodies import read_body
 from impact_plugin.http.features import Features
-from impact_plugin.http.gateway import Gateway, UpstreamUnreachableError
+from impact_plugin.http.gateway import NoUpstreamError, Upstream, UpstreamUnreachableError
 from impact_plugin.http.operator import ErrorReply, Operations, Readiness
 from impact_plugin.protocols import rudder_processor, rudder_regulation, rudder_router
 from impact_plugin.protocols.rudder_envelope import API_VERSION, COMPACTED
@@ -56,7 +56,7 @@ class RouterApp:
         desk: TransformContext,
         proxy: Proxy,
         features: Features,
-        gateway: Gateway | None,
+        upstream: Upstream,
         operations: Operations,
         readiness: Readiness,
         forget: rudder_regulation.Forget,
@@ -65,7 +65,7 @@ class RouterApp:
         self._forget = forget
         self._proxy = proxy
         self._features = features
-        self._gateway = gateway
+        self._upstream = upstream
         self._readiness = readiness
         self._telemetry: Telemetry = desk.telemetry
         self._types = {name.lower() for name in settings.rudder.destination_types}
@@ -93,7 +93,7 @@ class RouterApp:
         finally:
             # A method is a word that a client chooses.
             method = request.method if request.method in METHODS else OTHER
-            ours = request.method == "POST" and name != OTHER and PASSED not in request
+            ours = request.method == "POST" and name != OTHER and not request.get(PASSED, False)
             self._telemetry.emit(RequestServed(method, name, status, perf_counter() - began, ours))
         return response
 
@@ -117,6 +117,8 @@ class RouterApp:
         """Turn every fault into an answer that makes the router keep its events."""
         try:
             return await handler(request)
+        except NoUpstreamError:
+            return self._refuse(OTHER, "not_ours", f"{request.method} is {NOT_OURS}")
         except web.HTTPRequestEntityTooLarge:
             return self._refuse(route, "body_too_large", "raise server.max_body_mb or let the router send less at once")
         except (EnvelopeError, *UNREADABLE) as error:
@@ -163,13 +165,13 @@ class RouterApp:
         try:
             if self._is_ours(body.text):
                 return _transformed(await self._answer_ours(body.text, answer))
-            if self._gateway is not None:
-                return await self._forward(self._gateway, request, body.raw)
-            reason = NOT_OURS
+            return await self._pass_on(request, body.raw)
         except (OverMemoryError, StateUnavailableError) as error:
             name = "memory" if isinstance(error, OverMemoryError) else "state_unavailable"
             self._telemetry.emit(RequestRefused(route, 200, name, str(error)))
             reason = f"{name}: {error}"
+        except NoUpstreamError:
+            reason = NOT_OURS
         except UpstreamUnreachableError as error:
             reason = f"the upstream transformer is unreachable: {error}"
         return _transformed(rudder_router.answer_unavailable(body.text, reason, batch=batch))
@@ -184,7 +186,7 @@ class RouterApp:
         try:
             return rudder_router.destination_type(body) in self._types
         except EnvelopeError:
-            if self._gateway is None:
+            if not self._upstream.is_configured:
                 raise
             return False
 
@@ -205,20 +207,15 @@ class RouterApp:
         body = await read_body(request, self._max_body)
         timeout = request.headers.get("RdProxy-Timeout")
 
-        def gone() -> bool:
+        def is_abandoned() -> bool:
             return request.transport is None or request.transport.is_closing()
 
-        status, reply = await self._proxy.answer(body.text, timeout, version=version, gone=gone)
+        status, reply = await self._proxy.answer(body.text, timeout, version=version, is_abandoned=is_abandoned)
         return web.Response(body=reply, status=status, headers=API_VERSION, content_type=JSON)
 
     async def _pass_on(self, request: web.Request, body: bytes | None = None) -> web.StreamResponse:
-        if self._gateway is None:
-            return self._refuse("other", "not_ours", f"{request.method} is {NOT_OURS}")
-        return await self._forward(self._gateway, request, body)
-
-    async def _forward(self, gateway: Gateway, request: web.Request, body: bytes | None) -> web.StreamResponse:
-        request[PASSED] = True
-        return await gateway.forward(request, body)
+        request[PASSED] = self._upstream.is_configured
+        return await self._upstream.forward(request, body)
 
 
 def _transformed(body: bytes) -> web.Response:

@@ -3,7 +3,7 @@
 The ledger of conversions needs none: it holds keyed digests of orders, and nothing of whoever made them.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -57,18 +57,31 @@ class ForgetReport(msgspec.Struct, frozen=True):
 
 
 class Forgetting:
-    """Deletes persons; ``programs`` are account and campaign of every destination, as the sessions write them."""
+    """Deletes persons; ``configured`` gives the programs of every destination, as the sessions write them.
 
-    def __init__(self, sessions: Sessions, spool: Spool | Letters | None, telemetry: Telemetry) -> None:
+    Without events of senders there is no ``spool``.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        spool: Spool | Letters | None,
+        telemetry: Telemetry,
+        configured: Callable[[], Collection[str]],
+    ) -> None:
         self._sessions = sessions
         self._spool = spool
         self._telemetry = telemetry
+        self._configured = configured
 
-    async def forget(self, users: Sequence[str], anonymous: Sequence[str], programs: Collection[str]) -> ForgetReport:
+    async def forget(self, users: Sequence[str], anonymous: Sequence[str], more: Collection[str] = ()) -> ForgetReport:
         """Forget these ids, and the anonymous ones that were joined to the users; again and again is harmless.
+
+        At the programs of the configured destinations, and at ``more``.
 
         Raises :class:`StateUnavailableError` when something could not be reached: then it is to be asked again.
         """
+        programs = {*self._configured(), *more}
         given = [id_ for id_ in (*users, *anonymous) if id_]
         # An address is stored concealed by the ingest port, and as it came by the router's.
         ids = list(dict.fromkeys([*given, *map(conceal_emails, given)]))

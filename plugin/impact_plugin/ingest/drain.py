@@ -6,15 +6,16 @@ loads, nor page loads forever behind orders. A visitor's rows go one after the o
 those behind it wait in the spool.
 """
 
-import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Final, Literal
 from urllib.parse import urlencode
 
 import msgspec
+from anyio import Event, current_time, get_cancelled_exc_class, move_on_after
+from anyio.abc import TaskGroup
 
 from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.config.sources import Routing
@@ -23,10 +24,10 @@ from impact_plugin.delivery.identity import order_identity, visitor_lane
 from impact_plugin.delivery.pipeline import Deliveries, Parcel
 from impact_plugin.delivery.policy import Cause, Verdict
 from impact_plugin.errors import StateUnavailableError
+from impact_plugin.process.background import repeat, run_guarded
 from impact_plugin.sessions.sessions import Sessions
 from impact_plugin.spool.base import MAX_DETAIL, DeadLetterCause, Spool, SpoolRow
 from impact_plugin.spool.reasons import DeadLetterReason
-from impact_plugin.tasks import beside, finish
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.faults import RequestFault
 from impact_plugin.telemetry.events.ingest import SpoolAttemptEnded, SpoolFailed, SpoolMeasured, SpoolRestored
@@ -72,7 +73,7 @@ class DrainedRow(msgspec.Struct, frozen=True):
 
 
 class Drain:
-    """Delivers what the spool holds; made by :func:`open_drain`."""
+    """Delivers what the spool holds, while :meth:`run` does."""
 
     def __init__(
         self,
@@ -108,20 +109,32 @@ class Drain:
         for feed in self._feeds.values():
             feed.wanted.set()
 
-    async def run(self) -> None:
-        """Keep a feed for each destination, and measure, until cancelled."""
-        while True:
+    async def run(self, tasks: TaskGroup) -> None:
+        """Keep a feed for each destination, and measure, until cancelled; feeds and rows are tasks of the group."""
+
+        async def turn() -> None:
             for name in self._routing().destinations:
                 if name not in self._feeds:
-                    self._feeds[name] = _Feed(self, name)
+                    self._feeds[name] = _Feed(self, name, tasks)
+                    tasks.start_soon(self._feeds[name].run)
             await self._measure()
-            await asyncio.sleep(LOOK_SECONDS)
 
-    async def stop(self, seconds: float) -> None:
-        """Take nothing more; let what is under way end within ``seconds``; write down what is known."""
+        await run_guarded(self.telemetry, "spool", turn)
+        await repeat(self.telemetry, "spool", turn, LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """Let no stored event begin to be sent."""
         self.stopping = True
-        feeds = list(self._feeds.values())
-        await asyncio.gather(*(feed.stop(seconds) for feed in feeds))
+        self.wake()
+
+    async def finish(self, seconds: float) -> None:
+        """After :meth:`stop`: wait for what is under way, ``seconds`` at most, and write down what is known.
+
+        What is late is cancelled with the task group, and stays in the spool.
+        """
+        with move_on_after(seconds):
+            for feed in list(self._feeds.values()):
+                await feed.idle.wait()
         try:
             await self.spool.flush()
         except StateUnavailableError as error:
@@ -142,7 +155,9 @@ class Drain:
             return DrainedRow(outcome)
         parcel = self._parcel(outcome, row)
         # Its person may be forgotten while it waits for a permit to be sent.
-        verdict = await self._deliveries.deliver(parcel, seconds=self._patience, gone=lambda: not self.spool.holds(row))
+        verdict = await self._deliveries.deliver(
+            parcel, seconds=self._patience, is_abandoned=lambda: not self.spool.holds(row)
+        )
         return DrainedRow(verdict, f"POST {parcel.url}\n\n".encode() + parcel.body)
 
     async def _transform(self, row: SpoolRow, known: KnownDestination) -> Outcome:
@@ -180,8 +195,6 @@ class Drain:
             self.telemetry.emit(await self._measured())
         except StateUnavailableError as error:
             self._failed(error)
-        except Exception as error:  # noqa: BLE001 - the border of the watch: a defect in one measurement must not end it
-            self.telemetry.emit(RequestFault("spool", type(error).__name__, error))
 
     async def _measured(self) -> SpoolMeasured:
         tally = await self.spool.tally()
@@ -202,26 +215,21 @@ class Drain:
 class _Feed:
     """One destination's rows in memory."""
 
-    def __init__(self, drain: Drain, name: str) -> None:
+    def __init__(self, drain: Drain, name: str, tasks: TaskGroup) -> None:
         self._drain = drain
         self._name = name
+        self._row_tasks = tasks
         self._lanes: dict[bytes, deque[SpoolRow]] = {}
         self._held = {True: 0, False: 0}
         self._paused = {True: 0.0, False: 0.0}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.wanted = asyncio.Event()
-        self._task = asyncio.create_task(self._run())
+        self.wanted = Event()
+        self.idle = Event()
+        self.idle.set()
 
-    async def stop(self, seconds: float) -> None:
-        """Take nothing more, and wait for what is under way; what is late stays in the spool."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        await finish(self._tasks, seconds)
-
-    async def _run(self) -> None:
-        """Take what is due whenever there is room, until cancelled."""
-        while True:
-            self.wanted.clear()
+    async def run(self) -> None:
+        """Take what is due whenever there is room, until the drain stops."""
+        while not self._drain.stopping:
+            self.wanted = Event()
             taken = 0
             try:
                 for urgent in (True, False):
@@ -235,17 +243,13 @@ class _Feed:
 
     async def _wait(self) -> None:
         """Until the feed is woken, or a moment has passed."""
-        loop = asyncio.get_running_loop()
-        alarm = loop.call_later(LOOK_SECONDS, self.wanted.set)
-        try:
+        with move_on_after(LOOK_SECONDS):
             await self.wanted.wait()
-        finally:
-            alarm.cancel()
 
     async def _take(self, *, urgent: bool) -> int:
         """Take as many rows of one kind as there is room for; returns how many."""
         room = WINDOW // 2 - self._held[urgent]
-        now = asyncio.get_running_loop().time()
+        now = current_time()
         # Taking a few at a time would cost a read of the spool for each few.
         if room < WINDOW // 8 or now < self._paused[urgent] or self._drain.known(self._name) is None:
             return 0
@@ -256,6 +260,8 @@ class _Feed:
 
     def _admit(self, row: SpoolRow) -> None:
         """Start the row, or let it wait behind those of its visitor."""
+        if self.idle.is_set():
+            self.idle = Event()
         self._held[row.urgent] += 1
         if row.lane is None:
             self._start(row)
@@ -266,21 +272,21 @@ class _Feed:
             self._start(row)
 
     def _start(self, row: SpoolRow) -> None:
-        task = asyncio.create_task(self._work(row))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._row_tasks.start_soon(run_guarded, self._drain.telemetry, "drain", partial(self._work, row))
 
     async def _work(self, row: SpoolRow) -> None:
         """One row to its end, or back into the spool."""
         blocked = True
         try:
             blocked = await self._try(row)
-        except asyncio.CancelledError:
+        except get_cancelled_exc_class():
             self._drain.spool.release([row])
             raise
         finally:
             self._held[row.urgent] -= 1
             self._next(row, blocked=blocked)
+            if not any(self._held.values()):
+                self.idle.set()
             self.wanted.set()
 
     async def _try(self, row: SpoolRow) -> bool:
@@ -346,7 +352,7 @@ class _Feed:
     def _put_back(self, row: SpoolRow) -> bool:
         """Back untried; its kind pauses, because the next row would be refused too."""
         pause = PAUSE_SECONDS * self._drain.random.uniform(0.5, 1.0)
-        self._paused[row.urgent] = asyncio.get_running_loop().time() + pause
+        self._paused[row.urgent] = current_time() + pause
         self._drain.spool.release([row])
         return True
 
@@ -366,13 +372,3 @@ class _Feed:
 
     def _report(self, result: Literal["sent", "filtered", "held", "rejected"], reason: str) -> None:
         self._drain.telemetry.emit(SpoolAttemptEnded(result, str(reason)))
-
-
-@asynccontextmanager
-async def open_drain(drain: Drain, grace: float) -> AsyncIterator[Drain]:
-    """Deliver until the block ends; then what is under way may finish within ``grace`` seconds."""
-    try:
-        async with beside(drain.run()):
-            yield drain
-    finally:
-        await drain.stop(grace)

@@ -18,6 +18,7 @@ from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.config.sources import Routing, Source
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.ingest.adapters import content_id, switched_off
+from impact_plugin.ingest.drain import Drain
 from impact_plugin.recording.recorder import RecordedJob, Recorder
 from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.spool.base import DeadLetterCause, NewEvent, NewRow, Spool
@@ -113,8 +114,8 @@ class Intake:
         digests: Digests,
         telemetry: Telemetry,
         clock: Callable[[], float],
-        stored: Callable[[], None],
-        failed: Callable[[StateUnavailableError], None],
+        drain: Drain,
+        recorder: Recorder,
     ) -> None:
         self._routing = routing
         self._sessions = sessions
@@ -123,9 +124,8 @@ class Intake:
         self._telemetry = telemetry
         self._step = TransformStep(faults_to(telemetry))
         self._clock = clock
-        self._stored = stored
-        self._failed = failed
-        self.recorder: Recorder | None = None
+        self._drain = drain
+        self._recorder = recorder
 
     async def take(self, source: Source, items: Sequence[Item | Unusable]) -> list[ItemResult]:
         """Make the items durable; returns what became of each, in order.
@@ -159,14 +159,14 @@ class Intake:
 
     def _record(self, source: Source, prepared: Sequence[_Prepared | ItemResult]) -> None:
         """Hand the events to the recorder, while somebody records."""
-        if self.recorder is None or not self.recorder.listening:
+        if not self._recorder.listening:
             return
         jobs = [
             RecordedJob(one.payload, tuple((part.known.id, msgspec.Raw(part.known.written)) for part in one.parts))
             for one in prepared
             if isinstance(one, _Prepared)
         ]
-        self.recorder.take(source.name, jobs)
+        self._recorder.take(source.name, jobs)
 
     async def _store(self, events: Sequence[NewEvent], places: Sequence[int], results: list[ItemResult]) -> None:
         """Store the events, and correct the results of those that were stored before."""
@@ -175,13 +175,13 @@ class Intake:
         try:
             stored = await self._spool.put(events)
         except StateUnavailableError as error:
-            self._failed(error)
+            self._drain.report(error)
             raise
         for place, new in zip(places, stored, strict=True):
             # A sender that repeats a rejected event gets the same answer; it stays one dead letter.
             if not new and results[place].status != "rejected":
                 results[place] = ItemResult(results[place].message_id, "duplicate")
-        self._stored()
+        self._drain.wake()
 
     async def _prepare_all(
         self, source: Source, items: Sequence[Item | Unusable], destinations: Sequence[KnownDestination], now: float

@@ -9,11 +9,13 @@ a few at a time, and each is read from at once.
 
 import asyncio
 import socket
-from contextlib import AsyncExitStack, ExitStack, suppress
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
+from typing import Final, cast
 
 import msgspec
 from aiohttp import web
+from anyio import CancelScope, create_task_group
 
 from impact_plugin.config.settings import ServerSettings
 from impact_plugin.errors import SettingsError
@@ -31,6 +33,9 @@ AT_A_TIME: Final = 16
 FIRST_BYTES: Final = 256 * 1024
 PAUSE_SECONDS: Final = 0.1
 """How long to wait when the process has no descriptor left for a connection."""
+
+LEAST_GRACE_SECONDS: Final = 0.01
+"""For aiohttp 0 is no limit at all."""
 
 KEEP_ALIVE_SECONDS: Final = 75.0
 """rudder-server keeps idle connections for 30 s; closing later than it does spares both sides a reset."""
@@ -82,24 +87,44 @@ def url_of(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def listen(stack: AsyncExitStack, app: web.Application, listening: socket.socket, grace: float) -> str:
-    """Serve the application until the stack ends, and requests under way ``grace`` seconds longer; its URL."""
-    runner = web.AppRunner(
+class Port(msgspec.Struct, frozen=True):
+    """An application and the socket it is served on."""
+
+    app: web.Application
+    listening: socket.socket
+
+
+@asynccontextmanager
+async def serve_ports(ports: Sequence[Port], grace_seconds: float) -> AsyncIterator[None]:
+    """Serve until the block ends, and requests under way for up to ``grace_seconds`` longer, on all ports at once."""
+    runners = [_runner(port.app, grace_seconds) for port in ports]
+    acceptors: list[Acceptor] = []
+    try:
+        for port, runner in zip(ports, runners, strict=True):
+            await runner.setup()
+            acceptor = Acceptor(port.listening, cast("web.Server", runner.server))
+            acceptor.start()
+            acceptors.append(acceptor)
+        yield
+    finally:
+        with CancelScope(shield=True):
+            for acceptor in acceptors:
+                await acceptor.stop()
+            async with create_task_group() as closing:
+                for runner in runners:
+                    closing.start_soon(runner.cleanup)
+
+
+def _runner(app: web.Application, grace_seconds: float) -> web.AppRunner:
+    return web.AppRunner(
         app,
         access_log=None,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
-        shutdown_timeout=grace,
+        # aiohttp waits twice as long: first for a handler, then for it to notice that its body ends.
+        shutdown_timeout=max(grace_seconds / 2, LEAST_GRACE_SECONDS),
         handler_cancellation=False,
         auto_decompress=False,
     )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    if runner.server is None:
-        raise RuntimeError("the runner was set up without a server")
-    acceptor = Acceptor(listening, runner.server)
-    acceptor.start()
-    stack.push_async_callback(acceptor.stop)
-    return url_of(listening)
 
 
 class Acceptor:

@@ -3,7 +3,6 @@
 What else a process uses up is measured in the same look.
 """
 
-import asyncio
 import os
 import resource
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 from time import monotonic, process_time
 from typing import Final
 
+from impact_plugin.process.background import repeat, run_guarded
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.process import MemoryExceeded, MemoryRecovered, ProcessMeasured
 
@@ -65,6 +65,7 @@ class MemoryWatch:
         self._read = read
         self._since: float | None = None
         self._used = 0.0
+        self._looked_at = monotonic() - LOOK_SECONDS
 
     @property
     def exceeded(self) -> bool:
@@ -107,10 +108,11 @@ class MemoryWatch:
         )
 
     async def watch(self) -> None:
-        """Look until cancelled."""
-        lag = 0.0
-        while True:
-            began = monotonic()
-            self.look(began, lag)
-            await asyncio.sleep(LOOK_SECONDS)
-            lag = max(0.0, monotonic() - began - LOOK_SECONDS)
+        """Look at once, and then again and again until cancelled."""
+        await run_guarded(self._telemetry, "memory", self._look_now)
+        await repeat(self._telemetry, "memory", self._look_now, LOOK_SECONDS)
+
+    async def _look_now(self) -> None:
+        now, before = monotonic(), self._looked_at
+        self._looked_at = now
+        self.look(now, max(0.0, now - before - LOOK_SECONDS))

@@ -4,12 +4,14 @@ The worker says ``prepared`` when its code is loaded and its settings are good, 
 state, and says ``ready`` when it takes requests. When the line ends the supervisor is gone, and so the worker goes too.
 """
 
-import asyncio
+import signal
 import socket
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from typing import Final
 
 import msgspec
+from anyio import wait_readable
 
 from impact_plugin.errors import SettingsError
 from impact_plugin.process.listening import Sockets
@@ -45,30 +47,27 @@ class Worker:
         self._line = socket.socket(fileno=assignment.line)
         self._line.setblocking(False)
 
-    async def leave(self) -> bool:
-        """Say that all is prepared and wait for leave to begin; False when the supervisor is gone."""
-        await self._say(PREPARED)
+    async def wait_for_go(self) -> bool:
+        """Say that all is prepared and wait for the word to begin; False when the supervisor is gone."""
+        self._say(PREPARED)
         return await self._heard() == GO
 
-    async def ready(self) -> None:
-        """Say that requests are taken."""
-        await self._say(READY)
-
-    async def abandoned(self) -> None:
-        """Wait until the supervisor is gone."""
+    async def follow(self) -> None:
+        """Say that requests are taken, and end with the supervisor: another one may need the ports and the state."""
+        self._say(READY)
         while await self._heard():
             pass
+        signal.raise_signal(signal.SIGTERM)
 
-    async def _say(self, word: bytes) -> None:
-        try:
-            await asyncio.get_running_loop().sock_sendall(self._line, word)
-        except OSError:
-            # The supervisor is gone; the next thing heard is the end of the line.
-            return
+    def _say(self, word: bytes) -> None:
+        # When the supervisor is gone, the next thing heard is the end of the line.
+        with suppress(OSError):
+            self._line.send(word)
 
     async def _heard(self) -> bytes:
         try:
-            return await asyncio.get_running_loop().sock_recv(self._line, len(GO))
+            await wait_readable(self._line)
+            return self._line.recv(len(GO))
         except OSError:
             return b""
 

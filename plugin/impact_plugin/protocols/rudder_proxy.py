@@ -122,18 +122,18 @@ class Proxy:
         self._telemetry = telemetry
 
     async def answer(
-        self, raw: bytes, timeout_ms: str | None, *, version: str, gone: Callable[[], bool]
+        self, raw: bytes, timeout_ms: str | None, *, version: str, is_abandoned: Callable[[], bool]
     ) -> tuple[int, bytes]:
         """The HTTP status and body for one call; raises :class:`msgspec.DecodeError` for a body not of the protocol.
 
-        ``gone`` tells whether the router has hung up.
+        ``is_abandoned`` tells whether the router has hung up.
         """
         started = perf_counter()
         request = _decoder.decode(raw)
         listed = request.metadata if version == "v1" else msgspec.Raw(b"[" + bytes(request.metadata) + b"]")
         jobs, attempts = _raws.decode(listed), _attempts.decode(listed)
         parcel = self._parcel(request, max((one.attempt_num for one in attempts), default=0))
-        verdict = parcel if isinstance(parcel, Verdict) else await self._deliver(parcel, timeout_ms, gone)
+        verdict = parcel if isinstance(parcel, Verdict) else await self._deliver(parcel, timeout_ms, is_abandoned)
         label = "conversions" if request.endpoint.endswith("/Conversions") else "pageload"
         self._telemetry.emit(DeliveryEnded(label, verdict.result, verdict.cause, perf_counter() - started))
         status = STATUS[verdict.result]
@@ -143,9 +143,10 @@ class Proxy:
             return 200, _encoder.encode(ProxyReply(ProxyOutputV1(status, verdict.text, replies, tags)))
         return status, _encoder.encode(ProxyReply(ProxyOutputV0(status, verdict.text, verdict.text, tags)))
 
-    async def _deliver(self, parcel: Parcel, timeout_ms: str | None, gone: Callable[[], bool]) -> Verdict:
+    async def _deliver(self, parcel: Parcel, timeout_ms: str | None, is_abandoned: Callable[[], bool]) -> Verdict:
         try:
-            return await self._deliveries.deliver(parcel, seconds=self._seconds(timeout_ms), gone=gone)
+            seconds = self._seconds(timeout_ms)
+            return await self._deliveries.deliver(parcel, seconds=seconds, is_abandoned=is_abandoned)
         except Exception as error:  # noqa: BLE001 - the border of one delivery: a 5xx of ours would end in an abort
             self._telemetry.emit(RequestFault("proxy", type(error).__name__, error))
             return held_back(Cause.FAULT, "a defect of impact-plugin; see its log")

@@ -1,15 +1,16 @@
 """Captures what a running service is asked: only while somebody records, and never more than was allowed."""
 
-import asyncio
 import gzip
 import io
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import time
 from typing import Any, Final
 
 import msgspec
+from anyio import Event, current_time, move_on_after
 
 from impact_plugin import __version__
 from impact_plugin.config.destinations import CONCEALED
@@ -42,8 +43,25 @@ class Recording:
     """What one listener still has to write."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[_Taken] = asyncio.Queue(PENDING)
         self.left_out = 0
+        self._pending: deque[_Taken] = deque()
+        self._arrived = Event()
+
+    def put(self, taken: _Taken) -> None:
+        """Keep it, or count it where too many wait already."""
+        if len(self._pending) >= PENDING:
+            self.left_out += 1
+            return
+        self._pending.append(taken)
+        self._arrived.set()
+
+    async def take(self, seconds: float) -> list[_Taken]:
+        """What is there, once there is something; none when nothing came in time."""
+        if not self._pending:
+            self._arrived = Event()
+            with move_on_after(seconds):
+                await self._arrived.wait()
+        return [self._pending.popleft() for _ in range(min(CHUNK, len(self._pending)))]
 
 
 class Recorder:
@@ -65,23 +83,20 @@ class Recorder:
         at = int(time() * 1000)
         for job in jobs:
             for recording in self._recordings:
-                try:
-                    recording.queue.put_nowait(_Taken(at, via, self._requests, job))
-                except asyncio.QueueFull:
-                    recording.left_out += 1
+                recording.put(_Taken(at, via, self._requests, job))
 
     async def record(
-        self, seconds: float, most_bytes: int, stopping: asyncio.Event
+        self, seconds: float, most_bytes: int, stops: Callable[[], bool]
     ) -> AsyncGenerator[tuple[bytes, EndLine | None], None]:
         """Gzipped lines as they come, for so long and so many bytes at most, then the line that says why it ended."""
         writer = _Writer(self._pseudonyms)
         with self._listened() as recording:
             yield writer.write([_header()]), None
-            deadline = asyncio.get_running_loop().time() + seconds
+            deadline = current_time() + seconds
             cause, events = "time", 0
-            while (left := deadline - asyncio.get_running_loop().time()) > 0:
-                taken = await _some(recording, min(left, 1.0))
-                if stopping.is_set():
+            while (left := deadline - current_time()) > 0:
+                taken = await recording.take(min(left, 1.0))
+                if stops():
                     cause = "the service stops"
                     break
                 events += len(taken)
@@ -100,17 +115,6 @@ class Recorder:
             yield recording
         finally:
             self._recordings.discard(recording)
-
-
-async def _some(recording: Recording, seconds: float) -> list[_Taken]:
-    """What is there, once there is something; none when nothing came in time."""
-    try:
-        found = [await asyncio.wait_for(recording.queue.get(), seconds)]
-    except TimeoutError:
-        return []
-    while len(found) < CHUNK and not recording.queue.empty():
-        found.append(recording.queue.get_nowait())
-    return found
 
 
 def _header() -> Header:

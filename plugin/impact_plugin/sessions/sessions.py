@@ -8,17 +8,16 @@ back all its destinations while one of them waits.
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic, perf_counter
 from typing import Final
 
 import msgspec
 
 from impact_plugin.errors import StateUnavailableError
+from impact_plugin.process.background import repeat
 from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, SessionStore
 from impact_plugin.telemetry import Telemetry
-from impact_plugin.telemetry.events.faults import RequestFault
 from impact_plugin.telemetry.events.sessions import (
     SessionsDecided,
     StateFailed,
@@ -104,7 +103,7 @@ class Health(msgspec.Struct):
 
 
 class Sessions:
-    """What a batch asks; made by :func:`open_sessions`."""
+    """What a batch asks."""
 
     def __init__(
         self,
@@ -161,17 +160,17 @@ class Sessions:
 
     async def watch(self) -> None:
         """Look after the store: whether it is back, and what it holds; runs until cancelled."""
-        while True:
-            await asyncio.sleep(CHECK_SECONDS)
-            try:
-                if self.health.down_since is not None:
-                    await self._store.check()
-                    self._restored()
-                self._telemetry.emit(await _measured(self._store))
-            except StateUnavailableError as error:
-                self._failed(error)
-            except Exception as error:  # noqa: BLE001 - the border of the watch: a defect in one look must not end it
-                self._telemetry.emit(RequestFault("state", type(error).__name__, error))
+        await repeat(self._telemetry, "state", self._check, CHECK_SECONDS)
+
+    async def _check(self) -> None:
+        try:
+            if self.health.down_since is not None:
+                await self._store.check()
+                self._restored()
+            self._telemetry.emit(await _measured(self._store))
+        except StateUnavailableError as error:
+            self._failed(error)
+        finally:
             self._lose_patience()
 
     async def _decide(self, queries: Sequence[SessionQuery]) -> tuple[list[SessionAnswer], bool]:
@@ -244,18 +243,3 @@ def visit_of(answer: SessionAnswer, *, alone: bool = False) -> Visit:
 async def _measured(store: SessionStore) -> StateMeasured:
     tally = await store.tally()
     return StateMeasured(tally.sizes, tally.capacities, tally.evicted, tally.late_clicks, tally.unsaved)
-
-
-@asynccontextmanager
-async def open_sessions(
-    store: SessionStore, digests: Digests, telemetry: Telemetry, grace: float, clock: Callable[[], float]
-) -> AsyncIterator[Sessions]:
-    """Keep sessions, and watch over their store, until the block ends."""
-    sessions = Sessions(store, digests, telemetry, grace, clock)
-    # A task rather than a task group: the block may be entered and left by different tasks.
-    watching = asyncio.create_task(sessions.watch())
-    try:
-        yield sessions
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)

@@ -10,10 +10,11 @@ import pytest
 
 from impact_plugin.app import Service
 from impact_plugin.config.settings import DeliverySettings
-from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel, open_deliveries
+from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel
 from impact_plugin.delivery.policy import Cause, ImpactAnswer, NoAnswer
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.orders.ledger import Begin, Entry, LedgerTally, OrderOutcome, Settle, Standing, Terms, play
+from impact_plugin.process.background import open_background
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.fake_impact import FakeImpact
 
@@ -108,10 +109,13 @@ async def bench(**settings: Any) -> AsyncIterator[Bench]:
     """Lend a bench; whatever happened, no leave is out at the end."""
     impact, book, telemetry = Impact(), Book(), Telemetry()
     client: Any = impact
-    made = Deliveries(DeliverySettings(**settings), client, book, _digest, telemetry, lambda: 1_790_000_000.0)
-    async with open_deliveries(made, 1.0) as deliveries:
-        yield Bench(deliveries, impact, book, telemetry)
+    async with open_background() as tasks:
+        clock = lambda: 1_790_000_000.0  # noqa: E731
+        made = Deliveries(DeliverySettings(**settings), client, book, _digest, telemetry, clock)
+        tasks.start_soon(made.run)
+        yield Bench(made, impact, book, telemetry)
         await asyncio.sleep(0)
+        await made.drain(1.0)
     assert sum(one.statistics.in_flight for one in made.report()) == 0
 
 
@@ -237,7 +241,7 @@ async def test_who_asks_again_meanwhile_waits_for_the_same_attempt() -> None:
 async def test_nothing_is_sent_for_a_router_that_hung_up() -> None:
     """Its job comes again; who is gone before the turn costs impact.com nothing."""
     async with bench() as b:
-        verdict = await b.deliveries.deliver(order(), seconds=1, gone=lambda: True)
+        verdict = await b.deliveries.deliver(order(), seconds=1, is_abandoned=lambda: True)
 
     assert verdict.result == "retry"
     assert b.impact.sent == []

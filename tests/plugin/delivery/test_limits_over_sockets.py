@@ -10,8 +10,9 @@ import pytest
 from benchmarks.scenarios import Phase, Scenario
 from benchmarks.simulation import play
 from impact_plugin.config.settings import DeliverySettings
-from impact_plugin.delivery.client import DeliveryClient
-from impact_plugin.delivery.pipeline import Deliveries, Parcel, open_deliveries
+from impact_plugin.delivery.client import open_delivery_client
+from impact_plugin.delivery.pipeline import Deliveries, Parcel
+from impact_plugin.process.background import open_background
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.capacity import Capacity, CapacityTally
 from impact_plugin.testing.fake_impact import FakeImpact
@@ -58,26 +59,30 @@ def run(
         assert isinstance(loop, VirtualLoop)
         accepted = [0] * (seconds + 1)
         settings = DeliverySettings(account_connections=512)
-        async with FakeImpact(clock=loop.wall, capacity=capacity) as impact, DeliveryClient() as client:
+        async with (
+            FakeImpact(clock=loop.wall, capacity=capacity) as impact,
+            open_delivery_client() as client,
+            open_background() as tasks,
+        ):
             for at, change in changes:
                 loop.call_later(at, setattr, impact, "capacity", change)
             ledger: Any = None
-            made = Deliveries(settings, client, ledger, str.encode, Telemetry(), loop.wall)
-            made._look_at_ledger = _nothing  # type: ignore[method-assign]
-            async with open_deliveries(made, 0.0) as deliveries:
-                end = loop.time() + seconds
+            deliveries = Deliveries(settings, client, ledger, str.encode, Telemetry(), loop.wall)
+            deliveries._check_ledger = _nothing  # type: ignore[method-assign]
+            tasks.start_soon(deliveries.run)
+            end = loop.time() + seconds
 
-                async def visitor(number: int) -> None:
-                    parcel = Parcel("IRtest", "pageload", f"{impact.url}/PageLoad", HEADERS, FORM, f"v-{number}")
-                    while loop.time() < end:
-                        verdict = await deliveries.deliver(parcel, seconds=patience)
-                        if verdict.result == "delivered" and loop.time() < end:
-                            accepted[int(loop.time() - end + seconds)] += 1
-                        elif verdict.result != "delivered":
-                            await asyncio.sleep(0.5)
+            async def visitor(number: int) -> None:
+                parcel = Parcel("IRtest", "pageload", f"{impact.url}/PageLoad", HEADERS, FORM, f"v-{number}")
+                while loop.time() < end:
+                    verdict = await deliveries.deliver(parcel, seconds=patience)
+                    if verdict.result == "delivered" and loop.time() < end:
+                        accepted[int(loop.time() - end + seconds)] += 1
+                    elif verdict.result != "delivered":
+                        await asyncio.sleep(0.5)
 
-                await asyncio.gather(*(visitor(number) for number in range(wanted)))
-                return Course(accepted, msgspec.structs.replace(impact.tally))
+            await asyncio.gather(*(visitor(number) for number in range(wanted)))
+            return Course(accepted, msgspec.structs.replace(impact.tally))
 
     return run_virtual(main)
 

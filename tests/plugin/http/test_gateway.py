@@ -300,7 +300,7 @@ async def test_when_the_router_hangs_up_the_upstream_is_not_kept_busy(
     fronting: Service, upstream: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request that nobody waits for any more ends at the stock transformer too."""
-    monkeypatch.setattr("impact_plugin.http.gateway.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("impact_plugin.http.gateway.CHECK_SECONDS", 0.02)
     arrived, gone = asyncio.Event(), asyncio.Event()
 
     async def reply(request: web.BaseRequest) -> web.StreamResponse:

@@ -64,7 +64,7 @@ def test_the_document_is_openapi(described: dict[str, Any]) -> None:
 
 def test_the_document_is_of_the_routes_of_the_routers_port(described: dict[str, Any]) -> None:
     """Nothing is served that is not described, and the other way round."""
-    app = RouterApp(Settings(), Mock(), Mock(), Mock(), None, Mock(), Mock(), Mock())
+    app = RouterApp(Settings(), Mock(), Mock(), Mock(), Mock(), Mock(), Mock(), Mock())
     told = {(method, path.lower().replace("{type}", "impact")) for method, path in endpoints(described, "router")}
 
     assert set(app._routes) == told

@@ -16,7 +16,10 @@ from impact_plugin import __version__
 from impact_plugin.app import Service, run_service
 from impact_plugin.config.settings import Settings
 from impact_plugin.http.operator import Readiness
+from impact_plugin.process.memory import MemoryWatch
+from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.sessions.sessions import Health
+from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.fake_impact import FakeImpact
 
 Start = Callable[..., Awaitable[Service]]
@@ -168,12 +171,14 @@ async def test_an_idle_service_stops_at_once(http: aiohttp.ClientSession, impact
     assert loop.time() - stopped_at < 2.0
 
 
-def test_a_draining_service_says_so(tmp_path: Path) -> None:
+async def test_a_draining_service_says_so(tmp_path: Path) -> None:
     """While it stops, a service is alive and not ready; a second problem is told as well."""
-    readiness = Readiness(tmp_path / "absent", Health())
-    readiness.stopping.set()
+    shutdown = Shutdown(1.0)
+    memory = MemoryWatch(0, Telemetry())
+    readiness = Readiness(tmp_path / "absent", Health(), shutdown, memory, ())
+    shutdown.begin()
 
-    assert Readiness(tmp_path, Health()).problems() == []
+    assert Readiness(tmp_path, Health(), Shutdown(1.0), memory, ()).problems() == []
     assert [problem.split()[:3] for problem in readiness.problems()] == [
         ["the", "service", "is"],
         ["the", "state", "folder"],

@@ -13,7 +13,7 @@ import pytest
 from yarl import URL
 
 from impact_plugin.app import Service
-from impact_plugin.http.operator import Readiness
+from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.protocols import rudder_processor
 from impact_plugin.rudder.bodies import QueuedEvent, Route, processor_body
 from impact_plugin.rudder.replies import check_processor_reply
@@ -344,13 +344,7 @@ async def test_a_stopping_service_sends_processor_batches_back(
     http: aiohttp.ClientSession, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch that comes on a kept connection after the signal is asked for again, of the next instance."""
-    original = Readiness.__init__
-
-    def stopping(self: Readiness, *given: Any) -> None:
-        original(self, *given)
-        self.stopping.set()
-
-    monkeypatch.setattr(Readiness, "__init__", stopping)
+    monkeypatch.setattr(Shutdown, "begun", True)
     service = await start()
     told = await ask(http, "POST", f"{service.url}/v0/destinations/impact", b"[]")
     ready = await ask(http, "GET", f"{service.url}/ready")

@@ -16,6 +16,7 @@ from impact_plugin.app import Service, run_service
 from impact_plugin.config.settings import load_settings
 from impact_plugin.config.sources import RoutingFile
 from impact_plugin.testing.fake_impact import FakeImpact
+from tests.one_task import in_one_task
 
 KEY: Final = "a-key-of-the-shop-0123456789"
 BASIC: Final = {"Authorization": "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()}
@@ -30,7 +31,7 @@ class Shop:
         self.folder = folder / "var"
         self.impact = impact
         self.http = http
-        self.now: Callable[[], float] | None = None
+        self.now: Callable[[], float] = time.time
         self.environment: dict[str, str] = {}
         self._stack = stack
         self._service: Service | None = None
@@ -72,7 +73,8 @@ campaignId = "23224"
         settings = load_settings(self.file, self.environment)
         self.running = AsyncExitStack()
         self._stack.push_async_exit(self.running)
-        self._service = await self.running.enter_async_context(run_service(settings, {}, self.now, routing))
+        running = in_one_task(run_service(settings, {}, self.now, routing))
+        self._service = await self.running.enter_async_context(running)
         return self._service
 
     async def stop(self) -> None:

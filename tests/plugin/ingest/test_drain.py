@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,8 +18,9 @@ from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.delivery.pipeline import Parcel
 from impact_plugin.delivery.policy import Cause, Verdict
 from impact_plugin.errors import StateUnavailableError
-from impact_plugin.ingest.drain import LONGEST_BACK_OFF, MAX_FAULTS, WINDOW, Drain, back_off, open_drain
-from impact_plugin.sessions.sessions import Digests, open_sessions
+from impact_plugin.ingest.drain import LONGEST_BACK_OFF, MAX_FAULTS, WINDOW, Drain, back_off
+from impact_plugin.process.background import open_background
+from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.spool.base import DeadLetterFilter, NewEvent, NewRow
 from impact_plugin.spool.sqlite import open_sqlite_spool
 from impact_plugin.store.embedded import open_store
@@ -46,7 +47,7 @@ class Engine:
         self.answer: Callable[[str], Verdict] = lambda _: OK
         self.gate: asyncio.Event | None = None
 
-    async def deliver(self, parcel: Parcel, *, seconds: float, gone: Callable[[], bool]) -> Verdict:  # noqa: ARG002 - the engine's signature
+    async def deliver(self, parcel: Parcel, *, seconds: float, is_abandoned: Callable[[], bool]) -> Verdict:  # noqa: ARG002 - the engine's signature
         """Deliver one parcel; it is known by its message."""
         name = dict(pair.split("=") for pair in parcel.body.decode().split("&"))["CustomProfileId"]
         mark = f"{name}:{'order' if parcel.endpoint == 'conversions' else 'page'}"
@@ -80,12 +81,21 @@ class Place:
         settings = make_settings({"state": {"dir": str(self.folder)}, "spool": {"min_free_mb": 0}})
         store = await stack.enter_async_context(open_store(settings.state, self.now))
         digests = Digests(Secret("secret of the tests"))
-        sessions = await stack.enter_async_context(open_sessions(store, digests, self.telemetry, 300.0, self.now))
+        sessions = Sessions(store, digests, self.telemetry, 300.0, self.now)
         self.spool = await stack.enter_async_context(open_sqlite_spool(settings.spool, settings.state, self.now))
         engine: Any = self.engine
         self.drain = Drain(
             lambda: self.routing, self.spool, engine, sessions, Endpoints(ImpactSettings()), self.telemetry, self.now
         )
+
+    @asynccontextmanager
+    async def draining(self, seconds: float = 1.0) -> AsyncIterator[None]:
+        """With the drain at work, as the service has it; at the end it has ``seconds`` to finish."""
+        async with open_background() as tasks:
+            tasks.start_soon(self.drain.run, tasks)
+            yield
+            self.drain.stop()
+            await self.drain.finish(seconds)
 
     async def put(self, *visitors: str, order: bool = False, lane: bool = True, payload: bytes | None = None) -> None:
         """Put an event of each visitor."""
@@ -144,7 +154,7 @@ async def test_a_visitors_events_go_in_order_and_orders_wait_for_their_landing(p
     """Although orders go first in general."""
     await place.put("a", "b")
     await place.put("a", order=True)
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.empty()
 
     sent = place.engine.sent
@@ -156,7 +166,7 @@ async def test_orders_do_not_wait_behind_a_backlog_of_page_loads(place: Place) -
     """Five hundred page loads were there before; the order is among the first to go."""
     await place.put(*(f"v{number}" for number in range(500)))
     await place.put("buyer", order=True)
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.empty()
 
     assert place.engine.sent.index("buyer:order") < WINDOW
@@ -166,7 +176,7 @@ async def test_no_more_than_the_window_is_in_memory(place: Place) -> None:
     """However much waits."""
     place.engine.gate = asyncio.Event()
     await place.put(*(f"v{number}" for number in range(1000)))
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.until(lambda: len(place.engine.sent) >= WINDOW // 2)
         await asyncio.sleep(0.2)
         held = len(place.engine.sent)
@@ -180,7 +190,7 @@ async def test_no_more_than_the_window_is_in_memory(place: Place) -> None:
 async def test_a_visitor_has_one_request_under_way(place: Place) -> None:
     """The next goes when the last has ended."""
     await place.put(*["a"] * 20)
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.empty()
 
     assert 1 == place.engine.most
@@ -192,7 +202,7 @@ async def test_a_failed_row_holds_back_its_visitor_only(place: Place) -> None:
     place.engine.answer = lambda mark: verdict(Cause.TRANSIENT) if mark == "a:page" else OK
     await place.put("a", "b")
     await place.put("a", "b", order=True)
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.until(lambda: "b:order" in place.engine.sent)
         await asyncio.sleep(0.2)
         held_back = "a:order" not in place.engine.sent
@@ -209,7 +219,7 @@ async def test_what_is_refused_for_good_is_a_dead_letter(place: Place, cause: Ca
     """With its reason, the attempt, and what was sent."""
     place.engine.answer = lambda _: verdict(cause, "rejected")
     await place.put("a", order=True)
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.empty()
 
     assert [(str(cause), 1)] == await place.letters()
@@ -223,7 +233,7 @@ async def test_an_order_of_unknown_fate_is_a_dead_letter_when_it_is_too_late(pla
     """The proxy lets the router keep such a job; here somebody must look."""
     place.engine.answer = lambda _: verdict(Cause.AMBIGUOUS_EXPIRED)
     await place.put("a", order=True)
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.empty()
 
     assert ["ambiguous_expired"] == [reason for reason, _ in await place.letters()]
@@ -234,7 +244,7 @@ async def test_only_what_failed_counts_as_an_attempt(place: Place, cause: Cause,
     """A quota that is used up says nothing against an event."""
     place.engine.answer = lambda _: verdict(cause)
     await place.put("a")
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.until(lambda: len(place.engine.sent) == 1)
         await asyncio.sleep(0.2)
     place.offset = LONGEST_BACK_OFF
@@ -247,7 +257,7 @@ async def test_rows_that_were_not_sent_go_back_untried(place: Place) -> None:
     """A closed gate costs a pause, no attempt, and no order among a visitor's rows."""
     place.engine.answer = lambda _: verdict(Cause.WAITING)
     await place.put("a", "a", "b")
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.until(lambda: len(place.engine.sent) >= 2)
         place.engine.answer = lambda _: OK
         place.engine.sent.clear()
@@ -267,7 +277,7 @@ async def test_a_defect_is_tried_some_times_and_buried(place: Place) -> None:
 
     place.engine.answer = broken
     await place.put("poison", "b", "c")
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         for _ in range(MAX_FAULTS):
             await asyncio.sleep(0.1)
             place.offset += LONGEST_BACK_OFF
@@ -293,7 +303,7 @@ async def test_a_defect_in_the_transformation_is_tried_some_times_and_buried(pla
     broken: Any = BrokenDestination()
     place.routing = Routing({}, {"eu": KnownDestination("eu", "", broken)})
     await place.put("a", order=True)
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         for _ in range(MAX_FAULTS):
             await asyncio.sleep(0.1)
             place.offset += LONGEST_BACK_OFF
@@ -310,7 +320,7 @@ async def test_bytes_that_are_no_event_are_buried(place: Place) -> None:
     """Whatever is in the file, the start is never blocked by it."""
     await place.put("a", payload=b"\x00not json")
     await place.put("b")
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.empty()
 
     assert ["b:page"] == place.engine.sent
@@ -321,7 +331,7 @@ async def test_rows_of_a_destination_that_is_gone_wait(place: Place) -> None:
     """A file with a mistake must not bury what it does not name; when it is back, they go."""
     await place.put("a")
     known, place.routing = place.routing, Routing()
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await asyncio.sleep(0.1)
         sent_without = list(place.engine.sent)
         place.routing = known
@@ -335,7 +345,7 @@ async def test_a_corrected_configuration_decides_about_what_waits(place: Place) 
     """Pages were switched off meanwhile: they are skipped, not sent."""
     await place.put("a")
     place.routing = make_routing({"destinations": {"eu": {**DESTINATION, "enablePageEvents": False}}}, {})
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.empty()
 
     assert [] == place.engine.sent
@@ -346,7 +356,7 @@ async def test_what_is_under_way_may_end_and_the_rest_stays(place: Place) -> Non
     """Stopping takes nothing more; what was answered is gone from the spool, what was not is there."""
     place.engine.gate = asyncio.Event()
     await place.put(*(f"v{number}" for number in range(200)))
-    async with open_drain(place.drain, 5.0):
+    async with place.draining(5.0):
         await place.until(lambda: len(place.engine.sent) == WINDOW // 2)
         place.drain.stopping = True
         asyncio.get_running_loop().call_later(0.1, place.engine.gate.set)
@@ -364,7 +374,7 @@ async def test_a_spool_out_of_reach_is_told_once_and_again_when_it_is_back(
         raise StateUnavailableError("the disk is gone")
 
     monkeypatch.setattr(place.spool, "tally", broken)
-    async with open_drain(place.drain, 1.0):
+    async with place.draining():
         await place.until(lambda: "the disk is gone" in place.drain.trouble())
         monkeypatch.setattr(place.spool, "tally", real)
         await place.until(lambda: not place.drain.trouble())

@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from anyio.abc import TaskGroup
 
 from impact_plugin.config.sources import Source, make_routing
 from impact_plugin.errors import StateUnavailableError
@@ -17,9 +18,13 @@ from impact_plugin.http import ingest as ingest_app
 from impact_plugin.http.ingest import IngestApp
 from impact_plugin.http.operator import Readiness
 from impact_plugin.ingest.intake import Item, ItemResult, Unusable
+from impact_plugin.process.background import open_background
+from impact_plugin.process.memory import MemoryWatch
+from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.sessions.sessions import Health
 from impact_plugin.spool.base import SpoolFullError
 from impact_plugin.telemetry import Telemetry
+from tests.one_task import in_one_task
 
 KEY: Final = "a-key-of-the-shop-0123456789"
 BEARER: Final = {"Authorization": f"Bearer {KEY}"}
@@ -30,7 +35,7 @@ DESTINATION: Final = {"accountSID": "IRtest", "apiKey": "test-token-secret", "ca
 class Port:
     """A running ingest port; ``fault`` is raised and ``results`` are given by what takes the events."""
 
-    def __init__(self, folder: Path, http: aiohttp.ClientSession) -> None:
+    def __init__(self, folder: Path, http: aiohttp.ClientSession, tasks: TaskGroup) -> None:
         self.http = http
         self.url = ""
         self.fault: Exception | None = None
@@ -39,10 +44,12 @@ class Port:
         self.gate.set()
         self.taken: list[Item | Unusable] = []
         self.forgotten: list[tuple[list[str], list[str]]] = []
-        self.readiness = Readiness(folder, Health())
+        self.shutdown = Shutdown(0.1)
+        memory = MemoryWatch(0, Telemetry())
+        self.readiness = Readiness(folder, Health(), self.shutdown, memory, ())
         sources = {"shop": {"keys": [KEY]}, "strict": {"keys": [KEY[::-1]], "strict": True}}
         routing = make_routing({"sources": sources, "destinations": {"eu": DESTINATION}}, {})
-        app = IngestApp(lambda: routing, self._take, self._forget, self.readiness, Telemetry())
+        app = IngestApp(lambda: routing, self._take, self._forget, self.readiness, self.shutdown, Telemetry(), tasks)
         self._runner = web.AppRunner(app.application(), auto_decompress=False, shutdown_timeout=0.1)
 
     async def start(self) -> None:
@@ -90,10 +97,11 @@ class Port:
 @pytest.fixture(name="port")
 async def port_fixture(tmp_path: Path, http: aiohttp.ClientSession) -> AsyncIterator[Port]:
     """Lend a running port."""
-    port = Port(tmp_path, http)
-    await port.start()
-    yield port
-    await port.stop()
+    async with in_one_task(open_background()) as tasks:
+        port = Port(tmp_path, http, tasks)
+        await port.start()
+        yield port
+        await port.stop()
 
 
 @pytest.mark.parametrize("path", ["/v1/track", "/webhook/shop"])
@@ -138,7 +146,7 @@ async def test_a_slow_store_is_answered_in_time(port: Port, monkeypatch: pytest.
 
 async def test_a_service_that_stops_says_so(port: Port) -> None:
     """503 before anything is read."""
-    port.readiness.stopping.set()
+    port.shutdown.begin()
     found = await port.post("/v1/track", {})
 
     assert (503, "1", "stopping") == (found[0], found[1], found[2]["error"])

@@ -14,7 +14,8 @@ from impact_plugin.config.settings import StateSettings
 from impact_plugin.config.sources import Routing, make_routing
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.ingest.intake import KEPT_BYTES, Intake, Item, ItemResult, Unusable
-from impact_plugin.sessions.sessions import Digests, open_sessions
+from impact_plugin.recording.recorder import Recorder
+from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.spool.base import NewEvent, NewRow, SpoolFullError
 from impact_plugin.store.embedded import open_store
 from impact_plugin.telemetry import Telemetry
@@ -72,17 +73,21 @@ class Desk:
     async def open(self, folder: Path, stack: AsyncExitStack) -> None:
         """Open the sessions."""
         store = await stack.enter_async_context(open_store(StateSettings(str(folder)), lambda: NOW))
-        sessions = await stack.enter_async_context(
-            open_sessions(store, self.digests, self.telemetry, 300.0, lambda: NOW)
-        )
+        sessions = Sessions(store, self.digests, self.telemetry, 300.0, lambda: NOW)
         spool: Any = self.shelf
+        drain: Any = self
         self.intake = Intake(
-            lambda: self.routing, sessions, spool, self.digests, self.telemetry, lambda: NOW, self._note,
-            self.failures.append,
+            lambda: self.routing, sessions, spool, self.digests, self.telemetry, lambda: NOW, drain,
+            Recorder(b"key"),
         )  # fmt: skip
 
-    def _note(self) -> None:
+    def wake(self) -> None:
+        """Called by the intake when something was stored."""
         self.stored += 1
+
+    def report(self, error: StateUnavailableError) -> None:
+        """Called by the intake when the spool could not be written."""
+        self.failures.append(error)
 
     async def take(self, *items: Any, call: str | None = None) -> list[ItemResult]:
         """Take events, given as objects or as they are."""

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from impact_plugin.errors import SettingsError
-from impact_plugin.process.listening import Acceptor, bind, listen, url_of
+from impact_plugin.process.listening import Acceptor, Port, bind, serve_ports, url_of
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -54,7 +54,7 @@ async def test_a_request_is_read_whole_however_it_comes(stack: AsyncExitStack, a
     """What was read at once and what comes later are one request."""
     listening = bind("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    await listen(stack, app, listening, 1.0)
+    await stack.enter_async_context(serve_ports([Port(app, listening)], 1.0))
 
     assert await ask(port, REQUEST[:cut], REQUEST[cut:]) == b"hello"
 
@@ -65,7 +65,7 @@ async def test_a_body_larger_than_what_is_read_at_once(stack: AsyncExitStack, ap
     app.router.add_post("/", echo)
     listening = bind("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    await listen(stack, app, listening, 1.0)
+    await stack.enter_async_context(serve_ports([Port(app, listening)], 1.0))
     body = bytes(3_000_000)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n" + body)
@@ -81,14 +81,12 @@ async def test_what_waits_after_a_stop_is_for_who_else_has_the_socket(app: web.A
     listening = bind("127.0.0.1", 0)
     other = listening.dup()
     port = listening.getsockname()[1]
-    async with AsyncExitStack() as first:
-        await listen(first, app, listening, 1.0)
+    async with serve_ports([Port(app, listening)], 1.0):
+        pass
     asking = [asyncio.create_task(ask(port, REQUEST)) for _ in range(20)]
     await asyncio.sleep(0.1)
     assert not any(task.done() for task in asking)
-    async with AsyncExitStack() as second:
-        await listen(second, app, other, 1.0)
-
+    async with serve_ports([Port(app, other)], 1.0):
         assert await asyncio.gather(*asking) == [b"hello"] * 20
 
 

@@ -15,7 +15,8 @@ import impact_plugin.sessions.sessions
 from impact_plugin.app import Service
 from impact_plugin.config.secrets import SHORTEST, read_or_make_secret
 from impact_plugin.errors import StateError, StateUnavailableError
-from impact_plugin.sessions.sessions import DIGEST_BYTES, Digests, Sessions, open_sessions
+from impact_plugin.process.background import open_background
+from impact_plugin.sessions.sessions import DIGEST_BYTES, Digests, Sessions
 from impact_plugin.store.base import CALL_SIZE, SessionAnswer, SessionQuery, StoreTally
 from impact_plugin.store.embedded import EmbeddedStore
 from impact_plugin.store.engine import Capacities, Engine
@@ -157,7 +158,8 @@ class Desk:
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """With the watch, as the service has it."""
-        async with open_sessions(self.store, self.digests, self.told, GRACE, self.wall) as self.sessions:
+        async with open_background() as tasks:
+            tasks.start_soon(self.sessions.watch)
             yield
 
 

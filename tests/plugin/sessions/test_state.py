@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import aiohttp
 import msgspec
 import pytest
 
-import impact_plugin.app
 from impact_plugin.app import Service
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.store.base import SessionQuery
@@ -35,11 +35,15 @@ class Clock:
 
 
 @pytest.fixture(name="clock")
-def clock_fixture(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Lend the clock that the next services go by."""
-    clock = Clock()
-    monkeypatch.setattr(impact_plugin.app, "time", clock)
-    return clock
+def clock_fixture() -> Clock:
+    """Lend the clock that the services go by."""
+    return Clock()
+
+
+@pytest.fixture(name="start")
+def start_fixture(start: Start, clock: Clock) -> Start:
+    """Lend a starter of services that go by the clock."""
+    return partial(start, clock=clock)
 
 
 def landing(visitor: str = "a-1", message: str = "m-1", minute: int = 0) -> dict[str, Any]:

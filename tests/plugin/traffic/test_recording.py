@@ -292,7 +292,7 @@ async def test_a_setting_records_from_the_start_on(start: Start, http: aiohttp.C
     service = await start(record=settings)
     for _ in range(200):
         if service.telemetry.metrics.registry.get_sample_value("impact_plugin_recording") == 0 and any(
-            folder.iterdir()
+            one.stat().st_size for one in folder.iterdir()
         ):
             break
         await asyncio.sleep(0.02)

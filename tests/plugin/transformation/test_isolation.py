@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from impact_plugin.config.settings import DeliverySettings
-from impact_plugin.delivery.pipeline import Deliveries, Parcel, open_deliveries
+from impact_plugin.delivery.pipeline import Deliveries, Parcel
 from impact_plugin.delivery.policy import ImpactAnswer, NoAnswer
+from impact_plugin.process.background import open_background
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.virtual_time import run_virtual
 
@@ -42,12 +43,12 @@ def deliver_with(sink: Sink, main: Callable[[Deliveries], Awaitable[Any]], **set
     async def body() -> Any:
         client: Any = sink
         ledger: Any = None
-        made = Deliveries(
-            DeliverySettings(**settings), client, ledger, str.encode, Telemetry(), asyncio.get_running_loop().time
-        )
-        made._look_at_ledger = _nothing  # type: ignore[method-assign]
-        async with open_deliveries(made, 1.0) as deliveries:
-            return await main(deliveries)
+        clock = asyncio.get_running_loop().time
+        async with open_background() as tasks:
+            made = Deliveries(DeliverySettings(**settings), client, ledger, str.encode, Telemetry(), clock)
+            made._check_ledger = _nothing  # type: ignore[method-assign]
+            tasks.start_soon(made.run)
+            return await main(made)
 
     return run_virtual(body)
 
