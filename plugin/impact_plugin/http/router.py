@@ -53,7 +53,7 @@ class RouterApp:
     def __init__(
         self,
         settings: Settings,
-        desk: TransformContext,
+        context: TransformContext,
         proxy: Proxy,
         features: Features,
         upstream: Upstream,
@@ -61,13 +61,13 @@ class RouterApp:
         readiness: Readiness,
         forget: rudder_regulation.Forget,
     ) -> None:
-        self._desk = desk
+        self._context = context
         self._forget = forget
         self._proxy = proxy
         self._features = features
         self._upstream = upstream
         self._readiness = readiness
-        self._telemetry: Telemetry = desk.telemetry
+        self._telemetry: Telemetry = context.telemetry
         self._types = {name.lower() for name in settings.rudder.destination_types}
         self._max_body = settings.server.max_body_mb * 1024 * 1024
         self._routes = self._make_routes(operations)
@@ -149,7 +149,7 @@ class RouterApp:
             raise OverMemoryError(OVER_MEMORY)
         compacted = COMPACTED in request.headers.get("X-Content-Format", "").lower()
         body = await read_body(request, self._max_body)
-        reply = await rudder_processor.answer(body.text, self._desk, compacted=compacted)
+        reply = await rudder_processor.answer(body.text, self._context, compacted=compacted)
         return web.Response(body=reply, headers=API_VERSION, content_type=JSON)
 
     async def _transform_for_router(self, request: web.Request) -> web.StreamResponse:
@@ -179,7 +179,7 @@ class RouterApp:
     async def _answer_ours(self, body: bytes, answer: Answer) -> bytes:
         if self._readiness.over_memory:
             raise OverMemoryError(OVER_MEMORY)
-        return await answer(body, self._desk)
+        return await answer(body, self._context)
 
     def _is_ours(self, body: bytes) -> bool:
         """Whether the jobs are for us; what nobody can read is the stock transformer's, where there is one."""
@@ -194,7 +194,7 @@ class RouterApp:
         body = await read_body(request, self._max_body)
         if rudder_regulation.destination_type(body.text) not in self._types:
             return await self._pass_on(request, body.raw)
-        status, reply = await rudder_regulation.answer(body.text, self._desk.destinations, self._forget)
+        status, reply = await rudder_regulation.answer(body.text, self._context.destinations, self._forget)
         return web.Response(body=reply, status=status, headers=API_VERSION, content_type=JSON)
 
     async def _deliver_v0(self, request: web.Request) -> web.Response:

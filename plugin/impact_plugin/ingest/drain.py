@@ -44,7 +44,7 @@ PATIENCE_SECONDS: Final = 30.0
 PAUSE_SECONDS: Final = 2.0
 """How long a kind of rows pauses after it was refused a permit; with jitter."""
 
-LOOK_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 1.0
 """How often a feed reads the spool when nobody wakes it: commands change the spool, and rows fall due."""
 
 LONGEST_BACK_OFF: Final = 300.0
@@ -68,7 +68,7 @@ def back_off(attempt: int, random: Random) -> float:
 class DrainedRow(msgspec.Struct, frozen=True):
     """How a try of a row ended: with impact.com's verdict, or with an outcome that is not sent; and what was sent."""
 
-    by: Verdict | Outcome
+    result: Verdict | Outcome
     request: bytes = b""
 
 
@@ -102,7 +102,7 @@ class Drain:
 
     def trouble(self) -> str:
         """What is wrong with the spool, in words for the operator; "" for nothing."""
-        return f"senders of events are told to come again: {self._down}" if self._down else ""
+        return f"senders of events get 503 and must send again: {self._down}" if self._down else ""
 
     def wake(self) -> None:
         """Something was stored, or the configuration has changed."""
@@ -120,7 +120,7 @@ class Drain:
             await self._measure()
 
         await run_guarded(self.telemetry, "spool", turn)
-        await repeat(self.telemetry, "spool", turn, LOOK_SECONDS)
+        await repeat(self.telemetry, "spool", turn, POLL_SECONDS)
 
     def stop(self) -> None:
         """Let no stored event begin to be sent."""
@@ -243,7 +243,7 @@ class _Feed:
 
     async def _wait(self) -> None:
         """Until the feed is woken, or a moment has passed."""
-        with move_on_after(LOOK_SECONDS):
+        with move_on_after(POLL_SECONDS):
             await self.wanted.wait()
 
     async def _take(self, *, urgent: bool) -> int:
@@ -305,16 +305,16 @@ class _Feed:
         return self._settle(row, ended)
 
     def _settle(self, row: SpoolRow, ended: DrainedRow) -> bool:
-        match ended.by:
+        match ended.result:
             case Verdict():
-                return self._settle_verdict(row, ended.by, ended.request)
+                return self._settle_verdict(row, ended.result, ended.request)
             case Skip():
-                self._report("filtered", str(ended.by.reason))
+                self._report("filtered", str(ended.result.reason))
                 self._drain.spool.done(row)
             case Reject(reason=Reason.TRANSFORM_FAULT):
-                return self._fault(row, ended.by.detail)
+                return self._fault(row, ended.result.detail)
             case Reject():
-                self._bury(row, str(ended.by.reason), redact_emails(ended.by.detail))
+                self._reject(row, str(ended.result.reason), redact_emails(ended.result.detail))
             case Send():
                 pass
         return False
@@ -326,7 +326,7 @@ class _Feed:
             self._drain.spool.done(row)
             return False
         if verdict.result == "rejected" or cause is Cause.AMBIGUOUS_EXPIRED:
-            self._bury(row, str(cause), verdict.text, request)
+            self._reject(row, str(cause), verdict.text, request)
             return False
         if cause in HELD:
             return self._put_back(row)
@@ -338,14 +338,14 @@ class _Feed:
 
     def _fault(self, row: SpoolRow, detail: str) -> bool:
         if row.attempt + 1 >= MAX_FAULTS:
-            self._bury(row, str(DeadLetterReason.FAULT), detail)
+            self._reject(row, str(DeadLetterReason.FAULT), detail)
             return False
         self._report("held", Cause.FAULT)
         seconds = back_off(row.attempt + 1, self._drain.random)
         self._drain.spool.later(row, int((self._drain.clock() + seconds) * 1000), failed=True)
         return True
 
-    def _bury(self, row: SpoolRow, reason: str, detail: str, request: bytes = b"") -> None:
+    def _reject(self, row: SpoolRow, reason: str, detail: str, request: bytes = b"") -> None:
         self._report("rejected", reason)
         self._drain.spool.bury(row, DeadLetterCause(reason, detail[:MAX_DETAIL], request))
 
