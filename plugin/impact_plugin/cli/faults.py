@@ -1,4 +1,4 @@
-"""How commands that transform events report a defect of ours: as the service logs it, on standard error."""
+"""How commands that transform events report our own defects: as the service logs them, on standard error."""
 
 from impact_plugin.config.settings import LogSettings
 from impact_plugin.telemetry import Telemetry, configure_logging
@@ -6,7 +6,7 @@ from impact_plugin.transformation.step import ReportFault, faults_to
 
 
 def log_faults_once() -> ReportFault:
-    """Log the first fault of each type and place; a file may hold thousands of events that meet the same one."""
+    """Log only the first fault of each type and place, since thousands of events in a file may meet the same one."""
     configure_logging(LogSettings())
     report = faults_to(Telemetry())
     seen: set[tuple[type[Exception], str, int]] = set()

@@ -9,13 +9,13 @@ from impact_plugin.traffic.replay import EXAMPLES, ReplayedEvent
 from impact_transformers import Send
 
 MAX_KINDS: Final = 200
-"""Kinds of changes that are told apart; further ones are counted together."""
+"""Kinds of changes that are distinguished; further ones are counted together."""
 
 NOTHING: Final = "nothing"
 
 
 class OutcomeChange(msgspec.Struct):
-    """Events that would become something else in the same way: how many, and the first few."""
+    """Events that would change in the same way: how many, and the first few."""
 
     before: str
     after: str
@@ -33,7 +33,7 @@ class Comparison:
         self.changed = 0
 
     def compare(self, before: Sequence[ReplayedEvent], after: Sequence[ReplayedEvent]) -> None:
-        """Compare the outcomes of one request; an event without a counterpart would become nothing, or came of it."""
+        """Compare the outcomes of one request; an event without a counterpart became, or would become, nothing."""
         counterparts = _by_place(after)
         for place, one in _by_place(before).items():
             self._note(one.number, one, counterparts.pop(place, None))
@@ -67,7 +67,7 @@ def _by_place(events: Sequence[ReplayedEvent]) -> dict[tuple[int, int], Replayed
 
 
 def _differing(before: ReplayedEvent | None, after: ReplayedEvent | None) -> tuple[str, ...]:
-    """The parameters that differ between two requests; none where one of the two is no request."""
+    """The parameters that differ between two requests; none if one of the two is not a request."""
     if before is None or after is None or not isinstance(before.outcome, Send) or not isinstance(after.outcome, Send):
         return ()
     one, other = before.form, after.form

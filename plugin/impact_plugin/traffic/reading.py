@@ -1,4 +1,4 @@
-"""Files of events, read a line at a time: our recordings, exports, dumps and bodies of routers, gzipped or not."""
+"""Read files of events line by line: recordings, exports, dumps and request bodies of routers, gzipped or not."""
 
 import gzip
 import hashlib
@@ -19,13 +19,13 @@ from impact_transformers.events import UNREADABLE
 GZIP: Final = b"\x1f\x8b"
 FINGERPRINT_BYTES: Final = 64 * 1024
 RECORDED: Final = b'{"line":'
-LARGEST_DOCUMENT: Final = 512 * 1024 * 1024
-"""Of a file that is one JSON document instead of lines, and so must be read whole."""
+MAX_DOCUMENT_BYTES: Final = 512 * 1024 * 1024
+"""Size of a file that is one JSON document instead of lines: it must be read as a whole."""
 
-LONGEST_LINE: Final = 64 * 1024 * 1024
+MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 
 Source: TypeAlias = Path | BinaryIO
-"""A file, or a stream such as standard input; both are closed when they were read."""
+"""A file, or a stream such as standard input; both are closed after reading."""
 
 
 class ReadingError(ImpactPluginError):
@@ -33,11 +33,11 @@ class ReadingError(ImpactPluginError):
 
 
 class TrafficEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event as it stands in the file, with what the file says about it.
+    """One event as the file has it, with what the file says about it.
 
     ``at`` is when a recording received it (ms since 1970), ``request`` numbers events that came together, ``to`` are
     ids of destinations, and ``config`` is the configuration that the event brings itself, as its router wrote it.
-    ``event`` is decoded already where that came for free.
+    ``event`` is set if decoding it came for free.
     """
 
     message: msgspec.Raw
@@ -57,7 +57,7 @@ class RecordedDestination(msgspec.Struct, frozen=True):
 
 
 class _Recorded(msgspec.Struct, frozen=True, gc=False, tag_field="line", tag="event"):
-    """A line with its event decoded along."""
+    """A line together with its decoded event."""
 
     at: int
     via: str
@@ -106,8 +106,8 @@ _wrapped: Final = msgspec.json.Decoder(_Wrapped)
 class Traffic:
     """The events of files and streams, in order; ``done`` of ``total`` bytes, as they lie on the disk, have been read.
 
-    With ``whole``, which may be set at any time, events keep everything that stands in them, not only what we read of
-    them. ``cut_off`` names the sources whose end is missing, of those that were read.
+    With ``whole``, which may be set at any time, events keep all of their content, not only what the service
+    reads of it. ``cut_off`` names the sources, of those that were read, whose end is missing.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -121,7 +121,7 @@ class Traffic:
 
     @property
     def done(self) -> int:
-        """How many bytes have been read, of what is a regular file."""
+        """How many bytes of regular files have been read."""
         opened = self._open
         return self._before + (0 if opened is None or opened.closed or not opened.seekable() else opened.tell())
 
@@ -145,15 +145,15 @@ class Traffic:
                 recorded = True
                 yield from self._recorded(name, number, line)
             elif recorded:
-                raise ReadingError(f"{name}: line {number} is not of a recording")
+                raise ReadingError(f"{name}: line {number} does not belong to a recording")
             else:
                 yield from _events_of(msgspec.Raw(stripped))
 
     def _lines(self, name: str, stream: BinaryIO) -> Iterator[bytes]:
-        """The lines; a gzip that was cut off ends with what can be read of it."""
+        """Yield the lines; a gzip file that is cut off ends early."""
         while True:
             try:
-                line = stream.readline(LONGEST_LINE)
+                line = stream.readline(MAX_LINE_BYTES)
             except EOFError:
                 self.cut_off.append(name)
                 return
@@ -168,7 +168,7 @@ class Traffic:
             try:
                 other = _others.decode(line)
             except UNREADABLE as error:
-                raise ReadingError(f"{name}: line {number} is not of a recording: {error}") from error
+                raise ReadingError(f"{name}: line {number} does not belong to a recording: {error}") from error
             if isinstance(other, DestinationLine):
                 yield RecordedDestination(other.id, other.config)
             return
@@ -183,7 +183,7 @@ class Traffic:
         try:
             whole = _raw.decode(line)
         except UNREADABLE as error:
-            raise ReadingError(f"{name}: line {number} is not of a recording: {error}") from error
+            raise ReadingError(f"{name}: line {number} does not belong to a recording: {error}") from error
         yield TrafficEvent(whole.event, whole.at, whole.via, whole.request, whole.to)
 
 
@@ -191,7 +191,7 @@ _NOT_KEPT: Final = msgspec.Raw(b"")
 
 
 def _events_of(raw: msgspec.Raw) -> Iterator[TrafficEvent]:
-    """Most lines are events, and are tried as such first: nothing that wraps events has a type of its own."""
+    """Read an event, or unwrap it: most lines are events, and nothing that wraps events has a ``type``."""
     try:
         event = _events.decode(raw)
     except UNREADABLE:
@@ -201,7 +201,7 @@ def _events_of(raw: msgspec.Raw) -> Iterator[TrafficEvent]:
 
 
 def unwrap(raw: msgspec.Raw) -> Iterator[TrafficEvent]:
-    """The event itself, or those of a body or a row that holds several."""
+    """Yield the event itself, or those of a request body or a row that holds several."""
     try:
         batch = _batches.decode(raw)
     except UNREADABLE:
@@ -233,7 +233,7 @@ def _unwrap_one(raw: msgspec.Raw) -> Iterator[TrafficEvent]:
 
 
 def _of_routed(item: _Routed, apart: dict[str, dict[str, Any]]) -> TrafficEvent:
-    """The event with its destination, which in a compacted body stands apart; None for one without configuration."""
+    """The event with its destination, which a compacted body lists apart; None for one without a configuration."""
     destination = item.destination
     if destination is None and apart:
         destination = apart.get(str(item.metadata.get("destinationId")), {})
@@ -241,7 +241,7 @@ def _of_routed(item: _Routed, apart: dict[str, dict[str, Any]]) -> TrafficEvent:
 
 
 def _is_document(line: bytes) -> bool:
-    """Whether the file does not hold one object a line: its first line is an array, or less than an object."""
+    """Whether the file is one document instead of lines: its first line is an array, or less than an object."""
     if line.startswith(b"["):
         return True
     try:
@@ -253,16 +253,18 @@ def _is_document(line: bytes) -> bool:
 
 def _rest(name: str, stream: BinaryIO) -> bytes:
     try:
-        rest = stream.read(LARGEST_DOCUMENT)
+        rest = stream.read(MAX_DOCUMENT_BYTES)
     except (OSError, EOFError, zlib.error) as error:
         raise ReadingError(f"{name}: cannot be read: {error}") from error
-    if len(rest) == LARGEST_DOCUMENT:
-        raise ReadingError(f"{name}: is one JSON document of more than {LARGEST_DOCUMENT >> 20} MiB: write it in lines")
+    if len(rest) == MAX_DOCUMENT_BYTES:
+        raise ReadingError(
+            f"{name}: is one JSON document of more than {MAX_DOCUMENT_BYTES >> 20} MiB; write one event a line instead"
+        )
     return rest
 
 
 def _document(name: str, text: bytes) -> Iterator[TrafficEvent]:
-    """A JSON array of events, or one object over several lines; else lines after all."""
+    """Yield the events of a JSON array, of one object over several lines, or else of lines after all."""
     try:
         found = msgspec.json.decode(text, type=list[msgspec.Raw])
     except UNREADABLE:
@@ -277,7 +279,7 @@ def _document(name: str, text: bytes) -> Iterator[TrafficEvent]:
 
 
 def fingerprints(files: Sequence[Path]) -> list[tuple[str, int, str]]:
-    """What identifies the files when work on them goes on: name, size, and a digest of their beginning.
+    """Identify files whose processing may continue later: by name, size, and a digest of their beginning.
 
     Raises :class:`ReadingError`, also for a pipe, which cannot be read twice.
     """
@@ -290,7 +292,7 @@ def fingerprints(files: Sequence[Path]) -> list[tuple[str, int, str]]:
 
 
 def is_recording(file: Path) -> bool:
-    """Whether the file begins as a recording of ours, with pseudonyms for persons; raises :class:`ReadingError`."""
+    """Whether the file is one of our recordings, with pseudonyms for persons; raises :class:`ReadingError`."""
     try:
         with _opened_regular(file) as opened, _unpacked(opened) as stream:
             return bytes(stream.read(len(RECORDED))) == RECORDED
@@ -315,15 +317,15 @@ def _opened_regular(file: Path) -> BinaryIO:
     opened = _opened(file)
     if not opened.seekable():
         opened.close()
-        raise ReadingError(f"{file}: is no regular file; write what comes into one first")
+        raise ReadingError(f"{file}: is not a regular file; save its content to one first")
     return opened
 
 
 def _unpacked(opened: BinaryIO) -> Any:
-    """The text of the file. It is not buffered again: a buffer that is filled whole loses the end of a cut-off file."""
+    """The text of the file, not buffered again, since filling a buffer loses the end of a file that is cut off."""
     raw: Any = opened
     buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)
-    # A pipe cannot be read again: its beginning is looked at without taking it.
+    # A pipe cannot be read twice, so its beginning is peeked at.
     packed = buffered.peek(len(GZIP)).startswith(GZIP)
     return gzip.GzipFile(fileobj=buffered) if packed else buffered
 

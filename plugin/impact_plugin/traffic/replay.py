@@ -1,7 +1,6 @@
-"""Recorded events through the service's own transformation, with sessions of their own: what becomes of each, counted.
+"""Replay recorded events through the service's own transformation, with sessions of their own, and count the outcomes.
 
-Nothing is sent and no clock is asked: times are the events' own, and where a recording says when an event was received,
-that.
+Nothing is sent, and no clock is read: times are the events' own, or those at which a recording received them.
 """
 
 from collections import Counter
@@ -25,7 +24,7 @@ from impact_transformers.trail import Step
 
 HOUR_MS: Final = 60 * MINUTE_MS
 EXAMPLES: Final = 3
-"""Events shown for each reason and each change."""
+"""Example events for each reason and each change."""
 
 Request: TypeAlias = "tuple[int, list[TrafficEvent]]"
 """The number of a request's first event, from 1, and its events."""
@@ -50,16 +49,16 @@ class ReplayedEvent(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def form(self) -> dict[str, str]:
-        """The parameters of the request; empty where there is none."""
+        """The parameters of the request; empty without one."""
         return self.outcome.request.form if isinstance(self.outcome, Send) else {}
 
     def is_order(self, order_id: str) -> bool:
-        """Whether the event is about this order, by its own words or by those of its request."""
+        """Whether the event is about this order, by its properties or by its request."""
         return order_id in (*self.prepared.order_ids, self.form.get("OrderId"))
 
     @property
     def time(self) -> int | None:
-        """When the event happened, in milliseconds; None where nothing tells."""
+        """When the event happened, in milliseconds since 1970; None if unknown."""
         if self.source.at is not None:
             return self.source.at
         question, event = self.prepared.question, self.prepared.event
@@ -69,7 +68,7 @@ class ReplayedEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sums(msgspec.Struct):
-    """What is counted."""
+    """The counts of a replay."""
 
     received: int = 0
     outcomes: Counter[tuple[str, str, str]] = msgspec.field(default_factory=Counter)
@@ -93,8 +92,8 @@ class Sums(msgspec.Struct):
 class ReplayRun:
     """One set of destinations with sessions of its own, fed request by request.
 
-    With ``ages`` the sessions forget by the times of the events; with ``explains`` every event says which earlier ones
-    decided about its click. ``report_fault`` gets the exceptions that are defects of ours.
+    With ``ages`` the sessions forget by the times of the events; with ``explains`` every event names the earlier ones
+    that decided about its click. ``report_fault`` gets the exceptions that are defects of ours.
     """
 
     def __init__(
@@ -136,11 +135,11 @@ class ReplayRun:
         return replayed
 
     def steps_of(self, one: ReplayedEvent) -> tuple[Step, ...]:
-        """How each parameter of an event's request came about; needs traffic that was read ``whole``."""
+        """How each parameter of an event's request was determined; needs traffic that was read ``whole``."""
         return self._step.explain(one.prepared, one.outcome, one.source.message)
 
     def finish(self) -> Sums:
-        """The sums, with the money in words."""
+        """The sums, with the money as text."""
         self.sums.money = {currency: f"{cents / 100:.2f}" for currency, cents in sorted(self.money.items())}
         return self.sums
 

@@ -71,8 +71,8 @@ def test_a_pipe_has_no_fingerprint(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR)
-    with pytest.raises(ReadingError, match="is no regular file"):
+    with pytest.raises(ReadingError, match="is not a regular file"):
         fingerprints([pipe])
-    with pytest.raises(ReadingError, match="is no regular file"):
+    with pytest.raises(ReadingError, match="is not a regular file"):
         is_recording(pipe)
     os.close(writer)

@@ -307,7 +307,7 @@ def test_what_is_no_recording_is_told(tmp_path: Path) -> None:
     file = tmp_path / "r.ndjson"
     file.write_text('{"line":"recording","version":1,"at":"x","plugin":"1"}\n{"line":"what"}\n', encoding="utf-8")
 
-    with pytest.raises(ReadingError, match="line 2 is not of a recording"):
+    with pytest.raises(ReadingError, match="line 2 does not belong to a recording"):
         list(Traffic([file]))
     with pytest.raises(ReadingError, match="cannot be read"):
         replay_command(tmp_path / "none", quiet=True)

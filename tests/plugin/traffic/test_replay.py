@@ -362,7 +362,7 @@ def test_a_pipe_is_told_in_one_line(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR)
-    with pytest.raises(ReadingError, match="is no regular file"):
+    with pytest.raises(ReadingError, match="is not a regular file"):
         run(str(pipe))
     os.close(writer)
 
