@@ -226,7 +226,8 @@ Separate the texts of a list by commas. For destinations, write nested values as
 
 def _keys_table(kind: type[msgspec.Struct]) -> str:
     rows = [
-        (f"`{key}`", field.values, _default(field), field.setting.description) for key, field in fields_of(kind).items()
+        (f"`{key}`", field.allowed, _default(field), field.setting.description)
+        for key, field in fields_of(kind).items()
     ]
     return _table(("key", "value", "default", "what it is"), rows)
 
@@ -237,7 +238,7 @@ def settings_table() -> str:
     for setting, field in SETTINGS.items():
         section, key = setting.split(".")
         name = f"`[{section}] {key}`<br>`{variable_of(setting)}`"
-        rows.append((name, field.values, _default(field), field.setting.description))
+        rows.append((name, field.allowed, _default(field), field.setting.description))
     return _table(("setting and variable", "value", "default", "what it does"), rows)
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from impact_plugin.cli.errors import CommandError
 from impact_plugin.config.destinations import Destinations, KnownDestination, destination_variables
-from impact_plugin.config.settings import ROUTING, read_file
+from impact_plugin.config.settings import ROUTING_TABLES, read_file
 from impact_plugin.config.sources import load_routing
 from impact_transformers.events import UNREADABLE
 
@@ -60,4 +60,4 @@ def _read_file(path: Path) -> list[KnownDestination]:
 
 
 def _has_routing(path: Path) -> bool:
-    return any(kind in read_file(path) for kind in ROUTING)
+    return any(kind in read_file(path) for kind in ROUTING_TABLES)

@@ -14,8 +14,7 @@ from impact_plugin.cli.errors import CommandError
 from impact_plugin.cli.exit_codes import DONE, UNUSABLE
 from impact_plugin.cli.options import Config, Json, Quiet
 from impact_plugin.cli.output import Output, counted
-from impact_plugin.config.secrets import FILE as SECRET_FILE
-from impact_plugin.config.secrets import read_or_make_secret
+from impact_plugin.config.secrets import SECRET_FILE, read_or_make_secret
 from impact_plugin.config.settings import LogSettings, ServerSettings, Settings, StateSettings, load_settings
 from impact_plugin.config.sources import Routing, load_routing
 from impact_plugin.errors import StateError, StateUnavailableError

@@ -20,4 +20,4 @@ Quiet: TypeAlias = Annotated[bool, Parameter(help="Print nothing but errors; the
 def setting_option(setting: str) -> Parameter:
     """An option that overrides ``setting``, with the description of the setting as its help."""
     field = SETTINGS[setting]
-    return Parameter(help=f"{field.setting.description} {field.values.capitalize()}; default {field.default}.")
+    return Parameter(help=f"{field.setting.description} {field.allowed.capitalize()}; default {field.default}.")

@@ -13,13 +13,13 @@ from impact_plugin.cli.errors import CommandError
 from impact_plugin.cli.exit_codes import DONE
 from impact_plugin.cli.options import Json, Quiet
 from impact_plugin.cli.output import Output
-from impact_plugin.config.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUTES, ServerSettings
+from impact_plugin.config.settings import MAX_RECORDING_MB, MAX_RECORDING_MINUTES, ServerSettings
 from impact_plugin.units import MIB, MINUTE_SECONDS
 
 CONNECT_SECONDS: Final = 5.0
 
-Minutes: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=LONGEST_RECORDING_MINUTES))]
-Mebibytes: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=LARGEST_RECORDING_MB))]
+Minutes: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=MAX_RECORDING_MINUTES))]
+Mebibytes: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=MAX_RECORDING_MB))]
 
 
 async def record(

@@ -1,6 +1,6 @@
-"""``[destinations.NAME]`` of the file, compiled: the keys of RudderStack's configuration, with stricter manners.
+"""Compiles the tables ``[destinations.NAME]`` of the file, which have the keys of RudderStack's configuration.
 
-What comes from a router is refused event by event; what stands in our own file is refused with the file.
+A mistake in a router's configuration rejects its events one by one; a mistake in our own file refuses the whole file.
 """
 
 import hashlib
@@ -13,32 +13,32 @@ import msgspec
 from impact_plugin.config.destinations import CONCEALED, KnownDestination
 from impact_plugin.config.fields import did_you_mean, quote_name
 from impact_plugin.config.manifest import load_manifest
-from impact_plugin.config.references import References, on_one_line, texts
-from impact_plugin.config.variables import VariablePath, as_json, comma_list_or_json
+from impact_plugin.config.references import References, on_one_line, texts_with_paths
+from impact_plugin.config.variables import VariablePath, comma_list_or_json, parse_json
 from impact_plugin.errors import SettingsError
 from impact_transformers import ConfigKey, ConfigurationError, compile_destination
 from impact_transformers.configuration import LATER_KEYS, Problem, fill_variables, unknown_keys
 
-_READERS: Final = {
+_PARSERS: Final = {
     "names": comma_list_or_json,
     "hosts": comma_list_or_json,
     "queries": comma_list_or_json,
     "strings": comma_list_or_json,
-    "mapping": as_json,
-    "event_types": as_json,
-    "sources": as_json,
+    "mapping": parse_json,
+    "event_types": parse_json,
+    "sources": parse_json,
 }
-"""How a variable's text is read, by type of the key; the rest are read from text as they are."""
+"""How a variable is parsed, by the type of its key; other types are parsed from text anyway."""
 
-_ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {"mapping": ("rudderToImpactProperty", "productsMapping")}
-"""Mistakes that are told under another name than that of their key."""
+_SHARED_NAMES: Final[dict[str, tuple[str, ...]]] = {"mapping": ("rudderToImpactProperty", "productsMapping")}
+"""The keys that a problem may be about, where its path begins with another name than that of its key."""
 
 
-def destination_places() -> Iterator[VariablePath]:
-    """Where variables belong in the table of a destination."""
+def destination_variable_paths() -> Iterator[VariablePath]:
+    """The keys of a destination that variables can set."""
     for key in load_manifest().configuration:
         for spelling in (key.key, *key.aliases):
-            yield VariablePath((spelling,), _READERS.get(key.type, str), instead=(key.key, *key.aliases))
+            yield VariablePath((spelling,), _PARSERS.get(key.type, str), replaces=(key.key, *key.aliases))
 
 
 def compile_table(
@@ -48,39 +48,40 @@ def compile_table(
     variables: Mapping[str, str],
     compiled: Mapping[bytes, KnownDestination],
 ) -> tuple[bytes, KnownDestination]:
-    """The destination that a table describes, and a digest of the table; what is in ``compiled`` is not made again.
+    """Compile a table; returns a digest of it and its destination, which is that in ``compiled`` if nothing changed.
 
     Raises :class:`SettingsError` with the path of every mistake.
     """
     path, schema = f"destinations.{name}", load_manifest().configuration
     unknown = {key for key in unknown_keys(table, schema) if key not in LATER_KEYS}
     problems = [*_unknown_key_problems(path, unknown)]
-    secret = {spelling for key in schema if key.secret for spelling in (key.key, *key.aliases)}
+    secrets = {spelling for key in schema if key.secret for spelling in (key.key, *key.aliases)}
     known_keys = {key: value for key, value in table.items() if key not in unknown}
-    config = _resolved(path, known_keys, references, secret, problems)
+    config = _resolve(path, known_keys, references, secrets, problems)
     try:
         filled = fill_variables(config, variables)
-        mark = hashlib.blake2b(msgspec.json.encode((name, filled), order="deterministic")).digest()
-        written = msgspec.json.encode({key: CONCEALED if key in secret else value for key, value in filled.items()})
-        destination = compiled.get(mark)
-        known = destination or KnownDestination(name, "", compile_destination(filled, schema, variables), None, written)
+        digest = hashlib.blake2b(msgspec.json.encode((name, filled), order="deterministic")).digest()
+        written = msgspec.json.encode({key: CONCEALED if key in secrets else value for key, value in filled.items()})
+        known = compiled.get(digest) or KnownDestination(
+            name, "", compile_destination(filled, schema, variables), None, written
+        )
     except ConfigurationError as error:
-        problems += [_told(path, problem, config, references) for problem in error.problems]
+        problems += [_redact(path, problem, config, references) for problem in error.problems]
     if problems:
-        # Without a cause, which may quote what must not be shown.
+        # Without a cause, which may quote a secret.
         raise SettingsError(*problems)
-    return mark, known
+    return digest, known
 
 
-def _resolved(
-    path: str, table: Mapping[str, Any], references: References, secret: set[str], problems: list[Problem]
+def _resolve(
+    path: str, table: Mapping[str, Any], references: References, secrets: set[str], problems: list[Problem]
 ) -> dict[str, Any]:
-    """The table with its references resolved; raises :class:`SettingsError` where one leads nowhere."""
+    """Resolve the references in a table; raises :class:`SettingsError` with the broken ones and ``problems``."""
     config = {}
     broken: list[Problem] = []
     for key, value in table.items():
         try:
-            config[key] = references.resolve(value, f"{path}.{quote_name(key)}", files=key in secret)
+            config[key] = references.resolve(value, f"{path}.{quote_name(key)}", files=key in secrets)
         except SettingsError as error:
             broken += error.problems
     if broken:
@@ -94,42 +95,44 @@ def _unknown_key_problems(path: str, unknown: Iterable[str]) -> Iterator[Problem
         yield Problem(f"{path}.{quote_name(key)}", f"there is no such key{did_you_mean(key, known)}")
 
 
-def _told(path: str, problem: Problem, config: Mapping[str, Any], references: References) -> Problem:
-    """The mistake and its place below ``path``, without what a reference led to and without a secret."""
+def _redact(path: str, problem: Problem, config: Mapping[str, Any], references: References) -> Problem:
+    """The problem at its place below ``path``, without secrets and without values that come from references."""
     place, message = _place_and_message(problem, config, references)
     return Problem(on_one_line(f"{path}.{place}" if place else path), on_one_line(message))
 
 
 def _place_and_message(problem: Problem, config: Mapping[str, Any], references: References) -> tuple[str, str]:
     head = re.match(r"\w*", problem.path)
-    concerned = _concerned(head[0] if head else "", config)
-    if concerned:
-        hidden = any(not key.secret and _led_to(value, references) for key, value in concerned)
-        return problem.path, _refused(concerned[0][0]) if hidden else problem.message
+    keys = _keys_and_values(head[0] if head else "", config)
+    if keys:
+        hidden = any(not key.secret and _has_reference(value, references) for key, value in keys)
+        return problem.path, _hidden_message(keys[0][0]) if hidden else problem.message
     if problem.path in LATER_KEYS:
         return problem.path, problem.message
-    # A mistake may give a value, a template or env.NAME, in the place of its path.
+    # The path of a problem may be a value instead: a template or env.NAME.
     for name, value in config.items():
-        for place, text in texts(value, name):
+        for place, text in texts_with_paths(value, name):
             if text == problem.path:
                 key = _key_of(name)
-                hidden = references.led_to(text) or (key is not None and key.secret and not text.startswith("env."))
-                return place, _refused(key) if hidden else problem.message
-    return "", "a value that a variable leads to cannot be used"
+                hidden = references.contributed_to(text) or (
+                    key is not None and key.secret and not text.startswith("env.")
+                )
+                return place, _hidden_message(key) if hidden else problem.message
+    return "", "a value that comes from a variable cannot be used"
 
 
-def _refused(key: ConfigKey | None) -> str:
+def _hidden_message(key: ConfigKey | None) -> str:
     pattern = f"; it must fit {key.pattern}" if key is not None and key.pattern else ""
     return f"the value cannot be used (not shown, it is a secret or comes from a reference){pattern}"
 
 
-def _led_to(value: Any, references: References) -> bool:
-    return references.led_to(value) or any(text.startswith("env.") for _, text in texts(value))
+def _has_reference(value: Any, references: References) -> bool:
+    return references.contributed_to(value) or any(text.startswith("env.") for _, text in texts_with_paths(value))
 
 
-def _concerned(name: str, config: Mapping[str, Any]) -> list[tuple[ConfigKey, Any]]:
-    """The keys that a mistake is about, and what the table holds under any of their spellings."""
-    keys = [key for each in _ELSEWHERE.get(name, (name,)) if (key := _key_of(each)) is not None]
+def _keys_and_values(name: str, config: Mapping[str, Any]) -> list[tuple[ConfigKey, Any]]:
+    """The keys of this name, each with its values in the table under all of its spellings."""
+    keys = [key for each in _SHARED_NAMES.get(name, (name,)) if (key := _key_of(each)) is not None]
     return [(key, [config.get(spelling) for spelling in (key.key, *key.aliases)]) for key in keys]
 
 

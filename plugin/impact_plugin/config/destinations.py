@@ -1,4 +1,4 @@
-"""Destinations as routers send them, compiled once a revision and kept as long as they are used."""
+"""Destinations as routers send them, each revision compiled once and cached."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from impact_transformers.configuration import VARIABLE_PREFIX
 from impact_transformers.events import UNREADABLE
 
 CONCEALED: Final = "concealed"
-"""Stands in recordings in the place of a credential."""
+"""Replaces credentials in recordings."""
 
 DEMONSTRATION: Final[dict[str, Any]] = {"accountSID": "IRdemoAccount", "apiKey": "demo-token", "campaignId": "23224"}
-"""The configuration that commands use for events that name no destination, when you give none."""
+"""The configuration that commands use if you give none, for events without a destination."""
 
-CAPACITY: Final = 1024
-"""How many compiled destinations are kept; the least recently used goes first and is compiled again when needed."""
+MAX_CACHED: Final = 1024
+"""Compiled destinations in the cache; the least recently used is dropped first, and compiled again when needed."""
 
 
 class _Envelope(msgspec.Struct, frozen=True):
-    """The router's destination object. rudder-server writes capitals; files and tests may write the rest."""
+    """The router's destination object, with the capitals of rudder-server."""
 
     id: str | None = msgspec.field(name="ID", default=None)
     workspace_id: str | None = msgspec.field(name="WorkspaceID", default=None)
@@ -30,23 +30,23 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 
 class KnownDestination(msgspec.Struct, frozen=True):
-    """One destination, ready or refused; ``problem`` says why it is refused."""
+    """One destination, compiled; or None and the ``problem`` of its configuration."""
 
     id: str
     workspace_id: str
     destination: AnyDestination | None
     problem: str | None = None
     written: bytes = b"{}"
-    """What its operator wrote, without credentials: for recordings. Only of destinations of our own file."""
+    """Its configuration as written, without credentials, for recordings; only for destinations of our own file."""
 
     @property
     def reads_message(self) -> bool:
-        """Whether events must be decoded in full for it."""
+        """Whether its mapping reads the whole message, so that events must be decoded in full."""
         return self.destination is not None and self.destination.reads_message
 
 
 class Destinations:
-    """Compiles destinations on first sight; bounded, and keyed by the exact bytes the router sent."""
+    """A bounded cache of compiled destinations, keyed by the exact bytes that the router sent."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = dict(variables)
@@ -57,14 +57,14 @@ class Destinations:
         return len(self._known)
 
     def get(self, raw: msgspec.Raw) -> KnownDestination:
-        """The destination that these bytes describe."""
+        """The destination described by these bytes."""
         key = bytes(raw)
         if self._last is not None and self._last[0] == key:
             return self._last[1]
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._compile(key)
-            if len(self._known) > CAPACITY:
+            if len(self._known) > MAX_CACHED:
                 self._known.popitem(last=False)
         else:
             self._known.move_to_end(key)
@@ -72,7 +72,7 @@ class Destinations:
         return known
 
     def of_config(self, id_: str, config: Any) -> KnownDestination:
-        """The destination of this id and configuration."""
+        """The destination with this id and configuration."""
         return self.get(msgspec.Raw(msgspec.json.encode({"ID": id_, "Config": config})))
 
     def _compile(self, raw: bytes) -> KnownDestination:
@@ -80,16 +80,16 @@ class Destinations:
             envelope = msgspec.json.decode(raw, type=_Envelope)
         except UNREADABLE as error:
             return KnownDestination("", "", None, f"the destination object cannot be read: {error}")
-        found, workspace = envelope.id or "", envelope.workspace_id or ""
+        id_, workspace = envelope.id or "", envelope.workspace_id or ""
         if not isinstance(envelope.config, dict):
-            return KnownDestination(found, workspace, None, "the destination has no Config object")
+            return KnownDestination(id_, workspace, None, "the destination has no Config object")
         try:
             compiled = compile_destination(envelope.config, load_manifest().configuration, self._variables)
         except ConfigurationError as error:
-            return KnownDestination(found, workspace, None, str(error))
-        return KnownDestination(found, workspace, compiled)
+            return KnownDestination(id_, workspace, None, str(error))
+        return KnownDestination(id_, workspace, compiled)
 
 
 def destination_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that ``env.NAME`` in a destination's configuration may use."""
+    """The environment variables that ``env.NAME`` may refer to in the configuration of a destination."""
     return {name: value for name, value in environment.items() if name.startswith(VARIABLE_PREFIX)}

@@ -1,4 +1,4 @@
-"""``manifest.json``, the plugin's single description, as Structs; refused when it is wrong."""
+"""``manifest.json``, the description of the plugin, as validated Structs."""
 
 from functools import cache
 from importlib.resources import files
@@ -19,7 +19,7 @@ MESSAGE_TYPES = ("identify", "page", "screen", "track")
 
 
 class Protocol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One wire protocol the plugin speaks, and where."""
+    """A wire protocol, and the path where the plugin serves it."""
 
     name: str
     versions: tuple[str, ...]
@@ -27,7 +27,7 @@ class Protocol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Identity, protocols, capabilities and the configuration schema of a destination."""
+    """Identity, protocols and capabilities of the plugin, and the configuration schema of a destination."""
 
     name: Literal["impact-plugin"]
     version: str
@@ -43,7 +43,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def parse_manifest(raw: bytes) -> Manifest:
-    """Decode and check a manifest; raises :class:`ManifestError` naming the mistake."""
+    """Decode and validate a manifest; raises :class:`ManifestError`, which names the mistake."""
     try:
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -55,20 +55,20 @@ def parse_manifest(raw: bytes) -> Manifest:
     if repeated:
         raise ManifestError(f"manifest.json: configuration keys are named twice: {', '.join(repeated)}")
     for key in manifest.configuration:
-        if key.values and not _listed(key.default) <= {None, *key.values}:
+        if key.values and not _default_values(key.default) <= {None, *key.values}:
             raise ManifestError(f"manifest.json: the default of {key.key} is not among its values")
         if key.secret and key.default is not None:
             raise ManifestError(f"manifest.json: the secret {key.key} must not have a default")
     return manifest
 
 
-def _listed(default: object) -> set[object]:
+def _default_values(default: object) -> set[object]:
     return set(default) if isinstance(default, list) else {default}
 
 
 @cache
 def load_manifest() -> Manifest:
-    """The manifest of this installation: inside the wheel, else at the top of the source tree."""
+    """Load the manifest of this installation, from the wheel or else from the top of the source tree."""
     packaged = files("impact_plugin").joinpath("manifest.json")
     if packaged.is_file():
         return parse_manifest(packaged.read_bytes())

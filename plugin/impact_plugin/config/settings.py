@@ -1,7 +1,7 @@
-"""What an operator sets for the process: defaults, then a TOML file, then ``IMPACT_PLUGIN__SECTION__KEY`` variables.
+"""Settings of the process: defaults, then a TOML file, then ``IMPACT_PLUGIN__SECTION__KEY`` variables.
 
-A setting is one field here; everything that is said and checked of it stands in its annotation. Rules that concern
-several settings are functions below.
+Each setting is one field, whose annotation has its description and bounds. Rules about several settings together are
+functions below.
 """
 
 import tomllib
@@ -18,117 +18,126 @@ from impact_transformers import Secret
 from impact_transformers.configuration import Problem
 
 ENVIRONMENT_PREFIX: Final = "IMPACT_PLUGIN__"
-ROUTING: Final = ("sources", "destinations")
-"""Tables of the same file that are not settings of the process; see :mod:`impact_plugin.config.sources`."""
+ROUTING_TABLES: Final = ("sources", "destinations")
+"""Tables of the same file that are not settings; see :mod:`impact_plugin.config.sources`."""
 
-REMOVED: Final[Mapping[str, str]] = MappingProxyType(
+REMOVED_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {"state.url": "is no longer a setting: the state is kept in the folder state.dir, by one process; remove it"}
 )
-"""Settings of earlier versions, and what to do about them."""
+"""Settings of earlier versions, and what to do if the file still has them."""
 
-LONGEST_RECORDING_MINUTES: Final = 10_080
-LARGEST_RECORDING_MB: Final = 10_240
+MAX_RECORDING_MINUTES: Final = 10_080
+MAX_RECORDING_MB: Final = 10_240
 
-_URL: Final = ("https://", "http://")
-_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+_URL_PREFIXES: Final = ("https://", "http://")
+_EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 
-_Written: TypeAlias = Mapping[str, tuple[str, Any]]
-"""By setting: where it stands (the setting itself for the file, a variable, an option), and its value."""
+_Given: TypeAlias = Mapping[str, tuple[str, Any]]
+"""By setting: where it was given (the setting itself for the file, a variable, an option), and its value."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True):
     """Where the service listens."""
 
-    host: Annotated[str, Setting("Address the router's port listens on.")] = "127.0.0.1"
+    host: Annotated[str, Setting("Address to listen on for the router.")] = "127.0.0.1"
     port: Annotated[
         int,
-        Setting("Port for the router; 9090 is the stock transformer's.", least=0, most=65_535, zero="any free port"),
+        Setting(
+            "Port for the router; the stock transformer uses 9090.",
+            minimum=0,
+            maximum=65_535,
+            zero_means="any free port",
+        ),
     ] = 9090
-    operator_host: Annotated[str, Setting("Address the operator's port listens on.")] = "127.0.0.1"
+    operator_host: Annotated[str, Setting("Address to listen on for the operator.")] = "127.0.0.1"
     operator_port: Annotated[
         int,
         Setting(
-            "For /metrics, /debug/limits, /openapi.json, /health, /ready, /version; 9091 is the stock transformer's.",
-            least=0,
-            most=65_535,
-            zero="any free port",
+            "Port for /metrics, /debug/limits, /openapi.json, /health, /ready and /version.",
+            minimum=0,
+            maximum=65_535,
+            zero_means="any free port",
         ),
     ] = 9091
-    ingest_host: Annotated[str, Setting("Address the port for senders of events listens on.")] = "127.0.0.1"
+    ingest_host: Annotated[str, Setting("Address to listen on for senders of events.")] = "127.0.0.1"
     ingest_port: Annotated[
         int,
         Setting(
-            "Port of the Segment HTTP API and webhooks; opened when sources are configured.",
-            least=0,
-            most=65_535,
-            zero="any free port",
+            "Port for the Segment HTTP API and webhooks; opened only if sources are configured.",
+            minimum=0,
+            maximum=65_535,
+            zero_means="any free port",
         ),
     ] = 9092
     max_body_mb: Annotated[
         int,
         Setting(
-            "Largest request body in MiB after inflation; a larger one is answered 503 and counted.",
-            least=1,
-            most=2048,
+            "Maximum size of a request body in MiB, decompressed; a larger one is answered 503 and counted.",
+            minimum=1,
+            maximum=2048,
         ),
     ] = 200
     shutdown_grace_seconds: Annotated[
-        float, Setting("How long a stopping service lets requests finish.", least=0, most=3600)
+        float, Setting("How long a stopping service waits for requests in flight.", minimum=0, maximum=3600)
     ] = 20.0
     workers: Annotated[
         int,
         Setting(
-            "1: a worker under a supervisor, which keeps the ports open while the worker is replaced, when it dies and "
-            "on SIGHUP; 0: one process without a supervisor.",
-            least=0,
-            most=1,
-            zero="no supervisor",
-            fix="one process owns the state in state.dir, several workers come with a later version",
+            "1: a worker under a supervisor, which keeps the ports open while it replaces a worker that died, or on "
+            "SIGHUP; 0: one process without a supervisor.",
+            minimum=0,
+            maximum=1,
+            zero_means="no supervisor",
+            fix="one process owns the state in state.dir; several workers are not supported yet",
         ),
     ] = 0
     max_memory_mb: Annotated[
         int,
-        # Less than a service needs that has done nothing yet would refuse everything.
+        # Below this, even an idle service would refuse everything.
         Setting(
-            "Resident MiB above which events are refused until it falls; 0 for no ceiling.",
-            least=64,
-            most=1_000_000,
-            zero="no ceiling",
+            "Resident memory in MiB above which events are refused until it falls; 0 for no ceiling.",
+            minimum=64,
+            maximum=1_000_000,
+            zero_means="no ceiling",
         ),
     ] = 0
 
 
 class ImpactSettings(msgspec.Struct, frozen=True):
-    """impact.com's two hosts; replace them to send to a stand-in."""
+    """The two hosts of impact.com; change them to send to a stand-in."""
 
     tracking_url: Annotated[
         str,
-        Setting("Base of Page Loads, in transformed requests and in what the proxy may call.", prefixes=_URL),
+        Setting("Base URL of Page Loads, in transformed requests and for the proxy.", prefixes=_URL_PREFIXES),
     ] = "https://trkapi.impact.com"
     api_url: Annotated[
         str,
-        Setting("Base of Conversions, in transformed requests and in what the proxy may call.", prefixes=_URL),
+        Setting("Base URL of Conversions, in transformed requests and for the proxy.", prefixes=_URL_PREFIXES),
     ] = "https://api.impact.com"
 
 
 class RudderSettings(msgspec.Struct, frozen=True):
-    """How RudderStack sees us."""
+    """How the service presents itself to RudderStack."""
 
     upstream: Annotated[
         str,
         Setting(
-            "URL of the stock transformer that gets every request that is not ours; empty for none.", prefixes=_URL
+            "URL of the stock transformer, which gets every request for other destinations; empty for none.",
+            prefixes=_URL_PREFIXES,
         ),
     ] = ""
     destination_types: Annotated[
         tuple[str, ...],
-        Setting("Destination definitions that are ours; in the environment, several with commas.", shortest=1),
+        Setting(
+            "Destination types that this service handles; separate several with commas in the environment.",
+            min_length=1,
+        ),
     ] = ("IMPACT",)
     router_transform: Annotated[
         bool, Setting("Whether /features allows the router to transform at delivery time (/routerTransform).")
     ] = True
     delete_users: Annotated[
-        bool, Setting("Whether /features tells the router to send us its users' deletions (/deleteUsers).")
+        bool, Setting("Whether /features lets the router send requests to delete users (/deleteUsers).")
     ] = False
 
 
@@ -138,171 +147,209 @@ class DeliverySettings(msgspec.Struct, frozen=True):
     timeout_seconds: Annotated[
         float,
         Setting(
-            "How long impact.com may take for one request, and the router's patience when it names no RdProxy-Timeout.",
+            "Timeout of a request to impact.com, and of a delivery if the router sends no RdProxy-Timeout.",
             above=0,
-            most=3600,
+            maximum=3600,
         ),
     ] = 10.0
     connections: Annotated[
         int,
         Setting(
-            "Requests under way to impact.com at the same time, of all accounts together.", least=1, most=1_000_000
+            "Maximum number of requests to impact.com in flight, of all accounts together.",
+            minimum=1,
+            maximum=1_000_000,
         ),
     ] = 512
     account_connections: Annotated[
         int,
         Setting(
-            "The same for one account and endpoint; the limiter finds out how many are good.", least=1, most=1_000_000
+            "The same for one account and endpoint; the limiter finds the best number below it.",
+            minimum=1,
+            maximum=1_000_000,
         ),
     ] = 64
     max_waiting: Annotated[
         int,
-        # They are held in memory, a few kilobytes each.
+        # Each takes a few kilobytes of memory.
         Setting(
-            "Requests that may wait for leave to be sent, a quarter of them of one account.", least=1, most=1_000_000
+            "Maximum number of requests waiting for a permit; one account may have a quarter of them.",
+            minimum=1,
+            maximum=1_000_000,
         ),
     ] = 10_000
     ordering: Annotated[
         Literal["lane", "none"],
-        Setting("lane: one request of a visitor at a time, in the order they came; none: as they come."),
+        Setting("lane: requests of one visitor go one at a time, in order of arrival; none: in any order."),
     ] = "lane"
     dedup_window_hours: Annotated[
         float,
         Setting(
-            "How long an order whose outcome is unknown may be sent again: impact.com's own OrderId window.",
-            least=0,
-            most=9600,
+            "How long an order whose outcome is unknown may be resent; the default is impact.com's own OrderId window.",
+            minimum=0,
+            maximum=9600,
         ),
     ] = 24.0
 
 
 class StateSettings(msgspec.Struct, frozen=True):
-    """Where the service keeps what must outlive it: sessions, and the clicks of visitors."""
+    """Where the service keeps its state: sessions, clicks and the ledger of orders."""
 
-    dir: Annotated[str, Setting("Folder for state; made at start, mode 0700.")] = "./var"
+    dir: Annotated[str, Setting("Folder for the state; created at the start with mode 0700.")] = "./var"
     secret: Annotated[
         Secret,
         Setting(
-            "Keys the digests that stand for identifiers; empty: the key in state.dir/secret, which is made.",
-            shortest=16,
+            "Key of the digests of identifiers; if empty, the service creates one in state.dir/secret.",
+            min_length=16,
             fix="try openssl rand -hex 32",
         ),
     ] = Secret("")
     durability: Annotated[
         Literal["power", "process"],
-        Setting("What the state survives: power loss, or (process) a killed process only, and faster."),
+        Setting("power: the state survives a power failure; process: only a killed process, but commits are faster."),
     ] = "power"
     decision_retention_hours: Annotated[
         float,
-        # A click window may last a day, so decisions must.
-        Setting("How long the same message gets the same decision and click id.", least=24, most=720),
+        # A click window may last a day, so decisions must last as long.
+        Setting("How long a repeated message gets the same decision and click id.", minimum=24, maximum=720),
     ] = 96.0
     click_memory_days: Annotated[
         float,
         Setting(
-            "How long clicks are remembered at most; see also a destination's referralWindowDays.", least=1, most=90
+            "Maximum time to remember clicks; see also referralWindowDays of a destination.", minimum=1, maximum=90
         ),
     ] = 30.0
     max_claims: Annotated[
         int,
         Setting(
-            "Click keys kept; at capacity those seen longest ago go. About 150 bytes each.", least=1, most=100_000_000
+            "Maximum number of click keys; the least recently seen are dropped first. About 150 bytes each.",
+            minimum=1,
+            maximum=100_000_000,
         ),
     ] = 5_000_000
     max_identities: Annotated[
         int,
-        Setting("Visitors and users whose clicks are kept. About 250 bytes each.", least=1, most=100_000_000),
+        Setting(
+            "Maximum number of visitors and users whose clicks are kept. About 250 bytes each.",
+            minimum=1,
+            maximum=100_000_000,
+        ),
     ] = 2_000_000
     max_answers: Annotated[
         int,
-        Setting("Messages whose click id is kept for a retry. About 100 bytes each.", least=1, most=100_000_000),
+        Setting(
+            "Maximum number of messages whose click id is kept for a retry. About 100 bytes each.",
+            minimum=1,
+            maximum=100_000_000,
+        ),
     ] = 2_000_000
     max_orders: Annotated[
         int,
         Setting(
-            "Conversions remembered, so that none is sent twice; at capacity the oldest go.", least=1, most=100_000_000
+            "Maximum number of conversions remembered, so that none is sent twice; the oldest are dropped first.",
+            minimum=1,
+            maximum=100_000_000,
         ),
     ] = 5_000_000
     order_memory_days: Annotated[
-        float, Setting("How long a conversion that was sent is remembered.", least=1, most=400)
+        float, Setting("How long a sent conversion is remembered.", minimum=1, maximum=400)
     ] = 90.0
     grace_seconds: Annotated[
         float,
         Setting(
-            "How long batches are refused while the state is down; then this process decides alone.", least=0, most=3600
+            "How long batches are refused while the state is down; after that the process decides without it.",
+            minimum=0,
+            maximum=3600,
         ),
     ] = 300.0
     timeout_seconds: Annotated[
-        float, Setting("How long a batch waits for the state before it counts as down.", least=0.1, most=60)
+        float, Setting("How long a batch waits for the state before the state counts as down.", minimum=0.1, maximum=60)
     ] = 5.0
 
 
 class SpoolSettings(msgspec.Struct, frozen=True):
-    """Where events are kept that senders were told are safe, until impact.com has them; and dead letters."""
+    """The spool: events that were acknowledged to their senders, until impact.com has them; and dead letters."""
 
     max_events: Annotated[
         int,
         Setting(
-            "Events that may wait to be delivered; beyond it senders are answered 429.", least=1000, most=1_000_000_000
+            "Maximum number of undelivered events; beyond it senders are answered 429.",
+            minimum=1000,
+            maximum=1_000_000_000,
         ),
     ] = 5_000_000
-    max_mb: Annotated[int, Setting("The same in MiB.", least=1, most=10_000_000)] = 10_240
+    max_mb: Annotated[
+        int,
+        Setting(
+            "Maximum size of the undelivered events in MiB; beyond it senders are answered 429.",
+            minimum=1,
+            maximum=10_000_000,
+        ),
+    ] = 10_240
     min_free_mb: Annotated[
         int,
-        Setting("MiB that must stay free on the disk; below it senders are answered 429.", least=0, most=1_000_000),
+        Setting("Minimum free disk space in MiB; below it senders are answered 429.", minimum=0, maximum=1_000_000),
     ] = 512
     retention_days: Annotated[
         float,
-        # Events older than 88 days count for nothing at impact.com.
-        Setting("How long an event may wait; then it is a dead letter with the reason expired.", least=0.01, most=88),
+        # impact.com ignores events older than 88 days.
+        Setting(
+            "How long an event may wait; after that it is a dead letter with the reason expired.",
+            minimum=0.01,
+            maximum=88,
+        ),
     ] = 7.0
-    dead_letter_days: Annotated[float, Setting("How long dead letters are kept.", least=0.01, most=400)] = 30.0
+    dead_letter_days: Annotated[float, Setting("How long dead letters are kept.", minimum=0.01, maximum=400)] = 30.0
     max_dead_letters: Annotated[
-        int, Setting("How many dead letters are kept; the oldest go first.", least=1, most=100_000_000)
+        int, Setting("Maximum number of dead letters; the oldest are dropped first.", minimum=1, maximum=100_000_000)
     ] = 1_000_000
     seen_hours: Annotated[
         float,
         Setting(
-            "How long an event that comes again is known as a duplicate; Jitsu repeats for over a day.",
-            least=1,
-            most=720,
+            "How long a repeated event is recognized as a duplicate; Jitsu repeats events for over a day.",
+            minimum=1,
+            maximum=720,
         ),
     ] = 96.0
     max_seen: Annotated[
-        int, Setting("How many events are known so; the oldest go first.", least=1000, most=1_000_000_000)
+        int,
+        Setting(
+            "Maximum number of events recognized so; the oldest are dropped first.", minimum=1000, maximum=1_000_000_000
+        ),
     ] = 20_000_000
     timeout_seconds: Annotated[
         float,
         Setting(
-            "How long the disk may take for a commit; then senders are answered 503 and come again.",
-            least=0.1,
-            most=10,
+            "How long a commit to disk may take; after that senders are answered 503 and retry.",
+            minimum=0.1,
+            maximum=10,
         ),
     ] = 1.0
 
 
 class RecordSettings(msgspec.Struct, frozen=True):
-    """Whether the service records what it is asked, without persons, for a replay."""
+    """Whether the service records its traffic, without personal data, for a replay."""
 
     dir: Annotated[
         str,
-        Setting("Folder in which the service records what it is asked from its start on; empty for not at all."),
+        Setting("Folder for a recording of the traffic from the start on; empty for no recording."),
     ] = ""
-    minutes: Annotated[
-        float, Setting("For how long such a recording goes on.", above=0, most=LONGEST_RECORDING_MINUTES)
-    ] = 60.0
-    max_mb: Annotated[int, Setting("How large it gets at most, compressed.", least=1, most=LARGEST_RECORDING_MB)] = 100
+    minutes: Annotated[float, Setting("How long this recording continues.", above=0, maximum=MAX_RECORDING_MINUTES)] = (
+        60.0
+    )
+    max_mb: Annotated[
+        int, Setting("Maximum size of this recording in MiB, compressed.", minimum=1, maximum=MAX_RECORDING_MB)
+    ] = 100
 
 
 class LogSettings(msgspec.Struct, frozen=True):
     """The service's own log, on standard error."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], Setting("Least serious level to log.")] = "info"
-    format: Annotated[Literal["json", "console"], Setting("json for machines, console for people.")] = "json"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Setting("Minimum level to log.")] = "info"
+    format: Annotated[Literal["json", "console"], Setting("json: one object per line; console: for people.")] = "json"
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """All sections."""
+    """All sections of settings."""
 
     server: ServerSettings = ServerSettings()
     impact: ImpactSettings = ImpactSettings()
@@ -328,40 +375,40 @@ def variable_of(setting: str) -> str:
     return f"{ENVIRONMENT_PREFIX}{setting.replace('.', '__').upper()}"
 
 
-def load_settings(file: Path | None, environment: Mapping[str, str], options: Mapping[str, Any] = _NONE) -> Settings:
-    """Settings from a file, variables and options, the later ones winning over those before.
+def load_settings(file: Path | None, environment: Mapping[str, str], options: Mapping[str, Any] = _EMPTY) -> Settings:
+    """Load settings from a file, variables and options; options override variables, which override the file.
 
-    ``options`` are those of the command line by setting; None was not given. Raises :class:`SettingsError` with every
-    mistake and where it stands.
+    ``options`` are those of the command line, by setting; None stands for not given. Raises :class:`SettingsError` with
+    every mistake and its place.
     """
     return make_settings({} if file is None else read_file(file), environment, options)
 
 
 def make_settings(
-    tree: Mapping[str, Any], environment: Mapping[str, str] = _NONE, options: Mapping[str, Any] = _NONE
+    tree: Mapping[str, Any], environment: Mapping[str, str] = _EMPTY, options: Mapping[str, Any] = _EMPTY
 ) -> Settings:
-    """The same from the tables of a file."""
+    """Make settings from the tables of a file, variables and options; see :func:`load_settings`."""
     problems: list[Problem] = []
-    written = {**_in_file(tree, problems), **_in_environment(environment, problems), **_in_options(options)}
+    given = {**_in_file(tree, problems), **_in_environment(environment, problems), **_in_options(options)}
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    wrong = set()
-    for setting, (path, value) in written.items():
+    invalid = set()
+    for setting, (path, value) in given.items():
         section, _, key = setting.partition(".")
         try:
-            values[section][key] = SETTINGS[setting].read(value)
+            values[section][key] = SETTINGS[setting].parse(value)
         except ValueError as error:
             problems.append(Problem(path, str(error)))
-            wrong.add(setting)
+            invalid.add(setting)
     sections: dict[str, Any] = {section: kind(**values[section]) for section, kind in SECTIONS.items()}
     settings = Settings(**sections)
-    problems += _contradictions(settings, wrong)
+    problems += _contradictions(settings, invalid)
     if problems:
         raise SettingsError(*problems)
     return settings
 
 
 def read_file(file: Path) -> dict[str, Any]:
-    """The tables of a TOML file; raises :class:`SettingsError`."""
+    """Read the tables of a TOML file; raises :class:`SettingsError`."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -370,14 +417,14 @@ def read_file(file: Path) -> dict[str, Any]:
         raise SettingsError(Problem(str(file), f"is not TOML: {error}")) from error
 
 
-def _in_file(tree: Mapping[str, Any], problems: list[Problem]) -> _Written:
-    """What the sections of the file hold; keys and sections that do not exist are problems."""
-    found = {}
+def _in_file(tree: Mapping[str, Any], problems: list[Problem]) -> _Given:
+    """Settings given in the file; adds a problem for each unknown key and section."""
+    given = {}
     for section, table in tree.items():
-        if section in ROUTING:
+        if section in ROUTING_TABLES:
             continue
         if section not in SECTIONS:
-            close = did_you_mean(section, (*SECTIONS, *ROUTING))
+            close = did_you_mean(section, (*SECTIONS, *ROUTING_TABLES))
             problems.append(Problem(quote_name(section), f"there is no such section{close}"))
         elif not isinstance(table, Mapping):
             problems.append(Problem(section, f"must be a section of the file, [{section}]"))
@@ -385,53 +432,56 @@ def _in_file(tree: Mapping[str, Any], problems: list[Problem]) -> _Written:
             for key, value in table.items():
                 setting = f"{section}.{key}"
                 if setting in SETTINGS:
-                    found[setting] = (setting, value)
+                    given[setting] = (setting, value)
                 else:
                     problems.append(_unknown_key(section, key))
-    return found
+    return given
 
 
 def _unknown_key(section: str, key: str) -> Problem:
-    instead = REMOVED.get(f"{section}.{key}")
+    instead = REMOVED_SETTINGS.get(f"{section}.{key}")
     close = did_you_mean(key, fields_of(SECTIONS[section]))
     return Problem(f"{section}.{quote_name(key)}", instead or f"there is no such setting{close}")
 
 
-def _in_environment(environment: Mapping[str, str], problems: list[Problem]) -> _Written:
-    """What variables set; one of ours that sets nothing is a problem, since it would do nothing in silence."""
-    found = {}
+def _in_environment(environment: Mapping[str, str], problems: list[Problem]) -> _Given:
+    """Settings given by variables; adds a problem for each one with our prefix that would be silently ignored."""
+    given = {}
     for variable, text in environment.items():
         section, _, key = variable[len(ENVIRONMENT_PREFIX) :].lower().partition("__")
-        if not variable.upper().startswith(ENVIRONMENT_PREFIX) or section in ROUTING:
+        if not variable.upper().startswith(ENVIRONMENT_PREFIX) or section in ROUTING_TABLES:
             continue
         setting = f"{section}.{key}"
         if setting in SETTINGS:
-            found[setting] = (variable, comma_list(text) if SETTINGS[setting].is_list else text)
+            given[setting] = (variable, comma_list(text) if SETTINGS[setting].is_list else text)
         else:
             problems.append(_unknown_variable(variable, setting))
-    return found
+    return given
 
 
 def _unknown_variable(variable: str, setting: str) -> Problem:
     close = closest(setting, SETTINGS)
     hint = f"did you mean {variable_of(close)}?" if close else "docs/reference/settings.md lists all"
-    return Problem(variable, REMOVED.get(setting) or f"there is no such setting; {hint}")
+    return Problem(variable, REMOVED_SETTINGS.get(setting) or f"there is no such setting; {hint}")
 
 
-def _in_options(options: Mapping[str, Any]) -> _Written:
-    given = {setting: value for setting, value in options.items() if value is not None}
-    return {setting: (f"--{setting.partition('.')[2].replace('_', '-')}", value) for setting, value in given.items()}
+def _in_options(options: Mapping[str, Any]) -> _Given:
+    return {
+        setting: (f"--{setting.partition('.')[2].replace('_', '-')}", value)
+        for setting, value in options.items()
+        if value is not None
+    }
 
 
-def _contradictions(settings: Settings, wrong: set[str]) -> Iterator[Problem]:
-    """Settings that are good each by itself, and not together; not of those that are ``wrong`` anyway."""
-    if wrong.isdisjoint({"delivery.dedup_window_hours", "state.order_memory_days"}):
+def _contradictions(settings: Settings, invalid: set[str]) -> Iterator[Problem]:
+    """Problems of settings that are valid by themselves but not together, unless one of them is ``invalid`` anyway."""
+    if invalid.isdisjoint({"delivery.dedup_window_hours", "state.order_memory_days"}):
         yield from _dedup_window_problems(settings)
 
 
 def _dedup_window_problems(settings: Settings) -> Iterator[Problem]:
     hours, days = settings.delivery.dedup_window_hours, settings.state.order_memory_days
-    # An order forgotten within the window would be sent once more after it.
+    # An order that is forgotten within the window would be sent again after it.
     if hours > days * 24:
-        told = f"must be at most {days * 24:g}, the hours of state.order_memory_days"
-        yield Problem("delivery.dedup_window_hours", told)
+        message = f"must be at most {days * 24:g}, the hours of state.order_memory_days"
+        yield Problem("delivery.dedup_window_hours", message)

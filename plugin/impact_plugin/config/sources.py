@@ -1,7 +1,7 @@
-"""Who may hand events over and where they go: the ``[sources.NAME]`` and ``[destinations.NAME]`` of the file.
+"""Who may send events and where they go: the tables ``[sources.NAME]`` and ``[destinations.NAME]`` of the file.
 
-A destination has the keys of RudderStack's configuration. Variables win over the file, see
-:mod:`impact_plugin.config.variables`; secrets may stand elsewhere, see :mod:`impact_plugin.config.references`.
+A destination has the keys of RudderStack's configuration. Variables override the file, see
+:mod:`impact_plugin.config.variables`; secrets may be references, see :mod:`impact_plugin.config.references`.
 """
 
 import base64
@@ -15,12 +15,12 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from impact_plugin.config.destination_tables import compile_table, destination_places
+from impact_plugin.config.destination_tables import compile_table, destination_variable_paths
 from impact_plugin.config.destinations import KnownDestination, destination_variables
 from impact_plugin.config.fields import Setting, comma_list, did_you_mean, fields_of, quote_name
 from impact_plugin.config.references import References
-from impact_plugin.config.settings import ROUTING, read_file
-from impact_plugin.config.variables import Tables, VariablePath, place_variables
+from impact_plugin.config.settings import ROUTING_TABLES, read_file
+from impact_plugin.config.variables import Tables, VariablePath, apply_variables
 from impact_plugin.errors import SettingsError
 from impact_transformers import Secret
 from impact_transformers.configuration import Problem
@@ -29,16 +29,16 @@ Adapter: TypeAlias = Literal["segment", "posthog", "tracardi", "jitsu_reverse_et
 Scheme: TypeAlias = Literal["segment_sha1", "jitsu_hmac", "standard_webhooks"]
 Authentication: TypeAlias = Literal["key", "bearer", "basic", "header", "url_token", "none"]
 
-SHORTEST_KEY: Final = 16
-LONGEST_KEY: Final = 256
-MOST_KEYS: Final = 16
-"""Of a source: every request is compared with all of them."""
+MIN_KEY_LENGTH: Final = 16
+MAX_KEY_LENGTH: Final = 256
+MAX_KEYS: Final = 16
+"""Keys of a source; each request is compared with all of them."""
 
-MOST_SHOWN: Final = 10
-"""Names in an error."""
+MAX_SHOWN_NAMES: Final = 10
+"""Names that an error message lists."""
 
-SHORTEST_BINARY_SECRET: Final = 24
-"""Bytes of a Standard Webhooks secret.
+MIN_BINARY_SECRET_BYTES: Final = 24
+"""Minimum of a Standard Webhooks secret.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -50,11 +50,11 @@ _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 """A token, https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2"""
 
 _SALT: Final = os.urandom(32)
-"""Of this process: with digests nobody can foresee, the time of a look-up tells nothing about keys."""
+"""Random for each process, so that digests are unpredictable and the time of a lookup reveals nothing about keys."""
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """How a sender signs its requests; every secret is tried, so that they can be exchanged one by one."""
+    """How a sender signs its requests; every secret is tried, so that you can rotate them."""
 
     scheme: Annotated[
         Scheme,
@@ -64,18 +64,21 @@ class Signature(msgspec.Struct, frozen=True):
         tuple[Secret, ...],
         Setting(
             "Secrets shared with the sender, 16 characters or more; for standard_webhooks as issued, base64 with or "
-            "without whsec_ in front. Several, so that they can be exchanged."
+            "without whsec_ in front. You may list several, in order to rotate them."
         ),
     ]
-    header: Annotated[str, Setting("The header that holds the signature, where it is not the scheme's own.")] = ""
+    header: Annotated[str, Setting("The header with the signature, if it is not the scheme's own.")] = ""
     window_seconds: Annotated[
-        float, Setting("How far a signed time may be off; segment_sha1 signs no time.", least=1, most=86_400)
+        float,
+        Setting(
+            "Maximum difference between the signed time and now; segment_sha1 signs no time.", minimum=1, maximum=86_400
+        ),
     ] = 300.0
     first_item: Annotated[
         bool,
         Setting(
-            "Also take an array of which only the first item is signed, as Segment's Webhooks (Actions) does in "
-            "batches: whoever sees one such request can send others. Only with segment_sha1."
+            "Also accept an array of which only the first item is signed, as Segment's Webhooks (Actions) signs "
+            "batches: anyone who sees one such request can forge others. Only with segment_sha1."
         ),
     ] = False
 
@@ -88,82 +91,84 @@ class Source(msgspec.Struct, frozen=True):
         tuple[Secret, ...],
         Setting(
             "Keys that senders present: 16 to 256 printable characters, without spaces and colons (Jitsu cuts header "
-            "values at one). Several, so that they can be exchanged. A key belongs to one source."
+            "values at one). You may list several, in order to rotate them. A key belongs to one source."
         ),
     ] = ()
     adapter: Annotated[
         Adapter,
-        Setting("The dialect: segment (also of RudderStack and Jitsu), posthog, tracardi or jitsu_reverse_etl."),
+        Setting("The dialect: segment (also for RudderStack and Jitsu), posthog, tracardi or jitsu_reverse_etl."),
     ] = "segment"
     authentication: Annotated[
         Authentication,
         Setting(
-            "Where its webhook looks for the key: key (any of the places), bearer, basic, header, url_token; "
-            "none only where requests are signed, and then without keys."
+            "Where the webhook expects the key: key (any of the following), bearer, basic, header, url_token; "
+            "none only if requests are signed, and then without keys."
         ),
     ] = "key"
-    header: Annotated[str, Setting("The header that holds the key; only with authentication header.")] = ""
+    header: Annotated[str, Setting("The header with the key; only with authentication header.")] = ""
     signature: Annotated[
         Signature | None,
-        Setting("How requests to its webhook are signed: the table [sources.NAME.signature], see below."),
+        Setting("How requests to the webhook are signed: the table [sources.NAME.signature], see below."),
     ] = None
     destinations: Annotated[
-        tuple[str, ...], Setting("Names of the destinations that get its events; all of them unless told.")
+        tuple[str, ...], Setting("Names of the destinations that get its events; all destinations by default.")
     ] = ()
     max_event_kb: Annotated[
         int,
         Setting(
-            "Largest event in KiB; a larger one is a dead letter, cut, and a single call of the Segment HTTP API is "
-            "answered 413.",
-            least=1,
-            most=32_768,
+            "Maximum size of an event in KiB; a larger one becomes a dead letter, truncated, and a single call of the "
+            "Segment HTTP API is answered 413.",
+            minimum=1,
+            maximum=32_768,
         ),
     ] = 256
     max_batch_mb: Annotated[
-        int, Setting("Largest body on the Segment HTTP API in MiB after inflation.", least=1, most=64)
+        int, Setting("Maximum size of a body on the Segment HTTP API in MiB, decompressed.", minimum=1, maximum=64)
     ] = 4
     max_webhook_mb: Annotated[
         int,
         Setting(
-            "Largest body on its webhook in MiB after inflation; a batch of Jitsu may have twenty.", least=1, most=512
+            "Maximum size of a body on the webhook in MiB, decompressed; a batch of Jitsu may have 20.",
+            minimum=1,
+            maximum=512,
         ),
     ] = 32
     strict: Annotated[
         bool,
         Setting(
-            "Answer 400 to a single event that cannot be used, so that the failure shows at the sender. For Segment "
-            "and PostHog only: Jitsu sends again what gets a 400, its reverse ETL gives up all records of the request, "
-            "and Kafka Connect stops. Refused with the adapter jitsu_reverse_etl and the scheme jitsu_hmac."
+            "Answer 400 to a single unusable event, so that the sender shows the failure. Only for Segment and "
+            "PostHog: Jitsu retries after a 400, its reverse ETL drops all records of the request, and Kafka Connect "
+            "stops. Not allowed with the adapter jitsu_reverse_etl or the scheme jitsu_hmac."
         ),
     ] = False
     integrations: Annotated[
-        tuple[str, ...], Setting("Names under which the integrations object of an event may switch us off.")
+        tuple[str, ...], Setting("Names by which the integrations object of an event may exclude impact.com.")
     ] = ("Impact", "impact.com", "Impact Partnership Cloud", "IMPACT")
 
     def has_key(self, key: str) -> bool:
-        """Whether this is one of the source's keys; takes as long for a wrong one as for a right one."""
+        """Whether this is one of the source's keys, in constant time."""
         given = _digest(key)
-        found = False
+        matches = False
         for known in self.keys:
-            found |= hmac.compare_digest(_digest(known.reveal()), given)
-        return found
+            matches |= hmac.compare_digest(_digest(known.reveal()), given)
+        return matches
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """Sources and destinations, ready for use."""
+    """Sources and destinations, validated."""
 
     sources: Mapping[str, Source] = {}
     destinations: Mapping[str, KnownDestination] = {}
-    _names: dict[bytes, str] = msgspec.field(default_factory=dict)
+    _names_by_digest: dict[bytes, str] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._names.update(
+        self._names_by_digest.update(
             (_digest(key.reveal()), source.name) for source in self.sources.values() for key in source.keys
         )
 
     def feeds(self, source: Source) -> tuple[KnownDestination, ...]:
         """The destinations that get the source's events, in the order of the file."""
-        # A source from before the file was read again may name a destination that is gone.
+        # A source from before a reload may name a destination that was removed since.
         names = source.destinations or self.destinations
         return tuple(self.destinations[name] for name in names if name in self.destinations)
 
@@ -174,13 +179,13 @@ class Routing(msgspec.Struct, frozen=True):
         return {one.program for one in found if one is not None and one.program is not None}
 
     def source_of_key(self, key: str) -> Source | None:
-        """The source that has this key; digests are looked up, so that the time it takes tells nothing of the keys."""
-        name = self._names.get(_digest(key))
+        """The source that has this key, looked up by digest, so that its time reveals nothing about the keys."""
+        name = self._names_by_digest.get(_digest(key))
         return None if name is None else self.sources[name]
 
 
 class RoutingFile:
-    """The file that is read again on SIGHUP; ``current`` is what was last read from it and could be used."""
+    """The configuration file, reloaded on SIGHUP; ``current`` is the last valid routing."""
 
     def __init__(self, file: Path | None, environment: Mapping[str, str]) -> None:
         self._file = file
@@ -189,10 +194,10 @@ class RoutingFile:
         self.current, self._compiled = self._read()
 
     def reload(self) -> tuple[str, ...]:
-        """Read the file again; returns what is not as before, such as ``sources.shop added``.
+        """Reload the file; returns the changes, such as ``sources.shop added``.
 
-        Destinations that did not change stay the same objects. Raises :class:`SettingsError` for a file that cannot be
-        used; the one before stays in force. Blocks: it reads files and compiles.
+        Unchanged destinations stay the same objects. Raises :class:`SettingsError` if the file is not valid, and keeps
+        the current routing. Blocks: it reads files and compiles.
         """
         before = self.current
         self.current, self._compiled = self._read()
@@ -206,12 +211,12 @@ class RoutingFile:
 
 
 def load_routing(file: Path | None, environment: Mapping[str, str]) -> Routing:
-    """Read and check sources and destinations; raises :class:`SettingsError` with every mistake and its path."""
+    """Load sources and destinations from a file; raises :class:`SettingsError` with every mistake and its path."""
     return make_routing(_tree(file), environment)
 
 
 def make_routing(tree: Mapping[str, Any], environment: Mapping[str, str]) -> Routing:
-    """Sources and destinations from tables of plain values; raises :class:`SettingsError`."""
+    """Make sources and destinations from the tables of a file; raises :class:`SettingsError`."""
     return _make(tree, environment, {})[0]
 
 
@@ -222,19 +227,19 @@ def _tree(file: Path | None) -> dict[str, Any]:
 def _make(
     tree: Mapping[str, Any], environment: Mapping[str, str], compiled: Mapping[bytes, KnownDestination]
 ) -> tuple[Routing, dict[bytes, KnownDestination]]:
-    """The routing, and its destinations by digests of their tables; those in ``compiled`` are not made again."""
+    """The routing, and its destinations by the digests of their tables; those in ``compiled`` are reused."""
     problems: list[Problem] = []
-    tables: Tables = {kind: _tables(tree, kind, problems) for kind in ROUTING}
-    places = {"sources": _source_places(), "destinations": destination_places()}
-    problems += place_variables(tables, environment, places)
+    tables: Tables = {kind: _tables(tree, kind, problems) for kind in ROUTING_TABLES}
+    paths = {"sources": _source_variable_paths(), "destinations": destination_variable_paths()}
+    problems += apply_variables(tables, environment, paths)
     named = {kind: _well_named(kind, held, problems) for kind, held in tables.items()}
     references = References(environment)
     variables = destination_variables(environment)
     made: dict[bytes, KnownDestination] = {}
     for name, table in named["destinations"].items():
         try:
-            mark, known = compile_table(name, table, references, variables, compiled)
-            made[mark] = known
+            digest, known = compile_table(name, table, references, variables, compiled)
+            made[digest] = known
         except SettingsError as error:
             problems += error.problems
     sources = dict(_sources(named["sources"], tables["destinations"], references, problems))
@@ -254,7 +259,7 @@ def _tables(tree: Mapping[str, Any], kind: str, problems: list[Problem]) -> dict
         for name, table in held.items()
         if not isinstance(table, dict)
     ]
-    # Tables within tables too, since variables are put into them.
+    # Nested tables are copied too, because variables are set in them.
     return {
         name: {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
         for name, table in held.items()
@@ -263,16 +268,16 @@ def _tables(tree: Mapping[str, Any], kind: str, problems: list[Problem]) -> dict
 
 
 def _well_named(kind: str, tables: Mapping[str, dict[str, Any]], problems: list[Problem]) -> dict[str, dict[str, Any]]:
-    """The tables whose names can be used, also in paths and URLs."""
-    told = (
+    """The tables whose names are valid, also in paths and URLs."""
+    message = (
         "a name must be of small letters, digits, _ and -, start with a letter or digit, and have at most 64 characters"
     )
-    problems += [Problem(f"{kind}.{quote_name(name)}", told) for name in tables if not _NAME.fullmatch(name)]
+    problems += [Problem(f"{kind}.{quote_name(name)}", message) for name in tables if not _NAME.fullmatch(name)]
     return {name: table for name, table in tables.items() if _NAME.fullmatch(name)}
 
 
-def _source_places() -> Iterator[VariablePath]:
-    """Where variables belong in the table of a source."""
+def _source_variable_paths() -> Iterator[VariablePath]:
+    """The keys of a source that variables can set."""
     for kind, start in ((Source, ()), (Signature, ("signature",))):
         for field in fields_of(kind).values():
             if field.name != "signature":
@@ -285,14 +290,14 @@ def _sources(
     references: References,
     problems: list[Problem],
 ) -> Iterator[tuple[str, Source]]:
-    """The sources that can be read; what speaks against them goes to ``problems``."""
+    """The sources that can be parsed; adds a problem for every mistake."""
     for name, table in tables.items():
-        found: list[Problem] = []
-        source = _source(name, table, references, found)
-        if not found:
-            found += _source_problems(source, destinations)
+        mistakes: list[Problem] = []
+        source = _source(name, table, references, mistakes)
+        if not mistakes:
+            mistakes += _source_problems(source, destinations)
             yield name, source
-        problems += found
+        problems += mistakes
 
 
 def _source(name: str, table: Mapping[str, Any], references: References, problems: list[Problem]) -> Source:
@@ -321,7 +326,7 @@ def _values(
     references: References,
     problems: list[Problem],
 ) -> dict[str, Any]:
-    """The values of a table in their types, references resolved; lists of secrets may be in files."""
+    """Parse the values of a table after resolving references; secrets may be in files."""
     fields, values = fields_of(kind), {}
     for key, value in table.items():
         field = fields.get(key)
@@ -330,7 +335,7 @@ def _values(
             problems.append(Problem(f"{path}.{quote_name(key)}", f"there is no such key{close}"))
             continue
         try:
-            values[key] = field.read(references.resolve(value, f"{path}.{key}", files=field.holds_secrets))
+            values[key] = field.parse(references.resolve(value, f"{path}.{key}", files=field.holds_secrets))
         except SettingsError as error:
             problems += error.problems
         except ValueError as error:
@@ -342,13 +347,13 @@ def _source_problems(source: Source, destinations: Collection[str]) -> Iterator[
     path = f"sources.{source.name}"
     if not destinations:
         yield Problem(path, "there is no destination for its events; add [destinations.NAME]")
-    for place, name in enumerate(source.destinations if destinations else ()):
+    for index, name in enumerate(source.destinations if destinations else ()):
         if name not in destinations:
-            # Not shown, since a reference may have led to it.
-            others = did_you_mean(name, destinations) or f"; there is {', '.join([*destinations][:MOST_SHOWN])}"
-            yield Problem(f"{path}.destinations[{place}]", f"there is no destination of that name{others}")
-        elif name in source.destinations[:place]:
-            yield Problem(f"{path}.destinations[{place}]", f"{name} is named twice")
+            # The name is not shown, because it may come from a reference.
+            others = did_you_mean(name, destinations) or f"; there is {', '.join([*destinations][:MAX_SHOWN_NAMES])}"
+            yield Problem(f"{path}.destinations[{index}]", f"there is no destination of that name{others}")
+        elif name in source.destinations[:index]:
+            yield Problem(f"{path}.destinations[{index}]", f"{name} is named twice")
     yield from _authentication_problems(source, path)
     if not all(name.strip() for name in source.integrations):
         yield Problem(f"{path}.integrations", "must not hold an empty name")
@@ -362,30 +367,30 @@ def _authentication_problems(source: Source, path: str) -> Iterator[Problem]:
     if signed_only and source.signature is None:
         yield Problem(f"{path}.authentication", f"none is for signed requests only; add {path}.signature")
     if signed_only and source.keys:
-        told = "are not asked for with authentication none; remove them, or choose key"
-        yield Problem(f"{path}.keys", told)
-    if not signed_only and not 1 <= len(source.keys) <= MOST_KEYS:
-        yield Problem(f"{path}.keys", f"must hold 1 to {MOST_KEYS} keys; openssl rand -hex 32 makes one")
+        message = "are not asked for with authentication none; remove them, or choose key"
+        yield Problem(f"{path}.keys", message)
+    if not signed_only and not 1 <= len(source.keys) <= MAX_KEYS:
+        yield Problem(f"{path}.keys", f"must hold 1 to {MAX_KEYS} keys; openssl rand -hex 32 makes one")
     if source.authentication == "header" and not source.header:
         yield Problem(f"{path}.header", "must name the header that holds the key")
     if source.authentication != "header" and source.header:
-        told = f"is for authentication header only; for signatures, {path}.signature.header"
-        yield Problem(f"{path}.header", told)
+        message = f"is for authentication header only; for signatures, {path}.signature.header"
+        yield Problem(f"{path}.header", message)
     yield from _header_problems(source.header, f"{path}.header")
-    for place, key in enumerate(source.keys):
+    for index, key in enumerate(source.keys):
         problem = _key_problem(key.reveal(), source.authentication)
         if problem:
-            yield Problem(f"{path}.keys[{place}]", problem)
+            yield Problem(f"{path}.keys[{index}]", problem)
 
 
 def _key_problem(key: str, authentication: Authentication) -> str | None:
-    """What speaks against a key.
+    """Why a key is not valid; None if it is.
 
-    Jitsu's webhooks end the value of a header at a second colon:
+    Jitsu's webhooks cut the value of a header at a second colon:
     https://github.com/jitsucom/jitsu/blob/2db0796c15d6b415fbc8ec8b6fc0b02646acf8aa/libs/destination-functions/src/functions/webhook-destination.ts
     """
-    if not SHORTEST_KEY <= len(key) <= LONGEST_KEY:
-        return f"must have {SHORTEST_KEY} to {LONGEST_KEY} characters; openssl rand -hex 32 makes one"
+    if not MIN_KEY_LENGTH <= len(key) <= MAX_KEY_LENGTH:
+        return f"must have {MIN_KEY_LENGTH} to {MAX_KEY_LENGTH} characters; openssl rand -hex 32 makes one"
     if ":" in key:
         return "must not have a colon: Jitsu cuts the values of headers there"
     if not _PRINTABLE.fullmatch(key):
@@ -401,12 +406,12 @@ def _header_problems(name: str, path: str) -> Iterator[Problem]:
 
 
 def _signature_problems(signature: Signature, path: str) -> Iterator[Problem]:
-    if not 1 <= len(signature.secrets) <= MOST_KEYS:
-        yield Problem(f"{path}.secrets", f"must hold 1 to {MOST_KEYS} secrets")
-    for place, secret in enumerate(signature.secrets):
+    if not 1 <= len(signature.secrets) <= MAX_KEYS:
+        yield Problem(f"{path}.secrets", f"must hold 1 to {MAX_KEYS} secrets")
+    for index, secret in enumerate(signature.secrets):
         problem = _secret_problem(secret.reveal(), signature.scheme)
         if problem:
-            yield Problem(f"{path}.secrets[{place}]", problem)
+            yield Problem(f"{path}.secrets[{index}]", problem)
     yield from _header_problems(signature.header, f"{path}.header")
     if signature.first_item and signature.scheme != "segment_sha1":
         yield Problem(f"{path}.first_item", "is for segment_sha1 only; the others sign all of an array")
@@ -414,34 +419,34 @@ def _signature_problems(signature: Signature, path: str) -> Iterator[Problem]:
 
 def _secret_problem(secret: str, scheme: Scheme) -> str | None:
     if scheme != "standard_webhooks":
-        return None if len(secret) >= SHORTEST_KEY else f"must have at least {SHORTEST_KEY} characters"
+        return None if len(secret) >= MIN_KEY_LENGTH else f"must have at least {MIN_KEY_LENGTH} characters"
     encoded = secret.removeprefix("whsec_").rstrip("=")
     try:
         raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except ValueError:
         return "must be base64, with or without whsec_ in front"
-    size = SHORTEST_BINARY_SECRET
-    return None if len(raw) >= size else f"must be base64 of at least {size} bytes; was all of it copied?"
+    minimum = MIN_BINARY_SECRET_BYTES
+    return None if len(raw) >= minimum else f"must be base64 of at least {minimum} bytes; was all of it copied?"
 
 
 def _strict_problems(source: Source, path: str) -> Iterator[Problem]:
-    """Refuse a 400 where it does harm.
+    """Refuse ``strict`` where a 400 does harm.
 
-    A request of Jitsu's reverse ETL holds many records, and a 400 gives up all of them; its webhooks come again:
+    A request of Jitsu's reverse ETL has many records, all of which a 400 drops; its webhooks are retried:
     https://github.com/jitsucom/jitsu/blob/401709fbb6f1db6c183b06a61f4362eb73438680/libs/destination-functions/src/functions/webhook/deliver.ts
     """
     if source.strict and source.adapter == "jitsu_reverse_etl":
-        told = "must be false, Jitsu's reverse ETL gives up all records of a refused request"
-        yield Problem(f"{path}.strict", told)
+        message = "must be false, Jitsu's reverse ETL drops all records of a refused request"
+        yield Problem(f"{path}.strict", message)
     if source.strict and source.signature is not None and source.signature.scheme == "jitsu_hmac":
-        yield Problem(f"{path}.strict", "must be false, Jitsu sends again what is refused")
+        yield Problem(f"{path}.strict", "must be false, Jitsu retries what is refused")
 
 
 def _shared_key_problems(sources: Iterable[Source]) -> Iterator[Problem]:
     owners: dict[Secret, str] = {}
     for source in sources:
-        for place, key in enumerate(source.keys):
-            path = f"sources.{source.name}.keys[{place}]"
+        for index, key in enumerate(source.keys):
+            path = f"sources.{source.name}.keys[{index}]"
             owner = owners.setdefault(key, path)
             if owner != path:
                 yield Problem(path, f"is the same as {owner}; a key must have one owner")

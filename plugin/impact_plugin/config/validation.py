@@ -1,7 +1,7 @@
-"""Everything that can be said about settings, sources and destinations without starting anything.
+"""Validates settings, sources and destinations without starting the service.
 
-Mistakes are those at which the service does not start; beside them stand warnings, for what is no mistake and yet not
-what was meant.
+Errors are mistakes with which the service does not start. Warnings are about valid configuration that probably does not
+do what you mean.
 """
 
 from collections import Counter
@@ -25,15 +25,15 @@ from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD
 Severity: TypeAlias = Literal["error", "warning"]
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})  # noqa: S104 - compared, not listened on
-TOGETHER: Final = ("MediaId", "MediaPartnerId")
-"""impact.com takes one of them.
+EXCLUSIVE: Final = ("MediaId", "MediaPartnerId")
+"""Parameters of which impact.com accepts only one.
 
 https://integrations.impact.com/impact-brand/reference/submit-a-conversion
 """
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing to look at: the path of the key, and what to do."""
+    """An error or warning: the path of the key, and what to do."""
 
     severity: Severity
     path: str
@@ -44,7 +44,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Validated(msgspec.Struct, frozen=True):
-    """What was found; settings and routing where they can be used."""
+    """The findings, and the settings and the routing if they are valid."""
 
     findings: tuple[Finding, ...]
     settings: Settings | None = None
@@ -52,7 +52,7 @@ class Validated(msgspec.Struct, frozen=True):
 
 
 def validate_service(file: Path | None, environment: Mapping[str, str]) -> Validated:
-    """Look at the manifest, the service's file and its variables."""
+    """Validate the manifest, the file of the service and its environment variables."""
     findings = list(_manifest_findings())
     try:
         tree = {} if file is None else read_file(file)
@@ -73,11 +73,13 @@ def validate_service(file: Path | None, environment: Mapping[str, str]) -> Valid
 
 
 def validate_destinations(tree: Any, environment: Mapping[str, str]) -> tuple[Finding, ...]:
-    """Look at a destination's configuration, or at all of ours in a ``workspaceConfig.json``."""
-    found = [*_destinations_of(tree)]
-    if not found:
+    """Validate the configuration of a destination, or of all that are ours in a ``workspaceConfig.json``."""
+    configurations = [*_configurations_in(tree)]
+    if not configurations:
         return (Finding("error", "$", "holds no configuration of a destination of ours"),)
-    return tuple(finding for path, config in found for finding in _configuration_findings(path, config, environment))
+    return tuple(
+        finding for path, config in configurations for finding in _configuration_findings(path, config, environment)
+    )
 
 
 def _manifest_findings() -> Iterator[Finding]:
@@ -95,10 +97,10 @@ def _errors(error: SettingsError) -> Iterator[Finding]:
 def _settings_warnings(settings: Settings) -> Iterator[Finding]:
     upstream = urlsplit(settings.rudder.upstream)
     if upstream.hostname in LOOPBACK and upstream.port == settings.server.port:
-        yield Finding("warning", "rudder.upstream", "is this service's own address: requests would go round in circles")
+        yield Finding("warning", "rudder.upstream", "is this service's own address: requests would loop")
     folder = Path(settings.state.dir)
     if str(folder).startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - warned of, not used
-        yield Finding("warning", "state.dir", "is in a folder for temporary files: what is there may be cleaned away")
+        yield Finding("warning", "state.dir", "is in a folder for temporary files: the system may delete it")
 
 
 def _routing_warnings(routing: Routing, tree: Mapping[str, Any], settings: Settings | None) -> Iterator[Finding]:
@@ -122,16 +124,16 @@ def _routing_warnings(routing: Routing, tree: Mapping[str, Any], settings: Setti
                 )
 
 
-def _destinations_of(tree: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Configurations in a file: of a workspace, of a destination as routers write it, or bare."""
+def _configurations_in(tree: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Configurations in a file: those of a workspace, that of a router's destination object, or a bare one."""
     if not isinstance(tree, dict):
         return
     ours = {load_manifest().destination_type.lower()}
     for number, source in enumerate(tree["sources"] if isinstance(tree.get("sources"), list) else ()):
-        for place, one in enumerate(source.get("destinations", ()) if isinstance(source, dict) else ()):
+        for index, one in enumerate(source.get("destinations", ()) if isinstance(source, dict) else ()):
             definition = one.get("destinationDefinition", {}) if isinstance(one, dict) else {}
             if str(definition.get("name", "")).lower() in ours and isinstance(one.get("config"), dict):
-                yield f"sources[{number}].destinations[{place}].config", one["config"]
+                yield f"sources[{number}].destinations[{index}].config", one["config"]
     if "sources" not in tree:
         found = tree.get("Config", tree.get("config", tree))
         if isinstance(found, dict):
@@ -143,7 +145,7 @@ def _configuration_findings(path: str, config: Mapping[str, Any], environment: M
     variables = destination_variables(environment)
     known = [spelling for key in schema for spelling in (key.key, *key.aliases)]
     for key in unknown_keys(config, schema):
-        # The control plane adds keys of its own; only what looks like one of ours is worth a word.
+        # The control plane adds keys of its own, so only a key that resembles one of ours is reported.
         close = did_you_mean(key, known)
         if close:
             yield Finding("warning", f"{path}.{key}", f"there is no such key{close}")
@@ -158,19 +160,19 @@ def _configuration_findings(path: str, config: Mapping[str, Any], environment: M
 
 
 def _config_warnings(path: str, config: DestinationConfig, written: Mapping[str, Any]) -> Iterator[Finding]:
-    """What is no mistake and yet not what was meant."""
+    """Warnings about valid configuration that probably does not do what you mean."""
     both = {name.lower() for name in config.action_event_names} & {name.lower() for name in config.install_event_names}
     for name in sorted(both):
         yield Finding("warning", f"{path}.installEventNames", f"{name!r} is an action event too; it will be an action")
     if config.event_type_id and not any(one.kind == "install" for one in config.event_types):
-        told = f"installs go to event type {config.event_type_id} too, as actions do; give them their own"
+        message = f"installs go to event type {config.event_type_id} too, as actions do; give them their own"
         if config.install_event_names:
-            yield Finding("warning", f"{path}.eventTypeId", told)
+            yield Finding("warning", f"{path}.eventTypeId", message)
     if str(written.get("enableEmailHashing", "")).lower() == "false":
         yield Finding("warning", f"{path}.enableEmailHashing", "has no effect: e-mails are always hashed")
     if config.consent_gate != "off" and not config.consent_paths:
-        told = "holds back events by their consent, but consentPaths names no place for it"
-        yield Finding("warning", f"{path}.consentGate", told)
+        message = "filters events by consent, but consentPaths does not say where it is"
+        yield Finding("warning", f"{path}.consentGate", message)
     parameters = [*PAGE_LOAD.names(), *CONVERSION.names(), *ITEM.names()]
     for name in config.parameter_sources:
         if name not in parameters:
@@ -178,5 +180,5 @@ def _config_warnings(path: str, config: DestinationConfig, written: Mapping[str,
                 "warning", f"{path}.parameterSources.{name}", f"is no parameter{did_you_mean(name, parameters)}"
             )
     mapped = {row.parameter for row in config.rudder_to_impact_property}
-    if mapped >= set(TOGETHER):
-        yield Finding("warning", f"{path}.rudderToImpactProperty", f"impact.com takes one of {' and '.join(TOGETHER)}")
+    if mapped >= set(EXCLUSIVE):
+        yield Finding("warning", f"{path}.rudderToImpactProperty", f"impact.com takes one of {' and '.join(EXCLUSIVE)}")

@@ -1,4 +1,4 @@
-"""Variables that win over the file, such as ``IMPACT_PLUGIN__SOURCES__NAME__KEY`` and those of destinations."""
+"""Environment variables that override tables of the file, such as ``IMPACT_PLUGIN__SOURCES__NAME__KEY``."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
@@ -13,46 +13,46 @@ from impact_transformers.events import UNREADABLE
 SEPARATOR: Final = "__"
 
 Tables: TypeAlias = dict[str, dict[str, dict[str, Any]]]
-"""By kind, then by name: what the file says of each source and each destination."""
+"""The table of each source and destination, by kind (``sources``, ``destinations``) and name."""
 
 
 class VariablePath(msgspec.Struct, frozen=True):
-    """Where a variable belongs in its table and how it is read; ``instead`` are other spellings, which it replaces."""
+    """The path of a key in its table, how a variable for it is parsed, and the other spellings that it ``replaces``."""
 
     path: tuple[str, ...]
-    read: Callable[[str], Any]
-    instead: tuple[str, ...] = ()
+    parse: Callable[[str], Any]
+    replaces: tuple[str, ...] = ()
 
 
 def comma_list_or_json(text: str) -> Any:
-    """Texts with commas between them, or JSON; raises :class:`ValueError`."""
-    return as_json(text) if text.lstrip().startswith(("[", "{")) else comma_list(text)
+    """Parse text as JSON if it starts with a bracket, otherwise as a comma list; raises :class:`ValueError`."""
+    return parse_json(text) if text.lstrip().startswith(("[", "{")) else comma_list(text)
 
 
-def as_json(text: str) -> Any:
-    """JSON; raises :class:`ValueError`."""
+def parse_json(text: str) -> Any:
+    """Parse JSON; raises :class:`ValueError`."""
     try:
         return msgspec.json.decode(text)
     except (*UNREADABLE, UnicodeEncodeError):
-        # The decoder's own message could quote the value.
+        # The decoder's own message may quote the value.
         raise ValueError("must be JSON") from None
 
 
-def place_variables(
-    tables: Tables, environment: Mapping[str, str], places: Mapping[str, Iterable[VariablePath]]
+def apply_variables(
+    tables: Tables, environment: Mapping[str, str], paths: Mapping[str, Iterable[VariablePath]]
 ) -> list[Problem]:
-    """Put the variables of each kind where they belong; names are matched without case, and ``_`` matches ``-``.
+    """Set the variables of each kind in ``tables``; names are matched without case, and ``_`` matches ``-``.
 
-    A source or destination that the file does not have is made. Returns the variables that cannot be used.
+    Adds sources and destinations that the file does not have. Returns a problem for each variable that is not valid.
     """
     problems: list[Problem] = []
-    known = {kind: {_spelled(place.path): place for place in found} for kind, found in places.items()}
+    known = {kind: {_spelled(one.path): one for one in of_kind} for kind, of_kind in paths.items()}
     for variable, value in environment.items():
         if variable.upper().startswith(ENVIRONMENT_PREFIX):
             kind, *rest = variable[len(ENVIRONMENT_PREFIX) :].split(SEPARATOR)
             if kind.lower() in tables:
                 try:
-                    _put(tables[kind.lower()], known[kind.lower()], variable, rest, value)
+                    _set(tables[kind.lower()], known[kind.lower()], variable, rest, value)
                 except ValueError as error:
                     problems.append(Problem(variable, str(error)))
     return problems
@@ -62,30 +62,30 @@ def _spelled(path: Iterable[str]) -> str:
     return SEPARATOR.join(path).upper()
 
 
-def _put(
-    held: dict[str, dict[str, Any]], known: Mapping[str, VariablePath], variable: str, rest: list[str], value: str
+def _set(
+    tables: dict[str, dict[str, Any]], known: Mapping[str, VariablePath], variable: str, rest: list[str], value: str
 ) -> None:
-    """Put one variable where it belongs; raises :class:`ValueError`, which does not show the value."""
+    """Set one variable in its table; raises :class:`ValueError`, which does not show the value."""
     name, *path = rest or [""]
     if not name or not path:
         kind = variable[len(ENVIRONMENT_PREFIX) :].partition(SEPARATOR)[0].upper()
         raise ValueError(f"must be {ENVIRONMENT_PREFIX}{kind}{SEPARATOR}NAME{SEPARATOR}KEY")
-    place = known.get(_spelled(path))
-    if place is None:
+    found = known.get(_spelled(path))
+    if found is None:
         raise ValueError(f"there is no key {_spelled(path)}{did_you_mean(_spelled(path), known)}")
-    table = held.setdefault(_name(held, name), {})
-    for spelling in place.instead:
+    table = tables.setdefault(_name(tables, name), {})
+    for spelling in found.replaces:
         table.pop(spelling, None)
-    for part in place.path[:-1]:
+    for part in found.path[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise ValueError(f"{part} must be a table of the file, not a value")  # noqa: TRY004 - of a variable's value
-    table[place.path[-1]] = place.read(value)
+    table[found.path[-1]] = found.parse(value)
 
 
-def _name(held: Iterable[str], given: str) -> str:
-    """The name in the file that a variable means, else a new one."""
-    found = [name for name in held if _fold(name) == _fold(given)]
+def _name(known: Iterable[str], given: str) -> str:
+    """The name in the file that a variable refers to, otherwise a new one."""
+    found = [name for name in known if _fold(name) == _fold(given)]
     if len(found) > 1:
         raise ValueError(f"could mean {' or '.join(found)}; rename one of them")
     return found[0] if found else given.lower()

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 from anyio import CapacityLimiter, WouldBlock
 
-from impact_plugin.config.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUTES, RecordSettings
+from impact_plugin.config.settings import MAX_RECORDING_MB, MAX_RECORDING_MINUTES, RecordSettings
 from impact_plugin.errors import SettingsError
 from impact_plugin.http.operator import ErrorReply, json_reply
 from impact_plugin.process.shutdown import Shutdown
@@ -43,9 +43,9 @@ class Recordings:
             size = int(request.query.get("mb", "50"))
         except ValueError:
             return json_reply(ErrorReply("seconds and mb must be numbers"), 400)
-        most_seconds = LONGEST_RECORDING_MINUTES * MINUTE_SECONDS
-        if not 0 < seconds <= most_seconds or not 1 <= size <= LARGEST_RECORDING_MB:
-            told = f"seconds may be up to {most_seconds:,.0f}, mb from 1 to {LARGEST_RECORDING_MB:,}"
+        most_seconds = MAX_RECORDING_MINUTES * MINUTE_SECONDS
+        if not 0 < seconds <= most_seconds or not 1 <= size <= MAX_RECORDING_MB:
+            told = f"seconds may be up to {most_seconds:,.0f}, mb from 1 to {MAX_RECORDING_MB:,}"
             return json_reply(ErrorReply(told), 400)
         try:
             self._slots.acquire_nowait()

@@ -143,7 +143,7 @@ def test_every_mistake_of_the_settings_is_a_line(capsys: pytest.CaptureFixture[s
     assert [
         "impact-plugin: server.port: must be a whole number between 0 (any free port) and 65,535",
         "impact-plugin: log.level: must be one of debug, info, warning, error",
-        f"impact-plugin: --workers: must be {SETTINGS['server.workers'].values}; one process owns the state in ",
+        f"impact-plugin: --workers: must be {SETTINGS['server.workers'].allowed}; one process owns the state in ",
     ] == [line.partition("state.dir")[0] for line in err.splitlines()]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from impact_plugin.config.destinations import CAPACITY, Destinations
+from impact_plugin.config.destinations import MAX_CACHED, Destinations
 from impact_plugin.config.manifest import load_manifest
 from impact_transformers import Destination, DynamicDestination
 
@@ -39,12 +39,12 @@ def test_memory_is_bounded_and_the_least_used_goes_first(config: dict[str, Any])
     """Whatever number of destinations comes by, a fixed number is kept."""
     known = Destinations({})
     kept = known.get(raw({}, ID="first"))
-    for number in range(CAPACITY):
+    for number in range(MAX_CACHED):
         known.get(raw({}, ID=str(number)))
         if number % 100 == 0:
             assert known.get(raw({}, ID="first")) is kept
 
-    assert len(known) == CAPACITY
+    assert len(known) == MAX_CACHED
     assert known.get(raw({}, ID="first")) is kept
 
 

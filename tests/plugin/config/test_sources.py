@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.config.fields import fields_of
 from impact_plugin.config.manifest import load_manifest
-from impact_plugin.config.references import LONGEST_FILE
+from impact_plugin.config.references import MAX_SECRET_FILE_BYTES
 from impact_plugin.config.settings import Settings, load_settings
 from impact_plugin.config.sources import (
-    LONGEST_KEY,
+    MAX_KEY_LENGTH,
     Adapter,
     Authentication,
     Routing,
@@ -412,7 +412,7 @@ def test_files_are_read_for_secrets_only(tmp_path: Path) -> None:
         ("absent", "cannot be read: No such file"),
         ("folder", "is not a file"),
         ("pipe", "is not a file"),
-        ("large", f"has more than {LONGEST_FILE:,} bytes"),
+        ("large", f"has more than {MAX_SECRET_FILE_BYTES:,} bytes"),
         ("empty", "is empty"),
         ("binary", "is not UTF-8 text"),
         ("\0", "cannot be the name of a file"),
@@ -423,7 +423,7 @@ def test_a_file_that_holds_no_secret_is_named(tmp_path: Path, name: str, expecte
     """The error says which file and why, and a pipe does not stop the start."""
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "large").write_bytes(b"x" * (LONGEST_FILE + 1))
+    (tmp_path / "large").write_bytes(b"x" * (MAX_SECRET_FILE_BYTES + 1))
     (tmp_path / "empty").write_text(" \n", encoding="utf-8")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     message = refusal(tree({"keys": [KEY, f"file:{tmp_path}/{name}"]}))
@@ -463,10 +463,10 @@ def test_a_reference_that_leads_nowhere_is_named(text: str, expected: str) -> No
         ({"a b\n": "x"}, "'a b\\n': there is no such key"),
         ({"keys": []}, "keys: must hold 1 to 16 keys"),
         ({"keys": [f"{KEY}{number}" for number in range(17)]}, "keys: must hold 1 to 16 keys"),
-        ({"keys": KEY}, "keys: must be a list of texts"),
-        ({"keys": [5]}, "keys: must be a list of texts"),
+        ({"keys": KEY}, "keys: must be a list of text values"),
+        ({"keys": [5]}, "keys: must be a list of text values"),
         ({"keys": [KEY, KEY[1:]]}, "keys[1]: must have 16 to 256 characters; openssl rand -hex 32 makes one"),
-        ({"keys": ["x" * (LONGEST_KEY + 1)]}, "keys[0]: must have 16 to 256 characters"),
+        ({"keys": ["x" * (MAX_KEY_LENGTH + 1)]}, "keys[0]: must have 16 to 256 characters"),
         ({"keys": [f"{KEY}:x"]}, "keys[0]: must not have a colon: Jitsu cuts"),
         ({"keys": [f"{KEY} x"]}, "keys[0]: must be of printable ASCII characters, without spaces"),
         ({"keys": [f"{KEY}é"]}, "keys[0]: must be of printable ASCII"),
@@ -482,7 +482,7 @@ def test_a_reference_that_leads_nowhere_is_named(text: str, expected: str) -> No
         ({"authentication": "header", "header": "X Key"}, "header: must be the name of a header"),
         ({"authentication": "header", "header": "X-Key\n"}, "header: must be the name of a header"),
         ({"header": "X-Key"}, "header: is for authentication header only"),
-        ({"destinations": "eu"}, "destinations: must be a list of texts"),
+        ({"destinations": "eu"}, "destinations: must be a list of text values"),
         ({"destinations": ["eu", "eux"]}, "destinations[1]: there is no destination of that name; did you mean eu?"),
         ({"destinations": ["asia"]}, "destinations[0]: there is no destination of that name; there is eu"),
         ({"destinations": ["eu", "eu"]}, "destinations[1]: eu is named twice"),
@@ -493,7 +493,7 @@ def test_a_reference_that_leads_nowhere_is_named(text: str, expected: str) -> No
         ({"max_webhook_mb": 513}, "max_webhook_mb: must be a whole number between 1 and 512"),
         ({"strict": "maybe"}, "strict: must be true or false"),
         ({"strict": True, "adapter": "jitsu_reverse_etl"}, "strict: must be false, Jitsu's reverse ETL"),
-        ({"strict": True, "signature": {**SIGNED, "scheme": "jitsu_hmac"}}, "strict: must be false, Jitsu sends again"),
+        ({"strict": True, "signature": {**SIGNED, "scheme": "jitsu_hmac"}}, "strict: must be false, Jitsu retries"),
         ({"signature": "segment_sha1"}, "signature: must be a table, with a scheme and secrets"),
         ({"signature": {"secrets": [KEY]}}, "signature.scheme: is required"),
         ({"signature": {"scheme": "segment_sha1"}}, "signature.secrets: is required"),
@@ -533,7 +533,7 @@ def test_a_mistake_in_a_source_has_its_path(written: Tree, expected: str) -> Non
 def test_limits_may_be_reached(key: str) -> None:
     """The ends of a range belong to it."""
     setting = fields_of(Source)[key].setting
-    for limit in (setting.least, setting.most):
+    for limit in (setting.minimum, setting.maximum):
         assert getattr(shop({key: limit}), key) == limit
 
 
@@ -584,7 +584,7 @@ def test_a_mistake_in_the_tables_has_its_path(written: Tree, expected: str) -> N
         ("apiKey", "env.IMPACT_VAR_ABSENT", "apiKey: the variable IMPACT_VAR_ABSENT is not set"),
         ("apiKey", "{{ hunter2[ }}", "apiKey: the value cannot be used (not shown"),
         ("campaignId", "{{ event.a[ }}", "campaignId: "),
-        ("campaignId", "env.IMPACT_VAR_TEMPLATE", ": a value that a variable leads to cannot be used"),
+        ("campaignId", "env.IMPACT_VAR_TEMPLATE", ": a value that comes from a variable cannot be used"),
         ("campainId", "1", "campainId: there is no such key; did you mean campaignId?"),
         ("refundEventNames", ["x"], "refundEventNames: reversal and modification events are not available yet"),
         ("trackingDomains", ["https://x", "${TOKEN}"], "trackingDomains[0]: the value cannot be used (not shown"),

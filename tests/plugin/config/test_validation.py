@@ -146,7 +146,7 @@ def test_settings_that_contradict_each_other_are_told(write: Write) -> None:
         ("enableEmailHashing = false", "destinations.eu.enableEmailHashing: has no effect: e-mails are always hashed"),
         (
             'consentGate = "required"',
-            "destinations.eu.consentGate: holds back events by their consent, but consentPaths names no place for it",
+            "destinations.eu.consentGate: filters events by consent, but consentPaths does not say where it is",
         ),
         (
             'parameterSources = { OrdrId = ["properties.id"] }',
@@ -166,11 +166,11 @@ def test_settings_that_contradict_each_other_are_told(write: Write) -> None:
         ),
         (
             '[rudder]\nupstream = "http://127.0.0.1:9090"',
-            "rudder.upstream: is this service's own address: requests would go round in circles",
+            "rudder.upstream: is this service's own address: requests would loop",
         ),
         (
             '[state]\ndir = "/tmp/state"',
-            "state.dir: is in a folder for temporary files: what is there may be cleaned away",
+            "state.dir: is in a folder for temporary files: the system may delete it",
         ),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 
 import impact_plugin.sessions.sessions
 from impact_plugin.app import Service
-from impact_plugin.config.secrets import SHORTEST, read_or_make_secret
+from impact_plugin.config.secrets import MIN_SECRET_LENGTH, read_or_make_secret
 from impact_plugin.errors import StateError, StateUnavailableError
 from impact_plugin.process.background import open_background
 from impact_plugin.sessions.sessions import DIGEST_BYTES, Digests, Sessions
@@ -496,7 +496,7 @@ def test_the_secret_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None
 
     assert first.reveal() == again.reveal() == (tmp_path / "secret").read_text()
     assert first.reveal() != other.reveal()
-    assert len(first.reveal()) >= 2 * SHORTEST
+    assert len(first.reveal()) >= 2 * MIN_SECRET_LENGTH
     assert 0o600 == stat.S_IMODE((tmp_path / "secret").stat().st_mode)
     assert ["other", "secret"] == sorted(file.name for file in tmp_path.iterdir())
 
@@ -505,11 +505,11 @@ def test_a_secret_half_written_is_no_secret(tmp_path: Path) -> None:
     """What a crash left of the first start is written anew, whole."""
     (tmp_path / "secret.new").write_text("half")
 
-    assert len(read_or_make_secret(tmp_path).reveal()) >= 2 * SHORTEST
+    assert len(read_or_make_secret(tmp_path).reveal()) >= 2 * MIN_SECRET_LENGTH
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"short", b" " * 40, b"x" * (SHORTEST - 1)], ids=["empty", "5", "blank", "15"]
+    "content", [b"", b"short", b" " * 40, b"x" * (MIN_SECRET_LENGTH - 1)], ids=["empty", "5", "blank", "15"]
 )
 def test_a_secret_too_short_is_refused(tmp_path: Path, content: bytes) -> None:
     """It is neither used nor replaced: replacing it would empty the memory unasked."""
@@ -523,11 +523,11 @@ def test_a_secret_too_short_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_secret_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     """Neither by what is no text nor by a folder in its place does the start end in a traceback."""
     (tmp_path / "secret").write_bytes(b"\xff" * 64)
-    with pytest.raises(StateError, match="cannot be read or made"):
+    with pytest.raises(StateError, match="cannot be read or created"):
         read_or_make_secret(tmp_path)
     (tmp_path / "secret").unlink()
     (tmp_path / "secret").mkdir()
-    with pytest.raises(StateError, match="cannot be read or made"):
+    with pytest.raises(StateError, match="cannot be read or created"):
         read_or_make_secret(tmp_path)
 
 

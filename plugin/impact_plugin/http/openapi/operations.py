@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from impact_plugin.config.settings import LARGEST_RECORDING_MB, LONGEST_RECORDING_MINUTES
+from impact_plugin.config.settings import MAX_RECORDING_MB, MAX_RECORDING_MINUTES
 from impact_plugin.delivery.limits.scheduler import LimitReport
 from impact_plugin.http.features import FLAGS, SOURCE_FLAGS
 from impact_plugin.http.ingest import WEBHOOK_METHODS, IngestError, IngestReply, SingleReply
@@ -148,10 +148,10 @@ _FORMAT: Final = _parameter(
 _SECONDS: Final[Schema] = {
     "type": "number",
     "exclusiveMinimum": 0,
-    "maximum": LONGEST_RECORDING_MINUTES * 60,
+    "maximum": MAX_RECORDING_MINUTES * 60,
     "default": 60,
 }
-_MEGABYTES: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": LARGEST_RECORDING_MB, "default": 50}
+_MEGABYTES: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX_RECORDING_MB, "default": 50}
 
 _ORDER: Final = {
     "type": "track",
