@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from impact_plugin.cli.target import operator_url
 from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.config.settings import Settings
 from impact_plugin.delivery.endpoints import FORM_TYPE
@@ -68,14 +69,12 @@ async def check_credentials(destinations: Iterable[KnownDestination], settings: 
 
 async def check_services(settings: Settings) -> list[Check]:
     """Ask the stock transformer, where one is configured, and the service itself, where it runs."""
-    server = settings.server
     checks = []
     async with _client() as client:
         if settings.rudder.upstream:
             url = f"{settings.rudder.upstream.rstrip('/')}/features"
             checks.append(await _check_upstream(client, url))
-        url = f"http://{_reachable(server.operator_host)}:{server.operator_port}/ready"
-        checks.append(await _check_ready(client, url))
+        checks.append(await _check_ready(client, f"{operator_url(settings.server)}/ready"))
     return checks
 
 
@@ -88,10 +87,6 @@ async def check_state(settings: Settings) -> list[Check]:
 def _client() -> aiohttp.ClientSession:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     return aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared
 
 
 async def _check_host(url: str) -> list[Check]:

@@ -14,6 +14,7 @@ from impact_plugin.cli.errors import CommandError
 from impact_plugin.cli.exit_codes import DONE, UNUSABLE
 from impact_plugin.cli.options import Config, Json, Quiet
 from impact_plugin.cli.output import Output, counted
+from impact_plugin.cli.target import operator_url
 from impact_plugin.config.secrets import SECRET_FILE, read_or_make_secret
 from impact_plugin.config.settings import LogSettings, ServerSettings, Settings, StateSettings, load_settings
 from impact_plugin.config.sources import Routing, load_routing
@@ -32,9 +33,6 @@ from impact_transformers.events import UNREADABLE
 
 REPLY_SECONDS: Final = 600.0
 """How long to wait for the service: with millions of identities it needs minutes."""
-
-ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - nothing listens there
-"""Where to ask a service that listens on all addresses."""
 
 
 async def forget(
@@ -124,8 +122,7 @@ def _sum(reports: Sequence[ForgetReport]) -> ForgetReport:
 
 
 async def _ask_service(server: ServerSettings, folder: Path, who: ForgetRequest, output: Output) -> ForgetReport:
-    host = ANY_ADDRESS.get(server.operator_host, server.operator_host)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{server.operator_port}/forget"
+    url = f"{operator_url(server)}/forget"
     timeout = aiohttp.ClientTimeout(total=REPLY_SECONDS, sock_connect=5)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as http:

@@ -13,10 +13,12 @@ from impact_plugin.cli.errors import CommandError
 from impact_plugin.cli.exit_codes import DONE
 from impact_plugin.cli.options import Json, Quiet
 from impact_plugin.cli.output import Output
+from impact_plugin.cli.target import operator_url
 from impact_plugin.config.settings import MAX_RECORDING_MB, MAX_RECORDING_MINUTES, ServerSettings
 from impact_plugin.units import MIB, MINUTE_SECONDS
 
 CONNECT_SECONDS: Final = 5.0
+DEFAULT_URL: Final = operator_url(ServerSettings())
 
 Minutes: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=MAX_RECORDING_MINUTES))]
 Mebibytes: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=MAX_RECORDING_MB))]
@@ -25,7 +27,7 @@ Mebibytes: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=
 async def record(
     out: Path,
     *,
-    url: str = f"http://127.0.0.1:{ServerSettings().operator_port}",
+    url: str = DEFAULT_URL,
     minutes: Minutes = 5.0,
     max_mb: Mebibytes = 50,
     force: bool = False,

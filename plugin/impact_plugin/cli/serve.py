@@ -17,7 +17,7 @@ from impact_plugin.process.worker import Worker, assigned
 from impact_plugin.telemetry import Telemetry, configure_logging
 
 SWITCH_SECONDS: Final = 0.001
-"""How long the event loop may keep a thread that writes to disk from going on; five times as long unless told."""
+"""How long the event loop may keep a thread that writes to disk waiting; Python's default is five times as long."""
 
 
 async def serve(
@@ -63,7 +63,7 @@ async def serve(
 
 async def _serve(settings: Settings, config: Path | None, worker: Worker | None) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
-    # Signals are held before the port opens: whoever waits for it may stop the service at once.
+    # Signals are caught before the port opens: a script that waits for the port may stop the service at once.
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         routing = RoutingFile(config, os.environ)
         if worker is not None and not await worker.wait_for_go():

@@ -3,7 +3,7 @@
 import ipaddress
 import socket
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from cyclopts import Parameter
@@ -22,7 +22,17 @@ SourceKey: TypeAlias = Annotated[
 SourceName: TypeAlias = Annotated[str, Parameter(help="Name of the source, for webhook.")]
 Anywhere: TypeAlias = Annotated[bool, Parameter(help="Allow an address outside this machine.")]
 
-URL_FORM = "must be http://HOST:PORT, the address of the service itself"
+URL_FORM: Final = "must be http://HOST:PORT, the address of the service itself"
+
+
+ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - nothing listens there
+"""Where to reach a service that listens on all addresses."""
+
+
+def operator_url(server: ServerSettings) -> str:
+    """Where a command on the service's machine reaches its operator port."""
+    host = ANY_ADDRESS.get(server.operator_host, server.operator_host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.operator_port}"
 
 
 def parse_address(url: str | None, via: Via, *, anywhere: bool) -> tuple[str, int]:
