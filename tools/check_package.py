@@ -20,7 +20,6 @@ TIMEOUT: Final = 30.0
 NEEDED: Final = {
     "impact_plugin/manifest.json",
     "impact_plugin/py.typed",
-    "impact_plugin/store/decide.lua",
     "impact_transformers/py.typed",
     "impact_transformers/mappings/conversion.toml",
     "impact_transformers/mappings/item.toml",

@@ -16,10 +16,10 @@ from impact_plugin.traffic import loading
 from impact_plugin.traffic.driver import Driver, LoadOutcome, LoadStep
 from impact_plugin.traffic.reading import Traffic
 from impact_plugin.traffic.shapes import SENDERS, Shape, Shaped, Via
+from impact_plugin.units import DAY_SECONDS
 
 DEFAULT_BATCH: Final[dict[Via, int]] = {"processor": 100, "router": 20, "proxy": 1, "segment": 1, "webhook": 1}
 MAX_RATE: Final = 100_000
-DAY_SECONDS: Final = 86_400
 
 Whole: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 Positive: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gt=0))]

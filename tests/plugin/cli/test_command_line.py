@@ -184,6 +184,17 @@ def test_what_prints_facts_prints_them_as_json() -> None:
         assert expected <= set(options(CALLED[words])), words
 
 
+@pytest.mark.parametrize("command", ["explain", "replay", "validate"])
+def test_quiet_is_nothing_on_standard_output(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
+    """Also together with --json; without it there is something to be quiet about."""
+    file = tmp_path / "file.json"
+    file.write_text('{"type":"page","anonymousId":"a"}', encoding="utf-8")
+    loud, quiet, both = (run(capsys, command, str(file), *words) for words in ((), ("--quiet",), ("--quiet", "--json")))
+
+    assert loud[1]
+    assert (loud[0], "") == quiet[:2] == both[:2]
+
+
 def test_an_option_is_the_same_wherever_it_is() -> None:
     """Its short name and the form of its value; and where it needs no other words, its sentence."""
     seen: dict[str, tuple[tuple[str, ...], object]] = {}
