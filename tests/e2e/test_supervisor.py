@@ -329,6 +329,21 @@ async def test_a_file_that_cannot_be_used_leaves_the_old_worker(serve: Serve, tm
     assert replaced["old_pid"] == before
 
 
+async def test_a_stop_in_the_midst_of_a_replacement_ends_both_processes(serve: Serve) -> None:
+    """SIGTERM waits for no replacement: the worker is stopped, and what was to replace it is killed."""
+    site = await serve()
+    await spare_of(site)
+    site.process.send(signal.SIGHUP)
+    await asyncio.sleep(0.05)
+    processes = children_of(site.process.pid)
+    site.process.send(signal.SIGTERM)
+    code = await asyncio.to_thread(site.process.wait)
+
+    assert code == 0
+    assert not any(map(is_running, processes))
+    assert site.told("worker_not_replaced") == []
+
+
 async def test_what_is_under_way_is_finished_at_the_end(serve: Serve) -> None:
     """On SIGTERM the request that waits for impact.com is answered, and the exit code is 0."""
     async with FakeImpact(auth_token="test-token-secret") as impact:

@@ -7,11 +7,12 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 from aiohttp import hdrs, web
-from anyio import CancelScope, create_task_group, sleep
+from anyio import CancelScope, sleep
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from impact_plugin.errors import ImpactPluginError
+from impact_plugin.process.background import open_background
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.http import PassedThrough
 
@@ -141,17 +142,10 @@ async def _ask_while_router_waits(
     request: web.Request, asking: Coroutine[Any, Any, aiohttp.ClientResponse]
 ) -> aiohttp.ClientResponse:
     """The upstream's answer; when the router hangs up before it, the upstream is not kept busy any longer."""
-    answer: aiohttp.ClientResponse | Exception = aiohttp.ClientConnectionError("the router hung up")
-    async with create_task_group() as tasks:
+    async with open_background() as tasks:
         tasks.start_soon(_cancel_when_abandoned, request, tasks.cancel_scope)
-        try:
-            answer = await asking
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            answer = error
-        tasks.cancel_scope.cancel()
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+        return await asking
+    raise aiohttp.ClientConnectionError("the router hung up")
 
 
 async def _cancel_when_abandoned(request: web.Request, scope: CancelScope) -> None:

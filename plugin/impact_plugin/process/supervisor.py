@@ -6,20 +6,31 @@ loaded its code already, because that takes longest. On SIGHUP it is replaced by
 configuration anew; one that cannot start leaves the old one where it is.
 """
 
-import asyncio
 import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from time import monotonic
-from typing import Final, Self
+from typing import Final
+
+from anyio import (
+    CancelScope,
+    Event,
+    create_task_group,
+    move_on_after,
+    open_process,
+    open_signal_receiver,
+    sleep,
+    wait_readable,
+)
+from anyio.abc import Process, TaskGroup
 
 from impact_plugin.config.settings import ServerSettings
+from impact_plugin.process.background import open_background
 from impact_plugin.process.listening import Sockets, bind_all, url_of
 from impact_plugin.process.worker import GO, PREPARED, READY, Assignment, assign
-from impact_plugin.tasks import finish
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.process import (
     SupervisorStarted,
@@ -31,200 +42,216 @@ from impact_plugin.telemetry.events.process import (
 
 PREPARE_SECONDS: Final = 30.0
 READY_SECONDS: Final = 120.0
-"""How long a worker may take to open a large state before the one before it, or a try, is given up."""
+"""How long a worker may take to open a large state before no spare process is prepared beside it."""
 
 LATE_SECONDS: Final = 5.0
 """How much longer than its grace period a worker may take to end before it is killed."""
 
-PAUSES: Final = (0.0, 0.1, 0.2, 0.4, 0.8)
+PAUSES_SECONDS: Final = (0.0, 0.1, 0.2, 0.4, 0.8)
 """Before each next try to replace a worker that never got ready; the last one for all further tries."""
 
 UNUSABLE: Final = 2
 """A worker's exit code for settings or state that cannot be used."""
 
+NUMBER: Final = 0
+"""What the log calls the worker, of which there is one."""
 
-class Child:
-    """One worker process and the supervisor's end of its line."""
 
-    def __init__(self, process: asyncio.subprocess.Process, line: socket.socket) -> None:
-        self.process = process
-        self.prepared = asyncio.Event()
-        self.ready = asyncio.Event()
+class WorkerProcess:
+    """A worker's process and the supervisor's end of the line between the two."""
+
+    def __init__(self, process: Process, line: socket.socket) -> None:
+        self.pid = process.pid
         self.started = monotonic()
+        self.begun = False
+        self.prepared, self.ready, self.ended = Event(), Event(), Event()
+        self._process = process
         self._line = line
-        self._listening = asyncio.create_task(self._listen())
-        self.ended = asyncio.create_task(self.process.wait())
 
-    @classmethod
-    async def start(cls, command: Sequence[str], sockets: Sockets, restarts: int) -> Self:
-        """Start a worker that will wait for leave to begin."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with theirs:
-            ingest = None if sockets.ingest is None else sockets.ingest.fileno()
-            assignment = Assignment(
-                sockets.router.fileno(), sockets.operator.fileno(), theirs.fileno(), ingest, restarts
-            )
-            environment = dict(os.environ)
-            assign(environment, assignment)
-            passed = [assignment.router, assignment.operator, assignment.line, *([] if ingest is None else [ingest])]
-            process = await asyncio.create_subprocess_exec(*command, env=environment, pass_fds=passed)
-        return cls(process, ours)
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for the signal that ended it."""
+        return self._process.returncode
 
-    async def go(self) -> None:
-        """Give leave to begin."""
-        with suppress(OSError):
-            await asyncio.get_running_loop().sock_sendall(self._line, GO)
-
-    async def stop(self, seconds: float) -> None:
-        """Let it finish what is under way; after so many seconds it is killed."""
-        self.signal(signal.SIGTERM)
-        await asyncio.wait((self.ended,), timeout=seconds)
-        self.signal(signal.SIGKILL)
-        await self.ended
-        await self.close()
-
-    async def close(self) -> None:
-        """Give up the line of a worker that ended."""
-        await finish((self._listening,), 0)
-        self._line.close()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal, where somebody is left to get it."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
-
-    async def _listen(self) -> None:
+    async def listen(self) -> None:
+        """Hear what it says until it ends."""
         heard = b""
-        with suppress(OSError):
-            while more := await asyncio.get_running_loop().sock_recv(self._line, 64):
+        with self._line, suppress(OSError):
+            while more := await self._hear():
                 heard += more
                 if PREPARED in heard:
                     self.prepared.set()
                 if READY in heard:
                     self.ready.set()
 
+    async def wait(self) -> None:
+        """Wait for its end."""
+        await self._process.wait()
+        self.ended.set()
 
-class WorkerSlot:
-    """The worker of a number, whichever process it is at the moment."""
+    async def gives(self, sign: Event, seconds: float) -> bool:
+        """Whether it gives the sign in time, and still runs."""
+        with move_on_after(seconds):
+            await _first(sign.wait, self.ended.wait)
+        return sign.is_set() and not self.ended.is_set()
+
+    def begin(self) -> None:
+        """Let it open its state and serve."""
+        self.begun = True
+        with suppress(OSError):
+            self._line.send(GO)
+
+    async def stop(self, seconds: float) -> None:
+        """Let it finish what is under way; after so many seconds it is killed."""
+        self._signal(signal.SIGTERM)
+        with move_on_after(seconds):
+            await self.ended.wait()
+        self._signal(signal.SIGKILL)
+        await self.ended.wait()
+
+    async def _hear(self) -> bytes:
+        await wait_readable(self._line)
+        return self._line.recv(64)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+
+class Supervisor:
+    """Keeps a worker serving, whichever process it is at the moment."""
 
     def __init__(
-        self, number: int, sockets: Sockets, command: Sequence[str], grace: float, telemetry: Telemetry
+        self, sockets: Sockets, command: Sequence[str], grace_seconds: float, telemetry: Telemetry, tasks: TaskGroup
     ) -> None:
-        self.number = number
-        self.sockets = sockets
-        self.exit_code: int | None = None
+        self._sockets = sockets
         self._command = command
-        self._patience = grace + LATE_SECONDS
+        self._patience_seconds = grace_seconds + LATE_SECONDS
         self._telemetry = telemetry
+        self._tasks = tasks
+        self._processes: set[WorkerProcess] = set()
+        self._spare: WorkerProcess | None = None
+        self._sparing = CancelScope()
         self._restarts = 0
-        self._failures = 0
-        self._served = False
-        self._wanted = asyncio.Event()
-        self._replaced = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._spare: Child | None = None
-        self._sparing: asyncio.Task[None] | None = None
+        self._replacement_wanted = Event()
 
-    async def run(self) -> None:
-        """Keep a worker there until it is to stop, or until the first one cannot use what it was given."""
-        child = await self._start()
-        while not self._stopping.is_set():
-            await _first(child.ended, self._stopping, self._wanted)
-            self._served = self._served or child.ready.is_set()
-            if child.ended.done():
-                self._told_ended(child)
-                await child.close()
-                if not self._served and child.process.returncode == UNUSABLE:
-                    self.exit_code = UNUSABLE
-                    return
-                child = await self._start_again(child)
-            elif self._wanted.is_set() and not self._stopping.is_set():
-                child = await self._replace(child)
-                self._wanted.clear()
-                self._replaced.set()
-        await self._drop_spare()
-        await child.stop(self._patience)
+    async def serve(self) -> int:
+        """Keep a worker there until cancelled; the exit code of a first one that cannot use what it was given."""
+        worker, served, failures = await self._start_worker(), False, 0
+        while True:
+            await _first(worker.ended.wait, self._replacement_wanted.wait)
+            served = served or worker.ready.is_set()
+            if not worker.ended.is_set():
+                worker = await self._handle_replacement(worker)
+                continue
+            self._report_end(worker)
+            if not served and worker.exit_code == UNUSABLE:
+                return UNUSABLE
+            failures = 0 if worker.ready.is_set() else failures + 1
+            worker = await self._handle_end(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
 
-    async def replace(self) -> None:
-        """Put a new process in the worker's place; it begins when the old one, which holds the state, has left."""
-        self._replaced.clear()
-        self._wanted.set()
-        await self._replaced.wait()
+    async def handle_signals(self, signals: AsyncIterator[signal.Signals], serving: CancelScope) -> None:
+        """Replace the worker on SIGHUP, and cancel ``serving`` on all others."""
+        async for number in signals:
+            if number == signal.SIGHUP:
+                self._replacement_wanted.set()
+            else:
+                serving.cancel()
 
-    def stop(self) -> None:
-        """Let the worker end."""
-        self._stopping.set()
-        self._replaced.set()
+    async def stop(self) -> None:
+        """End all processes: the worker within its grace period, those that have not begun at once."""
+        self._sparing.cancel()
+        async with create_task_group() as stopping:
+            for process in self._processes:
+                stopping.start_soon(process.stop, self._patience_seconds if process.begun else 0)
 
-    async def _start(self) -> Child:
-        child = await self._take_spare() or await Child.start(self._command, self.sockets, self._restarts)
-        self._telemetry.emit(WorkerStarted(self.number, child.process.pid, self._restarts))
-        await child.go()
-        self._follow(child)
-        return child
-
-    async def _start_again(self, dead: Child) -> Child:
+    async def _handle_end(self, pause_seconds: float) -> WorkerProcess:
+        """The worker has ended by itself: another one takes its place."""
         self._restarts += 1
-        self._failures = 0 if dead.ready.is_set() else self._failures + 1
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), PAUSES[min(self._failures, len(PAUSES) - 1)])
-        return await self._start()
+        await sleep(pause_seconds)
+        return await self._start_worker()
 
-    def _follow(self, child: Child) -> None:
-        self._sparing = asyncio.create_task(self._make_spare(child))
+    async def _handle_replacement(self, old: WorkerProcess) -> WorkerProcess:
+        """A new process begins when the old one, which holds the state, has ended; unless it could not be prepared."""
+        self._replacement_wanted = Event()
+        # The spare one has loaded what was there before.
+        await self._drop_spare()
+        fresh = await self._launch(self._restarts)
+        if await fresh.gives(fresh.prepared, PREPARE_SECONDS):
+            await old.stop(self._patience_seconds)
+            fresh.begin()
+            self._telemetry.emit(WorkerReplaced(NUMBER, old.pid, fresh.pid))
+            self._prepare_spare_for(fresh)
+            return fresh
+        code = fresh.exit_code
+        await fresh.stop(0)
+        cause = "it was not ready in time" if code is None else f"it ended with exit code {code}; see its line above"
+        self._telemetry.emit(WorkerNotReplaced(NUMBER, old.pid, cause))
+        self._prepare_spare_for(old)
+        return old
 
-    async def _make_spare(self, child: Child) -> None:
-        """Prepare the next process, when the first does not need the processor for its own start any more."""
-        if await self._comes(child, child.ready, READY_SECONDS):
-            self._spare = await Child.start(self._command, self.sockets, self._restarts + 1)
+    async def _start_worker(self) -> WorkerProcess:
+        worker = await self._take_spare() or await self._launch(self._restarts)
+        self._telemetry.emit(WorkerStarted(NUMBER, worker.pid, self._restarts))
+        worker.begin()
+        self._prepare_spare_for(worker)
+        return worker
 
-    async def _take_spare(self) -> Child | None:
+    async def _launch(self, restarts: int) -> WorkerProcess:
+        """Start a process that loads its code and waits for the word to begin."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs, ExitStack() as unused:
+            unused.enter_context(ours)
+            process = WorkerProcess(await self._open_process(theirs.fileno(), restarts), ours)
+            unused.pop_all()
+        self._processes.add(process)
+        self._tasks.start_soon(process.listen)
+        self._tasks.start_soon(self._wait_for, process)
+        return process
+
+    async def _open_process(self, line: int, restarts: int) -> Process:
+        sockets = self._sockets
+        ingest = None if sockets.ingest is None else sockets.ingest.fileno()
+        router, operator = sockets.router.fileno(), sockets.operator.fileno()
+        environment = dict(os.environ)
+        assign(environment, Assignment(router, operator, line, ingest, restarts))
+        passed = [router, operator, line, *([] if ingest is None else [ingest])]
+        return await open_process(self._command, stdin=None, stdout=None, stderr=None, env=environment, pass_fds=passed)
+
+    async def _wait_for(self, process: WorkerProcess) -> None:
+        await process.wait()
+        self._processes.discard(process)
+
+    def _prepare_spare_for(self, worker: WorkerProcess) -> None:
+        self._sparing = CancelScope()
+        self._tasks.start_soon(self._prepare_spare, worker, self._sparing)
+
+    async def _prepare_spare(self, worker: WorkerProcess, scope: CancelScope) -> None:
+        """Launch the next process, when the worker does not need the processor for its own start any more."""
+        with scope:
+            if await worker.gives(worker.ready, READY_SECONDS):
+                self._spare = await self._launch(self._restarts + 1)
+
+    async def _take_spare(self) -> WorkerProcess | None:
         """The spare process, if it is of use."""
-        spare, self._spare = self._spare, None
-        if spare is None or (spare.prepared.is_set() and not spare.ended.done()):
+        spare = self._spare
+        if spare is not None and spare.prepared.is_set() and not spare.ended.is_set():
+            self._spare = None
             return spare
-        await spare.stop(0)
+        await self._drop_spare()
         return None
 
     async def _drop_spare(self) -> None:
-        if self._sparing is not None:
-            await finish((self._sparing,), 0)
+        self._sparing.cancel()
         spare, self._spare = self._spare, None
         if spare is not None:
             await spare.stop(0)
 
-    async def _replace(self, old: Child) -> Child:
-        # It has loaded what was there before.
-        await self._drop_spare()
-        fresh = await Child.start(self._command, self.sockets, self._restarts)
-        if not await self._comes(fresh, fresh.prepared, PREPARE_SECONDS):
-            return await self._keep(old, fresh)
-        await old.stop(self._patience)
-        await fresh.go()
-        self._telemetry.emit(WorkerReplaced(self.number, old.process.pid, fresh.process.pid))
-        self._follow(fresh)
-        return fresh
-
-    async def _comes(self, child: Child, sign: asyncio.Event, seconds: float) -> bool:
-        """Whether the child gives the sign in time, while nobody stops us."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await _first(child.ended, sign, self._stopping)
-        return sign.is_set() and not child.ended.done()
-
-    async def _keep(self, old: Child, fresh: Child) -> Child:
-        code = fresh.process.returncode
-        await fresh.stop(0)
-        cause = "it was not ready in time" if code is None else f"it ended with exit code {code}; see its line above"
-        self._telemetry.emit(WorkerNotReplaced(self.number, old.process.pid, cause))
-        self._follow(old)
-        return old
-
-    def _told_ended(self, child: Child) -> None:
-        code = child.process.returncode or 0
+    def _report_end(self, worker: WorkerProcess) -> None:
+        code = worker.exit_code or 0
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        self._telemetry.emit(WorkerEnded(self.number, child.process.pid, cause, monotonic() - child.started))
+        self._telemetry.emit(WorkerEnded(NUMBER, worker.pid, cause, monotonic() - worker.started))
 
 
 async def supervise(server: ServerSettings, arguments: Sequence[str], telemetry: Telemetry, *, ingest: bool) -> int:
@@ -238,36 +265,28 @@ async def supervise(server: ServerSettings, arguments: Sequence[str], telemetry:
         for listening in (sockets.router, sockets.operator, sockets.ingest):
             if listening is not None:
                 stack.enter_context(listening)
-        slot = WorkerSlot(0, sockets, command, server.shutdown_grace_seconds, telemetry)
+        signals = stack.enter_context(open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT))
         telemetry.emit(SupervisorStarted(url_of(sockets.router), server.workers))
-        replacing = _on_signals(slot)
-        try:
-            await slot.run()
-        finally:
-            await finish((replacing,), 0)
-    return slot.exit_code or 0
+        code = 0
+        async with open_background() as tasks:
+            supervisor = Supervisor(sockets, command, server.shutdown_grace_seconds, telemetry, tasks)
+            try:
+                with CancelScope() as serving:
+                    tasks.start_soon(supervisor.handle_signals, signals, serving)
+                    code = await supervisor.serve()
+            finally:
+                with CancelScope(shield=True):
+                    await supervisor.stop()
+    return code
 
 
-def _on_signals(slot: WorkerSlot) -> asyncio.Task[None]:
-    """Stop on SIGTERM and SIGINT; the task that replaces the worker on SIGHUP."""
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+async def _first(*waits: Callable[[], Awaitable[object]]) -> None:
+    """Return when the first of them does, and cancel the others."""
+    async with create_task_group() as tasks:
 
-    async def replace_when_asked() -> None:
-        while await asked.wait():
-            asked.clear()
-            await slot.replace()
+        async def wait(one: Callable[[], Awaitable[object]]) -> None:
+            await one()
+            tasks.cancel_scope.cancel()
 
-    loop.add_signal_handler(signal.SIGHUP, asked.set)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, slot.stop)
-    return loop.create_task(replace_when_asked())
-
-
-async def _first(ended: asyncio.Task[int], *signs: asyncio.Event) -> None:
-    """Wait for the end of a process or for one of the signs."""
-    waits = [asyncio.create_task(sign.wait()) for sign in signs]
-    try:
-        await asyncio.wait((ended, *waits), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await finish(waits, 0)
+        for one in waits:
+            tasks.start_soon(wait, one)

@@ -1,7 +1,8 @@
 """A small HTTP/1.1 client for load tests: it sends prepared bytes, and reads little more than the status of a reply.
 
 A general client costs more for a request than the service does, and would measure itself. This one keeps connections,
-sends one request at a time on each, and reads bodies with a length or in chunks, as the service sends them.
+sends one request at a time on each, and reads bodies with a length or in chunks, as the service sends them. It is a
+protocol of asyncio, whose callbacks need no task and no event for a request.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from anyio import Event, fail_after
 
 END: Final = b"\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -46,6 +48,18 @@ class Connection(asyncio.Protocol):
             self._report(HttpReply(0, "closed"))
             return
         self._transport.write(request)
+
+    async def exchange(self, request: bytes) -> HttpReply:
+        """Send the request and return the reply with its body."""
+        replies, replied = list[HttpReply](), Event()
+
+        def on_reply(reply: HttpReply) -> None:
+            replies.append(reply)
+            replied.set()
+
+        self.send(request, on_reply, keep_body=True)
+        await replied.wait()
+        return replies[0]
 
     def give_up(self, fault: str) -> None:
         """Stop waiting for the reply, and close the connection."""
@@ -114,7 +128,7 @@ async def connect(host: str, port: int, seconds: float = 5.0) -> Connection | st
     """Open a connection, or name the fault."""
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(seconds):
+        with fail_after(seconds):
             _, connection = await loop.create_connection(Connection, host, port)
     except TimeoutError:
         return "connect timeout"

@@ -4,15 +4,17 @@ Latency counts from the intended start, so that a service that falls behind show
 service, and hides what users feel (https://www.scylladb.com/2021/04/22/on-coordinated-omission/).
 """
 
-import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter, process_time
 from typing import Final
 
+import anyio.lowlevel
 import msgspec
+from anyio import Event, sleep
+from anyio.abc import TaskGroup
 
-from impact_plugin.tasks import beside
+from impact_plugin.process.background import open_background
 from impact_plugin.traffic.client import Connection, HttpReply, connect
 
 TICK_SECONDS: Final = 0.001
@@ -128,11 +130,10 @@ class Driver:
         self._idle: deque[Connection] = deque()
         self._busy: dict[Connection, float] = {}
         self._opening = 0
-        self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: deque[float] = deque()
         self._outcome = LoadOutcome()
         self._began = 0.0
-        self._moved = asyncio.Event()
+        self._moved = Event()
 
     async def run(
         self, steps: Sequence[LoadStep], report: Callable[[LoadOutcome], None] = lambda _: None
@@ -140,7 +141,12 @@ class Driver:
         """Follow the schedule, then wait for the requests under way; ``report`` is called with the state so far."""
         self._outcome = outcome = LoadOutcome()
         self._began, cpu = perf_counter(), process_time()
-        due = _schedule(steps)
+        async with open_background() as tasks:
+            await self._follow(_schedule(steps), report, tasks)
+        outcome.seconds, outcome.cpu_seconds = perf_counter() - self._began, process_time() - cpu
+        return outcome
+
+    async def _follow(self, due: Iterator[float], report: Callable[[LoadOutcome], None], tasks: TaskGroup) -> None:
         upcoming = next(due, None)
         next_check = 0.0
         while upcoming is not None or self._busy or self._waiting:
@@ -150,14 +156,12 @@ class Driver:
                 upcoming = next(due, None)
             if len(self._waiting) >= MAX_WAITING:
                 upcoming = None
-            self._send_waiting()
+            self._send_waiting(tasks)
             if now >= next_check:
                 next_check = now + CHECK_SECONDS
                 self._give_up_late()
-                report(outcome)
-            await asyncio.sleep(TICK_SECONDS)
-        outcome.seconds, outcome.cpu_seconds = perf_counter() - self._began, process_time() - cpu
-        return outcome
+                report(self._outcome)
+            await sleep(TICK_SECONDS)
 
     async def run_closed(self, number: int, concurrency: int) -> LoadOutcome:
         """Send ``number`` requests, each connection the next one after the reply to its last."""
@@ -165,15 +169,16 @@ class Driver:
         self._most = concurrency
         self._began, cpu = perf_counter(), process_time()
         left = number
-        async with beside(self._check_regularly()):
+        async with open_background() as tasks:
+            tasks.start_soon(self._check_regularly)
             while left or self._busy or self._waiting or self._opening:
-                self._moved.clear()
+                self._moved = Event()
                 # No more requests are due than connections are free or may be opened.
                 free = concurrency - len(self._busy) - len(self._waiting)
                 for _ in range(min(left, free)):
                     self._intend(perf_counter() - self._began)
                     left -= 1
-                self._send_waiting()
+                self._send_waiting(tasks)
                 await self._moved.wait()
         outcome.seconds, outcome.cpu_seconds = perf_counter() - self._began, process_time() - cpu
         return outcome
@@ -182,32 +187,30 @@ class Driver:
         """Close all connections."""
         for connection in (*self._idle, *self._busy):
             connection.close()
-        await asyncio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     def _intend(self, at: float) -> None:
         self._outcome.intended += 1
         self._second(at).intended += 1
         self._waiting.append(at)
 
-    def _send_waiting(self) -> None:
+    def _send_waiting(self, tasks: TaskGroup) -> None:
         now = perf_counter() - self._began
         while self._waiting:
-            connection = self._free()
+            connection = self._free(tasks)
             if connection is None:
                 return
             at = self._waiting.popleft()
             self._send(connection, at, now)
 
-    def _free(self) -> Connection | None:
+    def _free(self, tasks: TaskGroup) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.closed:
                 return connection
         if len(self._busy) + self._opening < self._most and self._opening < len(self._waiting):
             self._opening += 1
-            task = asyncio.get_running_loop().create_task(self._open())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            tasks.start_soon(self._open)
         return None
 
     async def _open(self) -> None:
@@ -256,7 +259,7 @@ class Driver:
     async def _check_regularly(self) -> None:
         """Give up late requests; and wake the closed loop, should nothing else do so."""
         while True:
-            await asyncio.sleep(CHECK_SECONDS)
+            await sleep(CHECK_SECONDS)
             self._give_up_late()
             self._moved.set()
 

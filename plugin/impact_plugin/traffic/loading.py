@@ -1,6 +1,5 @@
 """A load test: recorded events become requests, which are sent, judged and reported."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from itertools import count
 from typing import Any, Final
 
 import msgspec
+from anyio import fail_after
 
 from impact_plugin.errors import ImpactPluginError
 from impact_plugin.traffic.client import HttpReply, connect
@@ -88,12 +88,10 @@ async def _transformed(requests: Iterator[Shaped], address: tuple[str, int]) -> 
     if isinstance(connection, str):
         raise LoadError(f"--url: no service at {address[0]}:{address[1]} ({connection}); start it, or correct --url")
     found: list[dict[str, Any]] = []
-    loop = asyncio.get_running_loop()
     try:
         for one in requests:
-            pending: asyncio.Future[HttpReply] = loop.create_future()
-            connection.send(one.template, pending.set_result, keep_body=True)
-            reply = await asyncio.wait_for(pending, TRANSFORM_SECONDS)
+            with fail_after(TRANSFORM_SECONDS):
+                reply = await connection.exchange(one.template)
             if reply.status != 200:
                 raise LoadError(f"--url: the service replied {reply.status or reply.fault} to a transformation")
             found += outputs(reply.body)

@@ -4,16 +4,17 @@ Events keep their ids and times, so that the service recognizes what it had befo
 goes out again; no event is passed over, because an order must not overtake its click.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final, Literal, TypeAlias
 
 import aiohttp
 import msgspec
+from anyio import CancelScope, move_on_after, sleep
 
 from impact_plugin.errors import ImpactPluginError
 from impact_plugin.ingest.adapters import content_id
+from impact_plugin.process.background import open_background
 from impact_plugin.rudder.bodies import QueuedEvent
 from impact_plugin.rudder.jobs import JobResult, RequestJob
 from impact_plugin.rudder.refusals import RudderRefusal
@@ -24,7 +25,6 @@ from impact_plugin.rudder.replies import (
     check_router_reply,
 )
 from impact_plugin.rudder.retries import processor_outcome
-from impact_plugin.tasks import finish
 from impact_plugin.traffic.reading import ReadingError, RecordedDestination, Traffic
 from impact_plugin.traffic.sent import MAX_DETAIL, TAKEN, Sent
 from impact_plugin.traffic.shapes import SENDERS, Post, Shape, ingest_post, proxy_post, transform_post
@@ -310,17 +310,20 @@ class Sending:
 
     async def _in_time(self, post: Post, seconds: float) -> _Reply:
         """Send a request and wait for its reply, until the time is up or somebody wants to stop."""
-        exchange = asyncio.create_task(self._exchange(post))
-        until = monotonic() + min(seconds, REPLY_SECONDS)
-        try:
-            while not exchange.done():
-                self._check_stop()
-                if monotonic() > until:
-                    return _Reply(0, {}, f"no reply in {seconds:.0f} s".encode())
-                await asyncio.wait((exchange,), timeout=POLL_SECONDS)
-        finally:
-            await finish((exchange,), 0)
-        return exchange.result()
+        reply: _Reply | None = None
+        async with open_background() as tasks:
+            tasks.start_soon(self._cancel_when_stopping, tasks.cancel_scope)
+            with move_on_after(min(seconds, REPLY_SECONDS)):
+                reply = await self._exchange(post)
+        if reply is not None:
+            return reply
+        self._check_stop()
+        return _Reply(0, {}, f"no reply in {seconds:.0f} s".encode())
+
+    async def _cancel_when_stopping(self, scope: CancelScope) -> None:
+        while not self._stopping():  # noqa: ASYNC110 - whoever wants to stop is asked, and sets no event
+            await sleep(POLL_SECONDS)
+        scope.cancel()
 
     def _check_stop(self) -> None:
         if self._stopping():
@@ -340,7 +343,7 @@ class Sending:
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0:
             self._check_stop()
-            await asyncio.sleep(min(left, POLL_SECONDS))
+            await sleep(min(left, POLL_SECONDS))
 
 
 def _is_refusal(reply: _Reply) -> bool:
