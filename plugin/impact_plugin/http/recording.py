@@ -1,15 +1,15 @@
-"""Recordings of a running service: over the operator's connection, or into a folder from its start on."""
+"""Recordings of a running service: over the operator's connection, or into a file from its start on."""
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from anyio import CapacityLimiter, WouldBlock
+from anyio import CancelScope, CapacityLimiter, WouldBlock
 
 from impact_plugin.config.settings import MAX_RECORDING_MB, MAX_RECORDING_MINUTES, RecordSettings
 from impact_plugin.errors import SettingsError
@@ -22,7 +22,7 @@ from impact_plugin.units import MIB, MINUTE_SECONDS
 from impact_transformers.configuration import Problem
 
 MOST: Final = 4
-"""Recordings under way at the same time; each costs time for every event."""
+"""Recordings at the same time; each costs time for every event."""
 
 CONTENT_TYPE: Final = "application/x-ndjson+gzip"
 
@@ -37,7 +37,7 @@ class Recordings:
         self._slots = CapacityLimiter(MOST)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Stream a recording for ``?seconds=`` and ``?mb=`` at most, until whoever asked hangs up."""
+        """Stream a recording, limited by ``?seconds=`` and ``?mb=``, until the client hangs up."""
         try:
             seconds = float(request.query.get("seconds", "60"))
             size = int(request.query.get("mb", "50"))
@@ -45,12 +45,12 @@ class Recordings:
             return json_reply(ErrorReply("seconds and mb must be numbers"), 400)
         most_seconds = MAX_RECORDING_MINUTES * MINUTE_SECONDS
         if not 0 < seconds <= most_seconds or not 1 <= size <= MAX_RECORDING_MB:
-            told = f"seconds may be up to {most_seconds:,.0f}, mb from 1 to {MAX_RECORDING_MB:,}"
-            return json_reply(ErrorReply(told), 400)
+            limits = f"seconds may be up to {most_seconds:,.0f}, mb from 1 to {MAX_RECORDING_MB:,}"
+            return json_reply(ErrorReply(limits), 400)
         try:
             self._slots.acquire_nowait()
         except WouldBlock:
-            return json_reply(ErrorReply(f"{MOST} recordings are under way already"), 429)
+            return json_reply(ErrorReply(f"{MOST} recordings are in progress already"), 429)
         try:
             return await self._stream(request, seconds, size * MIB)
         finally:
@@ -59,47 +59,62 @@ class Recordings:
     async def _stream(self, request: web.Request, seconds: float, size: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
         await response.prepare(request)
-        # Whoever asked hangs up when it has enough.
+
+        async def write(piece: bytes) -> None:
+            # While nothing happens the pieces are empty, and writing them would not notice that the client is gone.
+            if request.transport is None or request.transport.is_closing():
+                raise ConnectionResetError
+            await response.write(piece)
+
+        await self._record("the operator", seconds, size, write)
         with suppress(ConnectionResetError):
-            async with aclosing(self._reported("the operator", seconds, size)) as pieces:
-                async for packed in pieces:
-                    await response.write(packed)
             await response.write_eof()
         return response
 
     async def write(self, file: Path, settings: RecordSettings) -> None:
         """Record into a file, which only its owner can read."""
         opened = await asyncio.to_thread(_create, file)
+
+        async def write(piece: bytes) -> None:
+            await asyncio.to_thread(_write_all, opened, piece)
+
         try:
-            reported = self._reported(str(file), settings.minutes * MINUTE_SECONDS, settings.max_mb * MIB)
-            async with self._slots, aclosing(reported) as pieces:
-                async for packed in pieces:
-                    await asyncio.to_thread(os.write, opened, packed)
+            # A stop ends the recording at once, with its last line, which a cancellation would cut off.
+            with CancelScope(shield=True):
+                async with self._slots:
+                    await self._record(str(file), settings.minutes * MINUTE_SECONDS, settings.max_mb * MIB, write)
         finally:
             os.close(opened)
 
-    async def _reported(self, to: str, seconds: float, size: int) -> AsyncGenerator[bytes, None]:
+    async def _record(self, to: str, seconds: float, size: int, write: Callable[[bytes], Awaitable[object]]) -> None:
+        """Write a recording piece by piece, and report its start and its end."""
         self._telemetry.emit(RecordingStarted(to, seconds, size))
-        written, cause, left_out = 0, "who asked for it is gone", 0
-        try:
-            async with aclosing(self._recorder.record(seconds, size, lambda: self._shutdown.begun)) as pieces:
-                async for packed, ended in pieces:
-                    if ended is not None:
-                        cause, left_out = ended.cause, ended.left_out
-                    written += len(packed)
-                    yield packed
-        except OSError as error:
-            cause = f"it cannot be written: {error.strerror}"
-        finally:
-            self._telemetry.emit(RecordingEnded(to, written, left_out, cause))
+        with self._recorder.recording() as recording:
+            cause = "cancelled"
+            try:
+                async with aclosing(recording.pieces(seconds, size, self._shutdown)) as pieces:
+                    async for piece in pieces:
+                        await write(piece)
+                cause = recording.cause
+            except ConnectionResetError:
+                cause = "the client hung up"
+            except OSError as error:
+                cause = f"it cannot be written: {error.strerror}"
+            finally:
+                self._telemetry.emit(RecordingEnded(to, recording.size, recording.left_out, cause))
 
 
 def _create(file: Path) -> int:
     return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
+def _write_all(opened: int, piece: bytes) -> None:
+    while piece:
+        piece = piece[os.write(opened, piece) :]
+
+
 def recording_file(settings: RecordSettings) -> Path:
-    """A file of its own for the recording of this start; raises :class:`SettingsError`."""
+    """Return a new file for the recording of this process; raises :class:`SettingsError`."""
     folder = Path(settings.dir)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,38 +1,43 @@
-"""Captures what a running service is asked: only while somebody records, and never more than was allowed."""
+"""Records the traffic of a running service: only while somebody asks for it, and within limits of time and size."""
 
 import gzip
 import io
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import time
 from typing import Any, Final
 
 import msgspec
-from anyio import Event, current_time, move_on_after
+from anyio import Event, current_time
 
 from impact_plugin import __version__
 from impact_plugin.config.destinations import CONCEALED
 from impact_plugin.config.manifest import load_manifest
+from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.recording.lines import VERSION, DestinationLine, EndLine, EventLine, Header, Line
 from impact_plugin.recording.pseudonyms import Pseudonyms
 from impact_transformers.events import UNREADABLE
 
 PENDING: Final = 10_000
-"""Events that may wait to be written; more are left out and counted: recording must not slow the router down."""
+"""Events that may wait to be written; more are left out and counted: a recording must not slow the router down."""
 
-CHUNK: Final = 500
+CHUNK: Final = 50
+"""Events that are written at a time, in some ten milliseconds, before others get their turn."""
+
+WAIT_SECONDS: Final = 1.0
+"""How long a recording waits for events before it writes what the compression holds back."""
 
 
 class RecordedJob(msgspec.Struct, frozen=True, gc=False):
-    """One event of a request, as it came, and the destinations it goes to as (id, configuration)."""
+    """An event of a request, as it was received, and the destinations that it goes to, as (id, configuration)."""
 
     event: bytes | msgspec.Raw
     to: tuple[tuple[str, msgspec.Raw], ...]
 
 
-class _Taken(msgspec.Struct, frozen=True, gc=False):
+class _ReceivedJob(msgspec.Struct, frozen=True, gc=False):
     at: int
     via: str
     request: int
@@ -40,32 +45,63 @@ class _Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recording:
-    """What one listener still has to write."""
+    """A recording in progress.
 
-    def __init__(self) -> None:
+    ``left_out`` counts the events that arrived too fast for it. ``cause`` says why it ended by itself: ``time``,
+    ``size`` or ``the service stops``; it is empty before that.
+    """
+
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
         self.left_out = 0
-        self._pending: deque[_Taken] = deque()
+        self.cause = ""
+        self._writer = _Writer(pseudonyms)
+        self._pending: deque[_ReceivedJob] = deque()
         self._arrived = Event()
 
-    def put(self, taken: _Taken) -> None:
-        """Keep it, or count it where too many wait already."""
+    @property
+    def size(self) -> int:
+        """How many bytes the recording has so far."""
+        return self._writer.size
+
+    def put(self, job: _ReceivedJob) -> None:
+        """Take a job, or count it if too many are pending."""
         if len(self._pending) >= PENDING:
             self.left_out += 1
             return
-        self._pending.append(taken)
+        self._pending.append(job)
         self._arrived.set()
 
-    async def take(self, seconds: float) -> list[_Taken]:
-        """What is there, once there is something; none when nothing came in time."""
+    async def pieces(self, seconds: float, max_bytes: int, shutdown: Shutdown) -> AsyncGenerator[bytes, None]:
+        """Yield the recording piece by piece as gzipped lines, until a limit is reached or the service stops.
+
+        The last piece holds the line that says why it ended; without it the file can be read all the same.
+        """
+        yield self._writer.write([Header(VERSION, datetime.now(UTC).isoformat(timespec="seconds"), __version__)])
+        deadline, events = current_time() + seconds, 0
+        while not self.cause:
+            jobs = await self._next_jobs(min(deadline - current_time(), WAIT_SECONDS), shutdown)
+            events += len(jobs)
+            yield self._writer.write_jobs(jobs)
+            if shutdown.begun:
+                self.cause = "the service stops"
+            elif self.size >= max_bytes:
+                self.cause = "size"
+            elif current_time() >= deadline:
+                self.cause = "time"
+        self.left_out += len(self._pending)
+        yield self._writer.write([EndLine(events, self.left_out, self.cause)]) + self._writer.close()
+
+    async def _next_jobs(self, seconds: float, shutdown: Shutdown) -> list[_ReceivedJob]:
+        """Return pending jobs, after waiting for the first; none if none arrives in time, or the service stops."""
         if not self._pending:
             self._arrived = Event()
-            with move_on_after(seconds):
+            with shutdown.cancels(seconds):
                 await self._arrived.wait()
         return [self._pending.popleft() for _ in range(min(CHUNK, len(self._pending)))]
 
 
 class Recorder:
-    """Where protocols hand over what came, if anybody listens."""
+    """Where protocols and intake put the traffic, as long as something records it."""
 
     def __init__(self, key: bytes) -> None:
         self._pseudonyms = Pseudonyms(key)
@@ -74,42 +110,22 @@ class Recorder:
 
     @property
     def listening(self) -> bool:
-        """Whether it is worth the while to hand anything over."""
+        """Whether there is a recording; without one, there is no need to call :meth:`take`."""
         return bool(self._recordings)
 
     def take(self, via: str, jobs: Iterable[RecordedJob]) -> None:
-        """Keep the events of one request for whoever records."""
+        """Put the jobs of a request into all recordings."""
         self._requests += 1
         at = int(time() * 1000)
         for job in jobs:
+            received = _ReceivedJob(at, via, self._requests, job)
             for recording in self._recordings:
-                recording.put(_Taken(at, via, self._requests, job))
-
-    async def record(
-        self, seconds: float, most_bytes: int, stops: Callable[[], bool]
-    ) -> AsyncGenerator[tuple[bytes, EndLine | None], None]:
-        """Gzipped lines as they come, for so long and so many bytes at most, then the line that says why it ended."""
-        writer = _Writer(self._pseudonyms)
-        with self._listened() as recording:
-            yield writer.write([_header()]), None
-            deadline = current_time() + seconds
-            cause, events = "time", 0
-            while (left := deadline - current_time()) > 0:
-                taken = await recording.take(min(left, 1.0))
-                if stops():
-                    cause = "the service stops"
-                    break
-                events += len(taken)
-                yield writer.events(taken), None
-                if writer.size >= most_bytes:
-                    cause = "size"
-                    break
-            end = EndLine(events, recording.left_out, cause)
-            yield writer.write([end]) + writer.close(), end
+                recording.put(received)
 
     @contextmanager
-    def _listened(self) -> Iterator[Recording]:
-        recording = Recording()
+    def recording(self) -> Iterator[Recording]:
+        """Put the traffic into a new recording until the block ends."""
+        recording = Recording(self._pseudonyms)
         self._recordings.add(recording)
         try:
             yield recording
@@ -117,46 +133,43 @@ class Recorder:
             self._recordings.discard(recording)
 
 
-def _header() -> Header:
-    return Header(VERSION, datetime.now(UTC).isoformat(timespec="seconds"), __version__)
-
-
 class _Writer:
-    """Makes lines and packs them."""
+    """Makes lines and compresses them; ``size`` is how many bytes they have so far."""
 
     def __init__(self, pseudonyms: Pseudonyms) -> None:
         self.size = 0
         self._pseudonyms = pseudonyms
         self._buffer = io.BytesIO()
         self._packer = gzip.GzipFile(fileobj=self._buffer, mode="wb", compresslevel=5, mtime=0)
-        self._told: dict[str, bytes] = {}
+        self._configurations: dict[str, bytes] = {}
         self._encode = msgspec.json.Encoder().encode
 
-    def events(self, taken: Iterable[_Taken]) -> bytes:
-        """The events, and before them the destinations that are new or have changed."""
+    def write_jobs(self, jobs: Iterable[_ReceivedJob]) -> bytes:
+        """Write jobs, each after those of its destinations that are new or have changed."""
         lines: list[Line] = []
-        for one in taken:
-            for id_, config in one.job.to:
-                if self._told.get(id_) != bytes(config):
-                    self._told[id_] = bytes(config)
+        for received in jobs:
+            for id_, config in received.job.to:
+                if self._configurations.get(id_) != bytes(config):
+                    self._configurations[id_] = bytes(config)
                     lines.append(DestinationLine(id_, without_credentials(config)))
-            to = tuple(id_ for id_, _ in one.job.to)
-            lines.append(EventLine(one.at, one.via, one.request, to, self._without_persons(one.job.event)))
+            to = tuple(id_ for id_, _ in received.job.to)
+            event = self._without_persons(received.job.event)
+            lines.append(EventLine(received.at, received.via, received.request, to, event))
         return self.write(lines)
 
     def write(self, lines: Iterable[Line]) -> bytes:
-        """The packed lines, as far as they are ready to be sent."""
+        """Write lines; returns the compressed bytes."""
         for line in lines:
             self._packer.write(self._encode(line) + b"\n")
         self._packer.flush()
-        return self._taken()
+        return self._new_bytes()
 
     def close(self) -> bytes:
-        """The end of the file."""
+        """End the file; returns its last bytes."""
         self._packer.close()
-        return self._taken()
+        return self._new_bytes()
 
-    def _taken(self) -> bytes:
+    def _new_bytes(self) -> bytes:
         packed = self._buffer.getvalue()
         self._buffer.seek(0)
         self._buffer.truncate()
@@ -170,15 +183,15 @@ class _Writer:
                 return msgspec.Raw(self._encode(self._pseudonyms.event(message)))
         except UNREADABLE:
             pass
-        # Nobody knows what stands in something that cannot be read: only that it was there is kept.
+        # Whatever an unreadable event holds may be personal data: the recording only shows that there was one.
         return msgspec.Raw(self._encode(CONCEALED))
 
 
 def without_credentials(config: msgspec.Raw) -> dict[str, Any]:
-    """The configuration with something else in the place of secrets."""
+    """Return the configuration with its secrets replaced."""
     try:
-        found = msgspec.json.decode(config)
+        decoded = msgspec.json.decode(config)
     except UNREADABLE:
         return {}
     secret = {name for key in load_manifest().configuration if key.secret for name in (key.key, *key.aliases)}
-    return {key: CONCEALED if key in secret and value else value for key, value in found.items()}
+    return {key: CONCEALED if key in secret and value else value for key, value in decoded.items()}

@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import contextlib
+import errno
 import gzip
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ import pytest
 
 from impact_plugin.app import Service, run_service
 from impact_plugin.cli.replay import replay as replay_command
-from impact_plugin.config.settings import load_settings
+from impact_plugin.config.settings import LogSettings, load_settings, make_settings
 from impact_plugin.config.sources import RoutingFile
 from impact_plugin.recording import recorder as recorder_module
+from impact_plugin.telemetry import configure_logging
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.traffic.destinations import TrafficDestinations
 from impact_plugin.traffic.reading import ReadingError, Traffic, TrafficEvent
@@ -300,6 +303,80 @@ async def test_a_setting_records_from_the_start_on(start: Start, http: aiohttp.C
 
     assert file.stat().st_mode & 0o777 == 0o600
     assert b'"cause":"time"' in gzip.decompress(file.read_bytes())
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]]:
+    """The lines of the log about an event."""
+    lines = [msgspec.json.decode(line) for line in capsys.readouterr().err.splitlines()]
+    # A service that stops after this has no open file to write to.
+    configure_logging(LogSettings(level="error"))
+    return [line for line in lines if line["event"] == event]
+
+
+async def until(service: Service, *, recordings: int) -> None:
+    """Wait until so many recordings are in progress."""
+    value = service.telemetry.metrics.registry.get_sample_value
+    async with asyncio.timeout(30):
+        while value("impact_plugin_recording") != recordings:  # noqa: ASYNC110 - a metric offers no event to wait for
+            await asyncio.sleep(0.01)
+
+
+async def test_a_full_disk_ends_the_recording_and_is_no_defect(
+    start: Start,
+    http: aiohttp.ClientSession,
+    item: Item,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The log says why, nothing counts as a fault, and the service goes on."""
+
+    def full(_opened: int, _piece: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("impact_plugin.http.recording._write_all", full)
+    configure_logging(LogSettings())
+    service = await start(record={"dir": str(tmp_path / "recordings")})
+    async with http.post(f"{service.url}/v0/destinations/impact", json=[item(journey("v", 1)[0])]) as response:
+        assert response.status == 200
+    await until(service, recordings=0)
+    value = service.telemetry.metrics.registry.get_sample_value
+    (line,) = lines_of(capsys, "recording_ended")
+
+    assert line["cause"] == "it cannot be written: No space left on device"
+    assert value("impact_plugin_faults_total", {"where": "request"}) is None
+
+
+async def test_a_client_that_hangs_up_ends_the_recording(
+    http: aiohttp.ClientSession, service: Service, item: Item, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log has the bytes that were made until then, and how many events were left out."""
+    configure_logging(LogSettings())
+    async with http.get(f"{service.operator_url}/record?seconds=600") as response:
+        beginning = await response.content.readany()
+        response.close()
+    await until(service, recordings=0)
+    (line,) = lines_of(capsys, "recording_ended")
+
+    assert (line["cause"], line["left_out"]) == ("the client hung up", 0)
+    assert line["bytes"] >= len(beginning)
+
+
+async def test_what_was_received_before_a_stop_is_written(
+    http: aiohttp.ClientSession, item: Item, tmp_path: Path
+) -> None:
+    """And the last line says that the service stopped."""
+    folder = tmp_path / "recordings"
+    tree = {"server": {"port": 0, "operator_port": 0}, "state": {"dir": str(tmp_path)}, "record": {"dir": str(folder)}}
+    async with run_service(make_settings(tree), {}) as service:
+        await until(service, recordings=1)
+        async with http.post(f"{service.url}/v0/destinations/impact", json=[item(journey("v", 1)[0])]) as response:
+            await response.read()
+    (file,) = folder.iterdir()
+    lines = gzip.decompress(file.read_bytes()).splitlines()
+
+    assert [msgspec.json.decode(line)["line"] for line in lines] == ["recording", "destination", "event", "end"]
+    assert msgspec.json.decode(lines[-1])["cause"] == "the service stops"
 
 
 def test_what_is_no_recording_is_told(tmp_path: Path) -> None:
