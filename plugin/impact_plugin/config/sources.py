@@ -350,7 +350,8 @@ def _source_problems(source: Source, destinations: Collection[str]) -> Iterator[
     for index, name in enumerate(source.destinations if destinations else ()):
         if name not in destinations:
             # The name is not shown, because it may come from a reference.
-            others = did_you_mean(name, destinations) or f"; there is {', '.join([*destinations][:MAX_SHOWN_NAMES])}"
+            known = [quote_name(one) for one in destinations]
+            others = did_you_mean(name, known) or f"; there is {', '.join(known[:MAX_SHOWN_NAMES])}"
             yield Problem(f"{path}.destinations[{index}]", f"there is no destination of that name{others}")
         elif name in source.destinations[:index]:
             yield Problem(f"{path}.destinations[{index}]", f"{name} is named twice")

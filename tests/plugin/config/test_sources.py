@@ -529,6 +529,15 @@ def test_a_mistake_in_a_source_has_its_path(written: Tree, expected: str) -> Non
     assert KEY not in message
 
 
+@pytest.mark.parametrize("named", ["asia", "e u"])
+def test_an_error_quotes_names_that_are_not_plain(named: str) -> None:
+    """A control character in the name of a destination does not reach a terminal or the log."""
+    message = refusal({"sources": {"shop": {"keys": [KEY], "destinations": [named]}}, "destinations": {"e\x1fu": {}}})
+
+    assert "'e\\x1fu'" in message
+    assert message.isprintable()
+
+
 @pytest.mark.parametrize("key", ["max_event_kb", "max_batch_mb", "max_webhook_mb"])
 def test_limits_may_be_reached(key: str) -> None:
     """The ends of a range belong to it."""
