@@ -10,7 +10,7 @@ import msgspec
 
 from benchmarks.scenarios import Scenario
 from impact_plugin.delivery.limits.gates import Gate, Permit, Wait
-from impact_plugin.delivery.limits.limiter import Limiter, LimiterSettings, Slots
+from impact_plugin.delivery.limits.limiter import Limiter, Slots
 from impact_plugin.delivery.limits.rate_limits import UNSAID, RateLimits
 from impact_plugin.delivery.policy import Cause
 from impact_plugin.testing.capacity import Arrival, Sink
@@ -74,7 +74,7 @@ class Aimd(Fixed):
 
 def ours(seed: int) -> Controller:
     """The limiter, with room for the widest scenario."""
-    return Limiter(Slots(MOST), LimiterSettings(max_concurrency=MOST), Random(seed), lambda _: None)
+    return Limiter(Slots(MOST), MOST, Random(seed), lambda _: None)
 
 
 CONTROLLERS: Final[dict[str, Callable[[int], Controller]]] = {

@@ -16,9 +16,9 @@ from anyio import CancelScope, Event, get_cancelled_exc_class, move_on_after
 from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.client import DeliveryClient
 from impact_plugin.delivery.limits.gates import GATES, EndpointName, LimitChange, Permit, Wait
-from impact_plugin.delivery.limits.limiter import Limiter, LimiterSettings, Slots
+from impact_plugin.delivery.limits.limiter import Limiter, Slots
 from impact_plugin.delivery.limits.rate_limits import UNSAID, read_rate_limits
-from impact_plugin.delivery.limits.scheduler import LimitReport, Refusal, Scheduler, SchedulerTurn, Urgency
+from impact_plugin.delivery.limits.scheduler import LimitReport, QueuedRequest, Scheduler, Urgency
 from impact_plugin.delivery.policy import NOT_TAKEN, Cause, ImpactAnswer, Verdict, held_back, judge
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.orders.ledger import Ledger, OrderOutcome, Standing
@@ -28,8 +28,8 @@ from impact_plugin.telemetry.events.delivery import DeliveryMeasured, LaneUnorde
 from impact_plugin.telemetry.events.orders import LedgerFailed, LedgerMeasured, LedgerRestored
 
 MEASURE_SECONDS: Final = 1.0
-ANSWERS_SPARED: Final = 4
-"""So many mean answer times must be left of the router's patience for an attempt to begin."""
+SPARED_RESPONSES: Final = 4
+"""An attempt begins only if this many mean response times are left until the router's deadline."""
 
 SEPARATOR: Final = "\x1f"
 
@@ -89,8 +89,8 @@ class _Attempt:
         self._ended.set()
 
 
-class _PermitRequest:
-    """What a request that waits for its turn gets: a permit, or the verdict that it will get none."""
+class _PermitWaiter:
+    """Waits for a permit, or for the verdict that there will be none."""
 
     def __init__(self) -> None:
         self.decision: Permit | Verdict | None = None
@@ -136,10 +136,11 @@ class Deliveries:
             self._make_limiter,
             max_waiting=settings.max_waiting,
             ordered=settings.ordering == "lane",
-            unordered=lambda: telemetry.emit(LaneUnordered()),
+            wake_at=self._wake_at,
+            notify_unordered=lambda: telemetry.emit(LaneUnordered()),
         )
         self._alarm: asyncio.TimerHandle | None = None
-        self._waiting: set[_PermitRequest] = set()
+        self._waiting: set[_PermitWaiter] = set()
         self._orders: dict[bytes, _Attempt] = {}
         self._attempts: set[_Attempt] = set()
         self._ledger_down = False
@@ -167,8 +168,8 @@ class Deliveries:
     def stop(self) -> None:
         """Take nothing new and send nothing that waits; what is under way goes on."""
         self._stopping = True
-        for request in list(self._waiting):
-            request.decide(_STOPPING)
+        for waiter in list(self._waiting):
+            waiter.decide(_STOPPING)
 
     async def drain(self, seconds: float) -> None:
         """Stop, and wait for what is under way, ``seconds`` at most."""
@@ -216,54 +217,54 @@ class Deliveries:
     async def _attempt(
         self, parcel: Parcel, identity: bytes | None, deadline: float, is_abandoned: Callable[[], bool]
     ) -> Verdict:
-        request = _PermitRequest()
-        turn = _turn(parcel, request.decide)
-        permit = await self._wait_for_permit(turn, request, deadline)
+        waiter = _PermitWaiter()
+        request = _queued_request(parcel, waiter.decide)
+        permit = await self._wait_for_permit(request, waiter, deadline)
         if isinstance(permit, Verdict):
             return permit
-        return await self._with_permit(turn, permit, parcel, identity, is_abandoned)
+        return await self._with_permit(request, permit, parcel, identity, is_abandoned)
 
-    async def _wait_for_permit(self, turn: SchedulerTurn, request: _PermitRequest, deadline: float) -> Permit | Verdict:
-        """Wait for the turn, as long as an attempt could still end in time."""
+    async def _wait_for_permit(
+        self, request: QueuedRequest, waiter: _PermitWaiter, deadline: float
+    ) -> Permit | Verdict:
+        """Wait for a permit for as long as an attempt could still end in time."""
         now = self._loop.time()
-        refusal = self._scheduler.submit(turn, now)
-        if isinstance(refusal, Refusal):
-            return held_back(Cause.BUSY, refusal.busy)
-        self._pump()
-        if request.decision is not None:
-            return request.decision
+        refusal = self._scheduler.submit(request, now)
+        if refusal is not None:
+            return held_back(Cause.BUSY, refusal)
+        if waiter.decision is not None:
+            return waiter.decision
         patience = deadline - now
-        expires = deadline - min(ANSWERS_SPARED * self._scheduler.answer_seconds(turn), patience / 2)
-        asleep = self._scheduler.asleep(turn)
-        if asleep is None or asleep.until == inf or asleep.until <= expires:
-            self._waiting.add(request)
+        expires = deadline - min(SPARED_RESPONSES * self._scheduler.response_seconds(request), patience / 2)
+        closed = self._scheduler.closed_gate(request)
+        if closed is None or closed.until == inf or closed.until <= expires:
+            self._waiting.add(waiter)
             try:
-                await request.wait(expires - now)
+                await waiter.wait(expires - now)
             except get_cancelled_exc_class():
-                # A permit that is granted now finds nobody, and goes back.
-                request.decide(_STOPPING)
+                # A permit that is granted from now on is given back at once.
+                waiter.decide(_STOPPING)
                 raise
             finally:
-                self._waiting.discard(request)
-        return self._permit_of(turn, request)
+                self._waiting.discard(waiter)
+        return self._end_wait(request, waiter)
 
-    def _permit_of(self, turn: SchedulerTurn, request: _PermitRequest) -> Permit | Verdict:
-        """What the wait has brought; a turn that did not come is taken back."""
-        if isinstance(request.decision, Permit):
-            return request.decision
-        asleep = self._scheduler.asleep(turn)
+    def _end_wait(self, request: QueuedRequest, waiter: _PermitWaiter) -> Permit | Verdict:
+        """The permit or the verdict; a request that still waits is cancelled."""
+        if isinstance(waiter.decision, Permit):
+            return waiter.decision
+        closed = self._scheduler.closed_gate(request)
         now = self._loop.time()
-        self._scheduler.drop(turn, now)
-        self._pump()
-        if request.decision is not None:
-            return request.decision
-        verdict = held_back(Cause.WAITING, _why(asleep, now))
-        request.decide(verdict)
+        self._scheduler.cancel(request, now)
+        if waiter.decision is not None:
+            return waiter.decision
+        verdict = held_back(Cause.WAITING, _explain(closed, now))
+        waiter.decide(verdict)
         return verdict
 
     async def _with_permit(
         self,
-        turn: SchedulerTurn,
+        request: QueuedRequest,
         permit: Permit,
         parcel: Parcel,
         identity: bytes | None,
@@ -294,10 +295,9 @@ class Deliveries:
         finally:
             now = self._loop.time()
             if cause is None:
-                self._scheduler.withdraw(turn, permit, now)
+                self._scheduler.release_unused(request, permit, now)
             else:
-                self._scheduler.done(turn, permit, cause, limits, now)
-            self._pump()
+                self._scheduler.release(request, permit, cause, limits, now)
 
     async def _begin(self, parcel: Parcel, identity: bytes | None, is_abandoned: Callable[[], bool]) -> Verdict | None:
         """The verdict on a parcel that must not be sent; None, and the intent on disk, for one that may."""
@@ -335,24 +335,26 @@ class Deliveries:
         return self._digest(SEPARATOR.join(("order", order.account, order.campaign, order.event_type, order.order_id)))
 
     def _make_limiter(self, account: str, endpoint: EndpointName) -> Limiter:
-        def tell(change: LimitChange) -> None:
+        def notify(change: LimitChange) -> None:
             self._telemetry.emit(LimitChanged(account, endpoint, change.change, change.detail))
 
-        settings = LimiterSettings(max_concurrency=self._settings.account_connections)
-        return Limiter(self._slots, settings, random.Random(), tell)  # noqa: S311 - jitter, not a secret
+        jitter = random.Random()  # noqa: S311 - not a secret
+        return Limiter(self._slots, self._settings.account_connections, jitter, notify)
 
-    def _pump(self) -> None:
-        """Grant permits to all who can have one, and do so again when the scheduler says.
+    def _wake_at(self, when: float) -> None:
+        """Set the timer that wakes the scheduler, unless it is set for an earlier time.
 
         A timer of the event loop rather than a task that sleeps: it is set anew for nearly every request.
         """
-        wakes_at = self._scheduler.pump(self._loop.time())
         alarm = self._alarm
         if alarm is not None and not alarm.cancelled():
-            if alarm.when() <= wakes_at and alarm.when() > self._loop.time():
+            if alarm.when() <= when and alarm.when() > self._loop.time():
                 return
             alarm.cancel()
-        self._alarm = self._loop.call_at(wakes_at, self._pump) if wakes_at < inf else None
+        self._alarm = self._loop.call_at(when, self._wake) if when < inf else None
+
+    def _wake(self) -> None:
+        self._scheduler.wake(self._loop.time())
 
 
 _STOPPING: Final = held_back(Cause.STOPPING, "the service is stopping")
@@ -371,8 +373,8 @@ _STANDINGS: Final[dict[Standing, Verdict]] = {
 """What the ledger forbids; of the others an intent is on disk."""
 
 
-def _turn(parcel: Parcel, grant: Callable[[Permit], bool]) -> SchedulerTurn:
-    return SchedulerTurn(
+def _queued_request(parcel: Parcel, grant: Callable[[Permit], bool]) -> QueuedRequest:
+    return QueuedRequest(
         parcel.account,
         parcel.endpoint,
         Urgency.CONVERSION if parcel.endpoint == "conversions" else Urgency.PAGE_LOAD,
@@ -390,12 +392,12 @@ def _outcome(cause: Cause) -> OrderOutcome:
     return OrderOutcome.NOTHING if cause in NOT_TAKEN else OrderOutcome.UNKNOWN
 
 
-def _why(asleep: Wait | None, now: float) -> str:
-    """The gate that kept a request, and for how long still."""
-    if asleep is None:
+def _explain(closed: Wait | None, now: float) -> str:
+    """The gate that a request waited for, and how long it stays closed."""
+    if closed is None:
         return "its turn did not come before the router's deadline"
-    left = "" if asleep.until == inf else f" ({max(0.0, asleep.until - now):.1f} s more)"
-    return f"{asleep.gate}{left}: {GATES[asleep.gate]}"
+    left = "" if closed.until == inf else f" ({max(0.0, closed.until - now):.1f} s more)"
+    return f"{closed.gate}{left}: {GATES[closed.gate]}"
 
 
 def _measured(reports: list[LimitReport]) -> DeliveryMeasured:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
-from impact_plugin.delivery.limits.limiter import IDLE_SECONDS, Limiter, LimiterSettings, Slots
+from impact_plugin.delivery.limits.limiter import IDLE_SECONDS, Limiter, Slots
 from impact_plugin.delivery.limits.rate_limits import UNSAID, RateLimits
 from impact_plugin.delivery.policy import Cause
 
@@ -36,7 +36,7 @@ def _limiter(
     """A limiter by itself."""
     notify = (changes if changes is not None else []).append
     jitter = Random(1)  # noqa: S311 - jitter, not a secret
-    return Limiter(slots or Slots(), LimiterSettings(max_concurrency=max_concurrency), jitter, notify)
+    return Limiter(slots or Slots(), max_concurrency, jitter, notify)
 
 
 def _permit(limiter: Limiter, now: float, *, retry: bool = False) -> Permit:

@@ -1,4 +1,4 @@
-"""Whose turn it is: fair over accounts, urgent first, a visitor's requests in order, and nobody asked in vain."""
+"""Which request gets the next permit: fair over accounts, urgent ones first, a visitor's in order."""
 
 from collections import defaultdict
 from math import inf
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from impact_plugin.delivery.limits.gates import EndpointName, Gate, LimiterStatistics, Permit, Wait
 from impact_plugin.delivery.limits.rate_limits import UNSAID
 from impact_plugin.delivery.limits.scheduler import (
-    AGED_SECONDS,
-    LANE_LENGTH,
-    LANE_SECONDS,
-    SHARE,
+    ACCOUNT_SHARE_DIVISOR,
+    AGING_SECONDS,
+    MAX_LANE_LENGTH,
+    MAX_LANE_SECONDS,
+    QueuedRequest,
     Scheduler,
-    SchedulerTurn,
     Urgency,
 )
 from impact_plugin.delivery.policy import Cause
@@ -29,54 +29,70 @@ PATHS: dict[Urgency, EndpointName] = {
 
 
 class Desk:
-    """A scheduler with limiters of a fixed width, and all it gave leave to, in order."""
+    """A scheduler with limiters of a fixed width, and the requests that got a permit, in order.
+
+    Permits wait for :meth:`wake`, so that a test can queue several requests first.
+    """
 
     def __init__(self, *, width: int = 1, total: float = inf, max_waiting: int = 10_000, ordered: bool = True) -> None:
         self.width, self.total = width, total
         self.limiters: dict[tuple[str, str], FixedLimiter] = {}
         self.granted: list[str] = []
-        self.under_way: dict[str, tuple[SchedulerTurn, Permit]] = {}
+        self.in_flight: dict[str, tuple[QueuedRequest, Permit]] = {}
         self.unordered = 0
         self.now = 0.0
-        self.scheduler = Scheduler(self._make, max_waiting=max_waiting, ordered=ordered, unordered=self._note_unordered)
+        self.queueing = False
+        self.wakes_at = inf
+        self.scheduler = Scheduler(
+            self._make,
+            max_waiting=max_waiting,
+            ordered=ordered,
+            wake_at=self._wake_at,
+            notify_unordered=self._note_unordered,
+        )
 
     def _make(self, account: str, endpoint: EndpointName) -> Any:
         return self.limiters.setdefault((account, endpoint), FixedLimiter(self))
 
+    def _wake_at(self, when: float) -> None:
+        self.wakes_at = when
+
     def _note_unordered(self) -> None:
         self.unordered += 1
 
-    def submit(self, name: str, urgency: Urgency = Urgency.CONVERSION, **more: Any) -> SchedulerTurn:
-        """Let one wait; its account is the name's first letter unless told."""
+    def submit(self, name: str, urgency: Urgency = Urgency.CONVERSION, **more: Any) -> QueuedRequest:
+        """Queue a request; its account is the name's first letter by default."""
         account = more.pop("account", name[0])
 
         def grant(permit: Permit) -> bool:
             self.granted.append(name)
-            self.under_way[name] = (turn, permit)
+            self.in_flight[name] = (request, permit)
             return True
 
-        turn = SchedulerTurn(account, PATHS[urgency], urgency, grant, **more)
-        self.refusal = self.scheduler.submit(turn, self.now)
-        return turn
+        request = QueuedRequest(account, PATHS[urgency], urgency, grant, **more)
+        self.queueing = True
+        self.refusal = self.scheduler.submit(request, self.now)
+        self.queueing = False
+        return request
 
-    def pump(self) -> float:
-        """Give leave at the present time."""
-        return self.scheduler.pump(self.now)
+    def wake(self) -> float:
+        """Grant permits now; returns when to do so again."""
+        self.scheduler.wake(self.now)
+        return self.wakes_at
 
     def finish(self, name: str, cause: Cause = Cause.OK) -> None:
-        """End one that is under way."""
-        turn, permit = self.under_way.pop(name)
-        self.scheduler.done(turn, permit, cause, UNSAID, self.now)
-        self.pump()
+        """End a request in flight."""
+        request, permit = self.in_flight.pop(name)
+        self.scheduler.release(request, permit, cause, UNSAID, self.now)
 
     def finish_all(self) -> None:
-        """End what is under way, oldest first, until nothing is."""
-        while self.under_way:
-            self.finish(next(iter(self.under_way)))
+        """End the requests in flight, oldest first, until there are none."""
+        while self.in_flight:
+            self.finish(next(iter(self.in_flight)))
 
 
 class FixedLimiter:
-    """Lets so many go at once; closed as told."""
+    """Has permits for a fixed number of requests in flight; a test may close it."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
@@ -86,7 +102,9 @@ class FixedLimiter:
         self.no_retries = False
 
     def try_acquire(self, now: float, *, retry: bool = False, credentials: int = 0) -> Permit | Wait:
-        """Leave while there is room."""
+        """Grant a permit while fewer are in flight, and count the calls."""
+        if self.desk.queueing:
+            return Wait(Gate.SLOTS, inf)
         self.asked += 1
         if self.closed is not None and self.closed.until > now and credentials == 0:
             return self.closed
@@ -100,20 +118,54 @@ class FixedLimiter:
         return Permit(self.asked, self.in_flight, now, retry=retry)
 
     def release(self, _permit: Permit, _cause: Cause, _limits: Any, _now: float) -> None:
-        """One came back."""
+        """End one."""
         self.in_flight -= 1
 
     def release_unused(self, _permit: Permit) -> None:
-        """One was not used."""
+        """End one."""
         self.in_flight -= 1
 
     def is_idle(self, _now: float) -> bool:
-        """Nothing under way."""
+        """Nothing in flight."""
         return not self.in_flight
 
     def statistics(self, _now: float) -> LimiterStatistics:
         """For the report."""
         return LimiterStatistics("open", self.desk.width, self.in_flight, None, None, None, None, None, None, "")
+
+
+def test_a_permit_is_granted_as_soon_as_there_is_one() -> None:
+    """By submitting, by ending a request and by cancelling one: no other call is necessary."""
+    desk = Desk(width=1)
+    granted: list[str] = []
+
+    def queue(name: str) -> QueuedRequest:
+        def grant(_permit: Permit) -> bool:
+            granted.append(name)
+            return True
+
+        request = QueuedRequest("a", "conversions", Urgency.CONVERSION, grant, lane="v")
+        assert desk.scheduler.submit(request, 0.0) is None
+        return request
+
+    requests = [queue(name) for name in ("first", "second", "third")]
+    at_once = list(granted)
+    desk.scheduler.cancel(requests[1], 0.0)
+    desk.scheduler.release(requests[0], Permit(1, 1, 0.0), Cause.OK, UNSAID, 0.0)
+
+    assert ["first"] == at_once
+    assert ["first", "third"] == granted
+
+
+def test_it_says_when_to_be_woken() -> None:
+    """When a closed gate opens; never while nothing waits for a time."""
+    desk = Desk(width=1)
+    desk.submit("a0")
+    never = desk.wakes_at
+    desk.limiters["a", "conversions"].closed = Wait(Gate.QUOTA, 50.0)
+    desk.wake()
+
+    assert (inf, 50.0) == (never, desk.wakes_at)
 
 
 def test_accounts_take_turns_whatever_their_load() -> None:
@@ -123,7 +175,7 @@ def test_accounts_take_turns_whatever_their_load() -> None:
         desk.submit(f"a{number}")
     desk.submit("b0")
     desk.submit("b1")
-    desk.pump()
+    desk.wake()
     desk.finish_all()
 
     assert desk.granted[:5] == ["a0", "b0", "a1", "b1", "a2"]
@@ -134,7 +186,7 @@ def test_money_goes_first() -> None:
     """Conversions before modifications before page loads, in the order they came within each."""
     desk = Desk(width=1, total=1)
     desk.submit("a-busy")
-    desk.pump()
+    desk.wake()
     desk.submit("a-page", Urgency.PAGE_LOAD)
     desk.submit("a-change", Urgency.MODIFICATION)
     desk.submit("a-order-1")
@@ -148,9 +200,9 @@ def test_an_old_page_load_is_not_starved() -> None:
     """After a minute it goes before orders that came later."""
     desk = Desk(width=1, total=1)
     desk.submit("a-busy")
-    desk.pump()
+    desk.wake()
     desk.submit("a-page", Urgency.PAGE_LOAD)
-    desk.now = AGED_SECONDS + 1
+    desk.now = AGING_SECONDS + 1
     desk.submit("a-order")
     desk.finish_all()
 
@@ -158,19 +210,19 @@ def test_an_old_page_load_is_not_starved() -> None:
 
 
 def test_a_closed_account_is_not_in_the_way_and_not_asked_in_vain() -> None:
-    """It is asked once, leaves the ring, and comes back at its time."""
+    """It is asked once, leaves the ring, and is back at its time."""
     desk = Desk(width=1)
     desk.submit("a0")
     desk.limiters["a", "conversions"].closed = Wait(Gate.QUOTA, 50.0)
-    wakes_at = desk.pump()
+    wakes_at = desk.wake()
     for number in range(20):
         desk.now += 1
         desk.submit(f"b{number}")
-        desk.pump()
+        desk.wake()
         desk.finish_all()
     asked = desk.limiters["a", "conversions"].asked
     desk.now = 50.0
-    desk.pump()
+    desk.wake()
 
     assert (wakes_at, asked) == (50.0, 1)
     assert desk.granted == [*(f"b{number}" for number in range(20)), "a0"]
@@ -182,7 +234,7 @@ def test_one_endpoint_of_an_account_does_not_hold_the_other() -> None:
     desk.submit("a-order")
     desk.limiters["a", "conversions"].closed = Wait(Gate.QUOTA, 3600.0)
     desk.submit("a-page", Urgency.PAGE_LOAD)
-    desk.pump()
+    desk.wake()
 
     assert desk.granted == ["a-page"]
 
@@ -193,11 +245,11 @@ def test_retries_without_budget_let_new_requests_by() -> None:
     desk.submit("a-again", retry=True)
     desk.submit("a-new")
     desk.limiters["a", "conversions"].no_retries = True
-    wakes_at = desk.pump()
+    wakes_at = desk.wake()
     desk.finish_all()
     desk.limiters["a", "conversions"].no_retries = False
     desk.now = 1.0
-    desk.pump()
+    desk.wake()
 
     assert wakes_at in {1.0, inf}
     assert desk.granted == ["a-new", "a-again"]
@@ -208,10 +260,10 @@ def test_other_credentials_are_asked_for_at_once() -> None:
     desk = Desk(width=1)
     old = desk.submit("a-old")
     desk.limiters["a", "conversions"].closed = Wait(Gate.CREDENTIALS, 300.0)
-    desk.pump()
-    desk.scheduler.drop(old, 0.0)
+    desk.wake()
+    desk.scheduler.cancel(old, 0.0)
     desk.submit("a-new", credentials=7)
-    desk.pump()
+    desk.wake()
 
     assert desk.granted == ["a-new"]
 
@@ -221,7 +273,7 @@ def test_when_slots_run_out_nobody_loses_their_place() -> None:
     desk = Desk(width=10, total=2)
     for name in ("a0", "b0", "c0", "d0"):
         desk.submit(name)
-    desk.pump()
+    desk.wake()
     before = list(desk.granted)
     desk.finish("a0")
     desk.finish("b0")
@@ -236,7 +288,7 @@ def test_a_visitors_requests_go_one_at_a_time_and_in_order() -> None:
     desk.submit("a-landing", Urgency.PAGE_LOAD, lane="v1")
     desk.submit("a-order", lane="v1")
     desk.submit("a-other", lane="v2")
-    desk.pump()
+    desk.wake()
     before = list(desk.granted)
     desk.finish("a-landing")
 
@@ -250,7 +302,7 @@ def test_a_poison_event_never_stalls_its_visitor(cause: Cause) -> None:
     desk = Desk(width=10)
     desk.submit("a0", lane="v")
     desk.submit("a1", lane="v")
-    desk.pump()
+    desk.wake()
     desk.finish("a0", cause)
 
     assert desk.granted == ["a0", "a1"]
@@ -260,10 +312,10 @@ def test_one_that_left_frees_its_lane() -> None:
     """Its visitor's next request need not wait for somebody who has gone."""
     desk = Desk(width=1)
     desk.submit("a-busy")
-    desk.pump()
+    desk.wake()
     first = desk.submit("a0", lane="v")
     desk.submit("a1", lane="v")
-    desk.scheduler.drop(first, 0.0)
+    desk.scheduler.cancel(first, 0.0)
     desk.finish_all()
 
     assert desk.granted == ["a-busy", "a1"]
@@ -274,11 +326,11 @@ def test_one_that_left_the_middle_of_a_lane_is_skipped() -> None:
     """The order of the others stays."""
     desk = Desk(width=9)
     for number in range(3):
-        turn = desk.submit(f"a{number}", lane="v")
+        request = desk.submit(f"a{number}", lane="v")
         if number == 1:
-            middle = turn
-    desk.scheduler.drop(middle, 0.0)
-    desk.pump()
+            middle = request
+    desk.scheduler.cancel(middle, 0.0)
+    desk.wake()
     desk.finish_all()
 
     assert desk.granted == ["a0", "a2"]
@@ -287,12 +339,12 @@ def test_one_that_left_the_middle_of_a_lane_is_skipped() -> None:
 def test_too_long_a_lane_is_unordered_and_counted() -> None:
     """A robot with a thousand events must not wait for itself."""
     desk = Desk(width=1000)
-    for number in range(LANE_LENGTH + 2):
+    for number in range(MAX_LANE_LENGTH + 2):
         desk.submit(f"a{number}", lane="v")
-    desk.pump()
+    desk.wake()
 
     assert desk.unordered == 1
-    assert len(desk.granted) == LANE_LENGTH + 2
+    assert len(desk.granted) == MAX_LANE_LENGTH + 2
 
 
 def test_a_head_that_is_stuck_for_long_gives_the_order_up() -> None:
@@ -300,10 +352,10 @@ def test_a_head_that_is_stuck_for_long_gives_the_order_up() -> None:
     desk = Desk(width=1000)
     desk.submit("a0", lane="v")
     desk.submit("a1", lane="v")
-    desk.pump()
-    desk.now = LANE_SECONDS + 1
+    desk.wake()
+    desk.now = MAX_LANE_SECONDS + 1
     desk.submit("a2", lane="v")
-    desk.pump()
+    desk.wake()
 
     assert desk.unordered == 1
     assert desk.granted == ["a0", "a1", "a2"]
@@ -314,7 +366,7 @@ def test_without_order_a_visitors_requests_go_together() -> None:
     desk = Desk(width=10, ordered=False)
     desk.submit("a0", lane="v")
     desk.submit("a1", lane="v")
-    desk.pump()
+    desk.wake()
 
     assert desk.granted == ["a0", "a1"]
 
@@ -330,16 +382,16 @@ def test_what_waits_is_bounded_and_no_account_takes_all_of_it() -> None:
 
     assert dict(refused) == {"a": 5, "b": 5, "c": 5, "d": 5, "e": 15, "f": 15}
     assert desk.scheduler.waiting == 40
-    assert SHARE == 4
+    assert ACCOUNT_SHARE_DIVISOR == 4
 
 
-def test_leave_that_nobody_wants_goes_to_the_next() -> None:
-    """Who has been waited for in vain does not keep a place at impact.com."""
+def test_a_permit_that_nobody_needs_goes_to_the_next() -> None:
+    """It does not occupy a place in flight."""
     desk = Desk(width=1)
-    gone = SchedulerTurn("a", "conversions", Urgency.CONVERSION, lambda _: False)
-    desk.scheduler.submit(gone, 0.0)
+    unwanted = QueuedRequest("a", "conversions", Urgency.CONVERSION, lambda _: False)
+    desk.scheduler.submit(unwanted, 0.0)
     desk.submit("a1")
-    desk.pump()
+    desk.wake()
 
     assert desk.granted == ["a1"]
     assert desk.limiters["a", "conversions"].in_flight == 1
@@ -350,7 +402,7 @@ def test_idle_accounts_are_forgotten() -> None:
     desk = Desk(width=1)
     for name in ("a0", "b0"):
         desk.submit(name)
-    desk.pump()
+    desk.wake()
     desk.finish("a0")
     desk.scheduler.forget_idle(0.0)
 
@@ -359,7 +411,7 @@ def test_idle_accounts_are_forgotten() -> None:
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["submit", "pump", "finish", "drop", "wait"]),
+        st.sampled_from(["submit", "wake", "finish", "cancel", "wait"]),
         st.integers(0, 3),
         st.sampled_from(list(Urgency)),
         st.sampled_from([None, "v", "w"]),
@@ -375,28 +427,28 @@ def test_everybody_goes_once_and_in_their_visitors_order(
 ) -> None:
     """Whatever happens in whatever order: nobody is lost, nobody goes twice, and lanes keep their order."""
     desk = Desk(width=width, total=total)
-    turns: dict[str, SchedulerTurn] = {}
+    requests: dict[str, QueuedRequest] = {}
     lanes: dict[str, list[str]] = defaultdict(list)
-    dropped: set[str] = set()
+    cancelled: set[str] = set()
     for number, (step, which, urgency, lane) in enumerate(todo):
         name = f"{'abcd'[which]}{number}"
         if step == "submit":
-            turns[name] = desk.submit(name, urgency, lane=lane)
+            requests[name] = desk.submit(name, urgency, lane=lane)
             lanes[f"{name[0]}{lane}"].append(name)
-        elif step == "finish" and desk.under_way:
-            desk.finish(list(desk.under_way)[which % len(desk.under_way)])
-        elif step == "drop" and turns:
-            chosen = list(turns)[which % len(turns)]
+        elif step == "finish" and desk.in_flight:
+            desk.finish(list(desk.in_flight)[which % len(desk.in_flight)])
+        elif step == "cancel" and requests:
+            chosen = list(requests)[which % len(requests)]
             if chosen not in desk.granted:
-                dropped.add(chosen)
-                desk.scheduler.drop(turns[chosen], desk.now)
+                cancelled.add(chosen)
+                desk.scheduler.cancel(requests[chosen], desk.now)
         elif step == "wait":
             desk.now += 10.0
-        desk.pump()
+        desk.wake()
     desk.finish_all()
 
-    assert sorted(desk.granted) == sorted(turns.keys() - dropped)
+    assert sorted(desk.granted) == sorted(requests.keys() - cancelled)
     assert desk.scheduler.waiting == 0
     for name, members in lanes.items():
         if not name.endswith("None"):
-            assert [one for one in desk.granted if one in members] == [one for one in members if one not in dropped]
+            assert [one for one in desk.granted if one in members] == [one for one in members if one not in cancelled]

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, Literal
 
-import msgspec
-
 from impact_plugin.delivery.limits.breaker import Breaker
 from impact_plugin.delivery.limits.concurrency import Concurrency
 from impact_plugin.delivery.limits.gates import GATES, Gate, LimitChange, LimiterStatistics, Permit, Wait
@@ -38,26 +36,20 @@ class Slots:
         self.taken = 0
 
 
-class LimiterSettings(msgspec.Struct, frozen=True):
-    """``max_concurrency`` limits the requests of one account and endpoint in flight; at least 1."""
-
-    max_concurrency: int = 64
-
-
 class Limiter:
     """The gates of one account and endpoint, checked in the order of :class:`Gate`.
 
-    ``jitter`` spreads waits, so that replicas do not retry at the same moment. ``notify`` is called with changes of
-    state, never for single requests.
+    ``max_concurrency`` bounds the requests in flight; at least 1. ``jitter`` spreads waits, so that replicas do not
+    retry at the same moment. ``notify`` is called with changes of state, never for single requests.
     """
 
     def __init__(
-        self, slots: Slots, settings: LimiterSettings, jitter: Random, notify: Callable[[LimitChange], None]
+        self, slots: Slots, max_concurrency: int, jitter: Random, notify: Callable[[LimitChange], None]
     ) -> None:
         self._slots = slots
         self._breaker = Breaker(jitter, notify)
         self._quota = Quota(jitter, notify)
-        self._concurrency = Concurrency(settings.max_concurrency, notify)
+        self._concurrency = Concurrency(max_concurrency, notify)
         self._retry_budget = RetryBudget()
         self._in_flight: dict[int, None] = {}
         self._latest = 0

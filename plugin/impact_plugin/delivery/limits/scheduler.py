@@ -1,8 +1,8 @@
-"""Whose request goes next: fair over accounts, urgent ones first inside an account, each visitor's in their order.
+"""Scheduler: grants permits to waiting requests, fair over accounts, urgent ones first, each visitor's in order.
 
-Pure: it is told the time in monotonic seconds and answers through the turns' callbacks. An account whose limiter says
-wait leaves the ring and comes back by its time or when one of its requests has come back, so that nobody is asked in
-vain and no account stands in another's way.
+Pure; times are monotonic seconds. Every method that may free a permit grants it at once, to whatever request is next.
+An account whose limiter has a closed gate is not asked again until that gate opens or one of its requests ends, and so
+delays no other account.
 """
 
 import heapq
@@ -19,34 +19,38 @@ from impact_plugin.delivery.limits.limiter import Limiter
 from impact_plugin.delivery.limits.rate_limits import RateLimits
 from impact_plugin.delivery.policy import Cause
 
-AGED_SECONDS: Final = 60.0
-"""After so long a Page Load goes before younger conversions: a flood of orders must not starve it."""
+AGING_SECONDS: Final = 60.0
+"""A request that has waited this long is as urgent as a conversion: a flood of orders must not starve page loads."""
 
-LANE_LENGTH: Final = 200
-LANE_SECONDS: Final = 900.0
-"""More waiting, or a head older than that, and the visitor's order is given up: one visitor must not hold a shop up."""
+MAX_LANE_LENGTH: Final = 200
+MAX_LANE_SECONDS: Final = 900.0
+"""A lane with more requests waiting, or a head older than this, loses its order: no visitor may hold up a shop."""
 
 MAX_ACCOUNTS: Final = 4096
-SHARE: Final = 4
-"""One account may have a quarter of all that wait."""
+ACCOUNT_SHARE_DIVISOR: Final = 4
+"""One account may have a quarter of all waiting requests."""
+
+RESPONSE_SECONDS_WEIGHT: Final = 0.1
+"""Weight of the latest response in the moving mean."""
 
 
 class Urgency(IntEnum):
-    """Within an account: money first."""
+    """The order of requests within an account: conversions first."""
 
     CONVERSION = 0
     MODIFICATION = 1
     PAGE_LOAD = 2
 
 
-class SchedulerTurn:
-    """One request that waits for leave, or has it.
+class QueuedRequest:
+    """A request that waits for a permit, or has one.
 
-    ``grant`` is called with the permit when its turn comes; it returns False when nobody wants it any more. ``lane``
-    stands for the visitor, None for a request without one. ``credentials`` is a hash of what it authenticates with.
+    The scheduler calls ``grant`` with the permit; it returns False if nobody needs it any more, and must not call the
+    scheduler. ``lane`` identifies the visitor; None for a request without one. ``credentials`` is a hash of those in
+    the request.
     """
 
-    __slots__ = ("account", "credentials", "dropped", "endpoint", "grant", "lane", "queued_at", "retry", "urgency")
+    __slots__ = ("account", "credentials", "endpoint", "grant", "is_waiting", "lane", "queued_at", "retry", "urgency")
 
     def __init__(
         self,
@@ -67,17 +71,11 @@ class SchedulerTurn:
         self.retry = retry
         self.credentials = credentials
         self.queued_at = 0.0
-        self.dropped = False
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """No room for another one to wait: ``busy`` tells whose limit it is."""
-
-    busy: str
+        self.is_waiting = False
 
 
 class LimitReport(msgspec.Struct, frozen=True):
-    """One line of ``/debug/limits``: an account's endpoint, how many wait, and what its limiter says."""
+    """One line of ``/debug/limits``: an account's endpoint, its number of waiting requests, and its limiter's state."""
 
     account: str
     endpoint_path: EndpointName
@@ -86,51 +84,52 @@ class LimitReport(msgspec.Struct, frozen=True):
 
 
 class _Lane:
-    """A visitor's requests: one is ready or under way, the others wait for it."""
+    """A visitor's requests: one is ready or in flight, the others wait for it."""
 
-    __slots__ = ("since", "waiting")
+    __slots__ = ("head_since", "waiting")
 
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self.waiting: deque[SchedulerTurn] = deque()
+    def __init__(self, head_since: float) -> None:
+        self.head_since = head_since
+        self.waiting: deque[QueuedRequest] = deque()
 
 
 class _Queue:
-    """The requests to one endpoint of an account that could go if its limiter let them."""
+    """The requests to one endpoint of an account that are ready: only the limiter may still delay them."""
 
-    __slots__ = ("asleep", "credentials", "limiter", "ready", "seconds", "waiting")
+    __slots__ = ("closed_gate", "credentials", "limiter", "ready", "response_seconds", "waiting")
 
     def __init__(self, limiter: Limiter) -> None:
         self.limiter = limiter
         self.waiting = 0
-        self.asleep: Wait | None = None
+        self.closed_gate: Wait | None = None
         self.credentials = 0
-        self.seconds = 0.0
-        # New ones and retries stand apart, because the retry budget stops only the latter.
-        self.ready: tuple[tuple[deque[SchedulerTurn], deque[SchedulerTurn]], ...] = tuple(
+        self.response_seconds = 0.0
+        # By urgency, new requests and retries in lines of their own: the retry budget stops only retries.
+        self.ready: tuple[tuple[deque[QueuedRequest], deque[QueuedRequest]], ...] = tuple(
             (deque(), deque()) for _ in Urgency
         )
 
-    def put(self, turn: SchedulerTurn) -> None:
-        """Let it be ready; other credentials may open what refused ones have closed."""
-        if turn.credentials != self.credentials:
-            self.credentials, self.asleep = turn.credentials, None
-        self.ready[turn.urgency][turn.retry].append(turn)
+    def put(self, request: QueuedRequest) -> None:
+        """Add a request that is ready; other credentials may open a gate that refused ones have closed."""
+        if request.credentials != self.credentials:
+            self.credentials, self.closed_gate = request.credentials, None
+        self.ready[request.urgency][request.retry].append(request)
 
-    def heads(self) -> list[deque[SchedulerTurn]]:
-        """The lines that have somebody at their head, those who left taken out."""
+    def lines(self) -> list[deque[QueuedRequest]]:
+        """The lines that have a waiting request at their head; removes cancelled requests from the heads."""
         found = []
         for pair in self.ready:
             for line in pair:
-                while line and line[0].dropped:
+                while line and not line[0].is_waiting:
                     line.popleft()
                 if line:
                     found.append(line)
         return found
 
-    def measured(self, seconds: float) -> None:
-        """Note how long an answer took; a moving mean."""
-        self.seconds += (seconds - self.seconds) * 0.1 if self.seconds else seconds
+    def measure(self, seconds: float) -> None:
+        """Add a response time to the moving mean."""
+        weight = RESPONSE_SECONDS_WEIGHT if self.response_seconds else 1.0
+        self.response_seconds += (seconds - self.response_seconds) * weight
 
 
 class _Account:
@@ -148,7 +147,11 @@ class _Account:
 
 
 class Scheduler:
-    """All waiting requests of a process; see the module."""
+    """All requests of a process that wait for a permit.
+
+    It calls ``wake_at`` with the time at which you must call :meth:`wake` at the latest, whenever that time may have
+    changed; infinity stands for never. It calls ``notify_unordered`` when a lane loses its order.
+    """
 
     def __init__(
         self,
@@ -156,43 +159,70 @@ class Scheduler:
         *,
         max_waiting: int,
         ordered: bool,
-        unordered: Callable[[], None] = lambda: None,
+        wake_at: Callable[[float], None],
+        notify_unordered: Callable[[], None] = lambda: None,
     ) -> None:
         self._make_limiter = make_limiter
         self._max_waiting = max_waiting
         self._ordered = ordered
-        self._unordered = unordered
+        self._wake_at = wake_at
+        self._notify_unordered = notify_unordered
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         self._ring: deque[_Account] = deque()
         self._alarms: list[tuple[float, int, _Account]] = []
         self._alarms_set = 0
         self.waiting = 0
 
-    def submit(self, turn: SchedulerTurn, now: float) -> Refusal | None:
-        """Let it wait for its turn; a refusal when too many wait. Call :meth:`pump` afterwards."""
-        account = self._account(turn.account, now)
+    def submit(self, request: QueuedRequest, now: float) -> str | None:
+        """Queue a request, and grant it a permit if it is next; returns why not, if too many requests wait."""
+        account = self._account(request.account, now)
         if account is None or self.waiting >= self._max_waiting:
-            return Refusal(f"{self.waiting} requests wait already")
-        if account.waiting >= max(1, self._max_waiting // SHARE):
-            return Refusal(f"{account.waiting} requests of this account wait already")
-        queue = self._queue(account, turn.endpoint)
-        turn.queued_at = now
+            return f"{self.waiting} requests wait already"
+        if account.waiting >= max(1, self._max_waiting // ACCOUNT_SHARE_DIVISOR):
+            return f"{account.waiting} requests of this account wait already"
+        queue = self._queue(account, request.endpoint)
+        request.queued_at = now
+        request.is_waiting = True
         self._count(account, queue, 1)
-        if turn.lane is None or not self._ordered:
-            turn.lane = None
-            queue.put(turn)
-        elif (lane := account.lanes.get(turn.lane)) is None:
-            account.lanes[turn.lane] = _Lane(now)
-            queue.put(turn)
-        else:
-            lane.waiting.append(turn)
-            if len(lane.waiting) > LANE_LENGTH or now - lane.since > LANE_SECONDS:
-                self._give_up_order(account, turn.lane)
+        self._put(account, queue, request, now)
         self._activate(account)
+        self.wake(now)
         return None
 
-    def pump(self, now: float) -> float:
-        """Give leave to all who can have it now; returns when to call again at the latest (infinity: not by time)."""
+    def release(self, request: QueuedRequest, permit: Permit, cause: Cause, limits: RateLimits, now: float) -> None:
+        """Give back the permit of a request whose attempt has ended; see :meth:`Limiter.release`."""
+        account = self._accounts[request.account]
+        queue = account.queues[request.endpoint]
+        queue.limiter.release(permit, cause, limits, now)
+        if cause is Cause.OK:
+            queue.measure(now - permit.sent_at)
+        self._end(account, queue, request, now)
+
+    def release_unused(self, request: QueuedRequest, permit: Permit, now: float) -> None:
+        """Give back the permit of a request that was not sent."""
+        account = self._accounts[request.account]
+        queue = account.queues[request.endpoint]
+        queue.limiter.release_unused(permit)
+        self._end(account, queue, request, now)
+
+    def cancel(self, request: QueuedRequest, now: float) -> None:
+        """Remove a request that still waits; the next one of its lane becomes ready."""
+        if not request.is_waiting:
+            return
+        request.is_waiting = False
+        account = self._accounts[request.account]
+        queue = account.queues[request.endpoint]
+        self._count(account, queue, -1)
+        lane = account.lanes.get(request.lane) if request.lane is not None else None
+        if lane is not None and request in lane.waiting:
+            lane.waiting.remove(request)
+        else:
+            queue.lines()
+            self._leave_lane(account, request, now)
+        self.wake(now)
+
+    def wake(self, now: float) -> None:
+        """Grant permits to all requests that can have one now."""
         alarms = self._alarms
         while alarms and alarms[0][0] <= now:
             account = heapq.heappop(alarms)[2]
@@ -202,64 +232,33 @@ class Scheduler:
         while ring:
             account = ring.popleft()
             account.in_ring = False
-            wait = self._serve_one(account, now)
+            wait = self._grant_one(account, now)
             if wait is None:
                 continue
             if wait.gate is Gate.SLOTS:
-                # Everybody would hear the same; this one asks first when a slot is free.
+                # All accounts wait for a slot; this one stays the first.
                 account.in_ring = True
                 ring.appendleft(account)
                 break
             self._set_alarm(account, wait.until)
-        return alarms[0][0] if alarms else inf
+        self._wake_at(alarms[0][0] if alarms else inf)
 
-    def done(self, turn: SchedulerTurn, permit: Permit, cause: Cause, limits: RateLimits, now: float) -> None:
-        """Its attempt has ended. Call :meth:`pump` afterwards."""
-        account = self._accounts[turn.account]
-        queue = account.queues[turn.endpoint]
-        queue.limiter.release(permit, cause, limits, now)
-        if cause is Cause.OK:
-            queue.measured(now - permit.sent_at)
-        self._came_back(account, queue, turn, now)
+    def closed_gate(self, request: QueuedRequest) -> Wait | None:
+        """The closed gate that all requests to this account's endpoint wait for, as last checked; None if open."""
+        return self._accounts[request.account].queues[request.endpoint].closed_gate
 
-    def withdraw(self, turn: SchedulerTurn, permit: Permit, now: float) -> None:
-        """It had leave and was not sent. Call :meth:`pump` afterwards."""
-        account = self._accounts[turn.account]
-        queue = account.queues[turn.endpoint]
-        queue.limiter.release_unused(permit)
-        self._came_back(account, queue, turn, now)
-
-    def drop(self, turn: SchedulerTurn, now: float) -> None:
-        """Nobody waits for it any more. Call :meth:`pump` afterwards: the next of its visitor may go."""
-        if turn.dropped:
-            return
-        turn.dropped = True
-        account = self._accounts[turn.account]
-        queue = account.queues[turn.endpoint]
-        self._count(account, queue, -1)
-        lane = account.lanes.get(turn.lane) if turn.lane is not None else None
-        if lane is not None and turn in lane.waiting:
-            lane.waiting.remove(turn)
-            return
-        queue.heads()
-        self._leave_lane(account, turn, now)
-
-    def asleep(self, turn: SchedulerTurn) -> Wait | None:
-        """Why the account's endpoint lets nobody go now, and until when; None while it does."""
-        return self._accounts[turn.account].queues[turn.endpoint].asleep
-
-    def answer_seconds(self, turn: SchedulerTurn) -> float:
-        """How long impact.com takes to answer this account's endpoint, a moving mean; 0 before the first answer."""
-        return self._accounts[turn.account].queues[turn.endpoint].seconds
+    def response_seconds(self, request: QueuedRequest) -> float:
+        """The mean response time of this account's endpoint, in seconds; 0 before the first response."""
+        return self._accounts[request.account].queues[request.endpoint].response_seconds
 
     def report(self, now: float) -> Iterator[LimitReport]:
-        """Every account's endpoints, for people."""
+        """The state of every account's endpoints, for the operator."""
         for account in self._accounts.values():
             for endpoint, queue in account.queues.items():
                 yield LimitReport(account.name, endpoint, queue.waiting, queue.limiter.statistics(now))
 
     def forget_idle(self, now: float) -> None:
-        """Let go of accounts that have nothing under way and nothing learned worth keeping."""
+        """Forget accounts that have no requests, and learned nothing that is still of use."""
         for account in [one for one in self._accounts.values() if self._is_idle(one, now)]:
             del self._accounts[account.name]
 
@@ -279,66 +278,79 @@ class Scheduler:
             queue = account.queues[endpoint] = _Queue(self._make_limiter(account.name, endpoint))
         return queue
 
-    def _serve_one(self, account: _Account, now: float) -> Wait | None:
-        """Give leave to one request and put the account back at the end of the ring (None), or tell why none can go."""
+    def _put(self, account: _Account, queue: _Queue, request: QueuedRequest, now: float) -> None:
+        """Make a request ready, or let it wait in its lane."""
+        if request.lane is None or not self._ordered:
+            request.lane = None
+            queue.put(request)
+        elif (lane := account.lanes.get(request.lane)) is None:
+            account.lanes[request.lane] = _Lane(now)
+            queue.put(request)
+        else:
+            lane.waiting.append(request)
+            if len(lane.waiting) > MAX_LANE_LENGTH or now - lane.head_since > MAX_LANE_SECONDS:
+                self._give_up_order(account, request.lane)
+
+    def _grant_one(self, account: _Account, now: float) -> Wait | None:
+        """Grant one permit and put the account at the end of the ring; returns what to wait for if there is none."""
         until = inf
         for queue, line in self._candidates(account, now):
-            if queue.asleep is not None and queue.asleep.until > now:
-                until = min(until, queue.asleep.until)
+            if queue.closed_gate is not None and queue.closed_gate.until > now:
+                until = min(until, queue.closed_gate.until)
                 continue
-            turn = line[0]
-            leave = queue.limiter.try_acquire(now, retry=turn.retry, credentials=turn.credentials)
-            if isinstance(leave, Permit):
-                queue.asleep = None
+            request = line[0]
+            acquired = queue.limiter.try_acquire(now, retry=request.retry, credentials=request.credentials)
+            if isinstance(acquired, Permit):
+                queue.closed_gate = None
                 line.popleft()
-                self._hand_over(account, queue, turn, leave, now)
+                self._hand_over(account, queue, request, acquired, now)
                 self._activate(account)
                 return None
-            if leave.gate is Gate.SLOTS:
-                return leave
-            until = min(until, leave.until)
-            # A budget for retries does not stop new requests.
-            queue.asleep = leave if leave.gate is not Gate.RETRY_BUDGET else None
+            if acquired.gate is Gate.SLOTS:
+                return acquired
+            until = min(until, acquired.until)
+            # The retry budget does not stop new requests.
+            queue.closed_gate = acquired if acquired.gate is not Gate.RETRY_BUDGET else None
         return Wait(Gate.CONCURRENCY, until)
 
-    def _candidates(self, account: _Account, now: float) -> list[tuple[_Queue, deque[SchedulerTurn]]]:
-        """The lines of an account, the most urgent first; those who have waited for long count as urgent."""
-        found = [(queue, line) for queue in account.queues.values() if queue.waiting for line in queue.heads()]
+    def _candidates(self, account: _Account, now: float) -> list[tuple[_Queue, deque[QueuedRequest]]]:
+        """The lines of an account, the most urgent first, and then the one whose head has waited the longest."""
+        found = [(queue, line) for queue in account.queues.values() if queue.waiting for line in queue.lines()]
         if len(found) > 1:
-            found.sort(key=lambda one: (_rank(one[1][0], now), one[1][0].queued_at))
+            found.sort(key=lambda one: (_urgency(one[1][0], now), one[1][0].queued_at))
         return found
 
-    def _hand_over(self, account: _Account, queue: _Queue, turn: SchedulerTurn, permit: Permit, now: float) -> None:
+    def _hand_over(self, account: _Account, queue: _Queue, request: QueuedRequest, permit: Permit, now: float) -> None:
         self._count(account, queue, -1)
-        turn.dropped = True
-        if not turn.grant(permit):
+        request.is_waiting = False
+        if not request.grant(permit):
             queue.limiter.release_unused(permit)
-            self._leave_lane(account, turn, now)
+            self._leave_lane(account, request, now)
 
-    def _came_back(self, account: _Account, queue: _Queue, turn: SchedulerTurn, now: float) -> None:
-        queue.asleep = None
-        self._leave_lane(account, turn, now)
-        if account.waiting:
-            self._activate(account)
+    def _end(self, account: _Account, queue: _Queue, request: QueuedRequest, now: float) -> None:
+        queue.closed_gate = None
+        self._leave_lane(account, request, now)
+        self._activate(account)
+        self.wake(now)
 
-    def _leave_lane(self, account: _Account, turn: SchedulerTurn, now: float) -> None:
-        """Let the visitor's next request be ready."""
-        if turn.lane is None or (lane := account.lanes.get(turn.lane)) is None:
+    def _leave_lane(self, account: _Account, request: QueuedRequest, now: float) -> None:
+        """Make the next request of the lane ready."""
+        if request.lane is None or (lane := account.lanes.get(request.lane)) is None:
             return
         if lane.waiting:
             following = lane.waiting.popleft()
-            lane.since = now
+            lane.head_since = now
             account.queues[following.endpoint].put(following)
             self._activate(account)
         else:
-            del account.lanes[turn.lane]
+            del account.lanes[request.lane]
 
-    def _give_up_order(self, account: _Account, name: str) -> None:
-        """Let all requests of a visitor be ready at once."""
-        self._unordered()
-        for turn in account.lanes.pop(name).waiting:
-            turn.lane = None
-            account.queues[turn.endpoint].put(turn)
+    def _give_up_order(self, account: _Account, lane: str) -> None:
+        """Make all requests of a lane ready at once."""
+        self._notify_unordered()
+        for request in account.lanes.pop(lane).waiting:
+            request.lane = None
+            account.queues[request.endpoint].put(request)
 
     def _activate(self, account: _Account) -> None:
         if not account.in_ring and account.waiting:
@@ -361,5 +373,5 @@ class Scheduler:
         return not account.waiting and all(queue.limiter.is_idle(now) for queue in account.queues.values())
 
 
-def _rank(turn: SchedulerTurn, now: float) -> int:
-    return Urgency.CONVERSION if now - turn.queued_at > AGED_SECONDS else turn.urgency
+def _urgency(request: QueuedRequest, now: float) -> int:
+    return Urgency.CONVERSION if now - request.queued_at > AGING_SECONDS else request.urgency
