@@ -10,7 +10,7 @@ import msgspec
 from benchmarks.fresh import resident_bytes
 from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel
-from impact_plugin.delivery.policy import NoAnswer
+from impact_plugin.delivery.policy import NoResponse
 from impact_plugin.orders.ledger import LedgerTally, OrderOutcome, Standing
 from impact_plugin.process.background import open_background
 from impact_plugin.telemetry import Telemetry
@@ -43,10 +43,10 @@ class _Dead:
     def __init__(self) -> None:
         self.attempts = 0
 
-    async def post(self, _url: str, _headers: Mapping[str, str], _body: bytes, *, seconds: float) -> NoAnswer:
+    async def post(self, _url: str, _headers: Mapping[str, str], _body: bytes, *, seconds: float) -> NoResponse:
         self.attempts += 1
         await asyncio.sleep(seconds)
-        return NoAnswer(written=True, detail="TimeoutError")
+        return NoResponse(written=True, detail="TimeoutError")
 
 
 class _Clear:

@@ -11,7 +11,7 @@ import msgspec
 from benchmarks.scenarios import Scenario
 from impact_plugin.delivery.limits.gates import Gate, Permit, Wait
 from impact_plugin.delivery.limits.limiter import Limiter, Slots
-from impact_plugin.delivery.limits.rate_limits import UNSAID, RateLimits
+from impact_plugin.delivery.limits.rate_limits import NO_RATE_LIMITS, RateLimits
 from impact_plugin.delivery.policy import Cause
 from impact_plugin.testing.capacity import Arrival, Sink
 from impact_plugin.testing.rate_limit_headers import Allowance
@@ -167,10 +167,10 @@ class Run:
         """What the headers of the family would say; they are read by a reader with tests of its own."""
         announced, told = self._sink.capacity.announced, arrival.allowance
         if announced is None or not isinstance(told, Allowance):
-            return UNSAID
+            return NO_RATE_LIMITS
         if announced in TELLING:
             return RateLimits(told.limit, told.remaining, float(math.ceil(told.reset_after)))
-        return RateLimits(retry_after=told.reset_after) if arrival.status == 429 else UNSAID
+        return RateLimits(retry_after=told.reset_after) if arrival.status == 429 else NO_RATE_LIMITS
 
     def _result(self) -> Course:
         scenario, tally = self._scenario, self._sink.tally

@@ -1,1 +1,1 @@
-"""What operators write: settings, sources, destinations, and how mistakes in them are told."""
+"""What operators configure: settings, sources and destinations, and the errors about mistakes in them."""

@@ -1,1 +1,1 @@
-"""Sending to impact.com: what an answer means (pure), and the client that asks."""
+"""Sends requests to impact.com: limits, the HTTP client, and what a response means."""

@@ -7,23 +7,23 @@ from typing import Final
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
-from impact_plugin.delivery.policy import ImpactAnswer, NoAnswer
+from impact_plugin.delivery.policy import ImpactResponse, NoResponse
 
-MAX_ANSWER: Final = 65536
-"""Bytes read of an answer; impact.com's are a few hundred."""
+MAX_RESPONSE_BYTES: Final = 65536
+"""Bytes of a response that are read; those of impact.com have a few hundred."""
 
 CONNECT_SECONDS: Final = 5.0
 DNS_SECONDS: Final = 60
 KEEP_ALIVE_SECONDS: Final = 30.0
-"""A little less than servers keep an idle connection: a POST on a closed one is ambiguous, and is not repeated."""
+"""Less than servers keep an idle connection: a POST on one that they close is ambiguous, and not repeated."""
 
 _BEFORE_WRITING: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 
 class DeliveryClient:
-    """Sends forms. Redirects are refused, proxies in the environment are not asked, certificates are verified.
+    """Sends forms. It follows no redirects, ignores proxies in the environment, and verifies certificates.
 
-    It has no limit of its own: who sends has a permit of the limiter. Made by :func:`open_delivery_client`.
+    It has no limits of its own: acquire a permit of the limiter first. Made by :func:`open_delivery_client`.
     """
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
@@ -31,7 +31,7 @@ class DeliveryClient:
 
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes, *, seconds: float
-    ) -> ImpactAnswer | NoAnswer:
+    ) -> ImpactResponse | NoResponse:
         """Send one request and wait at most ``seconds`` for all of it."""
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
         form = _Form(body)
@@ -39,14 +39,14 @@ class DeliveryClient:
             async with self._session.post(
                 url, data=form, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                return ImpactAnswer(response.status, await _beginning(response), response.headers)
+                return ImpactResponse(response.status, await _read_beginning(response), response.headers)
         except _BEFORE_WRITING as error:
-            return NoAnswer(written=False, detail=type(error).__name__)
+            return NoResponse(written=False, detail=type(error).__name__)
         except TimeoutError as error:
-            # The deadline may end a look-up of the host's name as well as a wait for the answer.
-            return NoAnswer(written=form.written, detail=type(error).__name__)
+            # The deadline may end the DNS lookup as well as the wait for the response.
+            return NoResponse(written=form.written, detail=type(error).__name__)
         except (aiohttp.ClientError, OSError) as error:
-            return NoAnswer(written=True, detail=type(error).__name__)
+            return NoResponse(written=True, detail=type(error).__name__)
 
 
 @asynccontextmanager
@@ -58,24 +58,24 @@ async def open_delivery_client() -> AsyncIterator[DeliveryClient]:
 
 
 class _Form(aiohttp.BytesPayload):
-    """A body that knows whether it was begun to be written: without it impact.com cannot have the request."""
+    """A body that records whether aiohttp began to write it: if not, impact.com cannot have the request."""
 
     written = False
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Called by aiohttp when the connection stands."""
+        """Called by aiohttp when the connection is established."""
         self.written = True
         await super().write_with_length(writer, content_length)
 
 
-async def _beginning(response: aiohttp.ClientResponse) -> bytes:
-    """Read an answer up to the limit; what is longer is not one of impact.com's."""
-    if response.content_length is not None and response.content_length <= MAX_ANSWER:
+async def _read_beginning(response: aiohttp.ClientResponse) -> bytes:
+    """Read a body up to the limit."""
+    if response.content_length is not None and response.content_length <= MAX_RESPONSE_BYTES:
         return await response.read()
-    found = bytearray()
+    body = bytearray()
     async for chunk in response.content.iter_chunked(8192):
-        found += chunk
-        if len(found) >= MAX_ANSWER:
+        body += chunk
+        if len(body) >= MAX_RESPONSE_BYTES:
             response.close()
             break
-    return bytes(found[:MAX_ANSWER])
+    return bytes(body[:MAX_RESPONSE_BYTES])

@@ -1,18 +1,19 @@
-"""The HTTP request that a Page Load or Conversion is on the wire: URL, headers and form."""
+"""Where Page Loads and Conversions are sent: URL, headers and credentials of each account."""
 
 import base64
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 
 from impact_plugin.config.settings import ImpactSettings
 from impact_transformers import Conversion, DestinationConfig, Request, Secret
 
-FORM_TYPE = "application/x-www-form-urlencoded"
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where requests of one kind go, and with which headers. ``headers_json`` may hold credentials: never log it."""
+    """URL and headers of one kind of request. ``headers_json`` may contain credentials: never log it."""
 
     url: str
     headers: dict[str, Secret]
@@ -22,7 +23,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 class Endpoints:
     """The two endpoints of each account.
 
-    Credentials belong to the conversions host only: Page Loads need none.
+    Only Conversions have credentials; Page Loads need none.
     https://integrations.impact.com/impact-brand/reference/create-a-pageload
     """
 
@@ -33,10 +34,10 @@ class Endpoints:
         self._last: tuple[DestinationConfig | None, Endpoint] = (None, self.page_load)
 
     def of(self, request: Request, config: DestinationConfig) -> Endpoint:
-        """The endpoint for this request of this account."""
+        """The endpoint for a request to this destination."""
         if not isinstance(request, Conversion):
             return self.page_load
-        # A batch has one destination: comparing identities spares hashing the secret for each event.
+        # All events of a batch have the same destination: comparing identity avoids hashing the secret for each event.
         if self._last[0] is not config:
             self._last = (config, self._conversions(config.account_sid, config.api_key))
         return self._last[1]

@@ -17,9 +17,9 @@ from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.client import DeliveryClient
 from impact_plugin.delivery.limits.gates import GATES, EndpointName, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.limiter import Limiter, Slots
-from impact_plugin.delivery.limits.rate_limits import UNSAID, read_rate_limits
+from impact_plugin.delivery.limits.rate_limits import NO_RATE_LIMITS, read_rate_limits
 from impact_plugin.delivery.limits.scheduler import LimitReport, QueuedRequest, Scheduler, Urgency
-from impact_plugin.delivery.policy import NOT_TAKEN, Cause, ImpactAnswer, Verdict, held_back, judge
+from impact_plugin.delivery.policy import NOT_RECORDED, Cause, ImpactResponse, Verdict, held_back, judge
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.orders.ledger import Ledger, OrderOutcome, Standing
 from impact_plugin.process.background import repeat
@@ -272,22 +272,23 @@ class Deliveries:
     ) -> Verdict:
         """Everything from the permit on: whatever happens, the permit is given back."""
         cause: Cause | None = None
-        limits = UNSAID
+        limits = NO_RATE_LIMITS
         try:
             refused = await self._begin(parcel, identity, is_abandoned)
             if refused is not None:
                 return refused
-            # The ledger's disk is not impact.com's answer time.
+            # The time of the ledger's commit is not impact.com's response time.
             permit = msgspec.structs.replace(permit, sent_at=self._loop.time())
             cause = Cause.AMBIGUOUS
-            answer = await self._client.post(
+            response = await self._client.post(
                 parcel.url, parcel.headers, parcel.body, seconds=self._settings.timeout_seconds
             )
-            verdict = judge(answer, attempt=parcel.attempt)
+            verdict = judge(response, attempt=parcel.attempt)
             cause = verdict.cause
-            if isinstance(answer, ImpactAnswer):
-                limits = read_rate_limits(answer.headers, self._clock())
-            status = answer.status if isinstance(answer, ImpactAnswer) else 0
+            status = 0
+            if isinstance(response, ImpactResponse):
+                status = response.status
+                limits = read_rate_limits(response.headers, self._clock())
             self._telemetry.emit(RequestSent(parcel.endpoint, cause, status, self._loop.time() - permit.sent_at))
             if identity is not None:
                 await self._ledger.settle(identity, _outcome(cause))
@@ -389,7 +390,7 @@ def _outcome(cause: Cause) -> OrderOutcome:
     """What the ledger is to know of an attempt."""
     if cause is Cause.OK:
         return OrderOutcome.DELIVERED
-    return OrderOutcome.NOTHING if cause in NOT_TAKEN else OrderOutcome.UNKNOWN
+    return OrderOutcome.NOTHING if cause in NOT_RECORDED else OrderOutcome.UNKNOWN
 
 
 def _explain(closed: Wait | None, now: float) -> str:

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 from aioresponses import aioresponses
 
-from impact_plugin.delivery.client import MAX_ANSWER, DeliveryClient, open_delivery_client
-from impact_plugin.delivery.policy import ImpactAnswer, NoAnswer
+from impact_plugin.delivery.client import MAX_RESPONSE_BYTES, DeliveryClient, open_delivery_client
+from impact_plugin.delivery.policy import ImpactResponse, NoResponse
 from impact_plugin.testing.fake_impact import FakeImpact
 
 URL = "https://api.example.com/Advertisers/IRtest/Conversions"
@@ -26,7 +26,7 @@ async def client_fixture() -> AsyncIterator[DeliveryClient]:
         yield client
 
 
-async def ask(client: DeliveryClient, url: str, seconds: float = 5.0) -> ImpactAnswer | NoAnswer:
+async def ask(client: DeliveryClient, url: str, seconds: float = 5.0) -> ImpactResponse | NoResponse:
     """Send one small form."""
     return await client.post(url, {"Content-Type": "application/x-www-form-urlencoded"}, b"a=1", seconds=seconds)
 
@@ -45,23 +45,23 @@ def _key() -> Any:
     [
         (
             aiohttp.ClientConnectorError(_key(), OSError(111, "refused")),
-            NoAnswer(written=False, detail="ClientConnectorError"),
+            NoResponse(written=False, detail="ClientConnectorError"),
         ),
         (
             aiohttp.ClientConnectorDNSError(_key(), OSError(-2, "unknown")),
-            NoAnswer(written=False, detail="ClientConnectorDNSError"),
+            NoResponse(written=False, detail="ClientConnectorDNSError"),
         ),
-        (certificate_fault(), NoAnswer(written=False, detail="ClientConnectorCertificateError")),
-        (aiohttp.ConnectionTimeoutError(), NoAnswer(written=False, detail="ConnectionTimeoutError")),
-        (aiohttp.ServerDisconnectedError(), NoAnswer(written=True, detail="ServerDisconnectedError")),
-        (aiohttp.ClientOSError(104, "reset"), NoAnswer(written=True, detail="ClientOSError")),
-        (aiohttp.ClientPayloadError("cut"), NoAnswer(written=True, detail="ClientPayloadError")),
-        (ConnectionResetError(), NoAnswer(written=True, detail="ConnectionResetError")),
+        (certificate_fault(), NoResponse(written=False, detail="ClientConnectorCertificateError")),
+        (aiohttp.ConnectionTimeoutError(), NoResponse(written=False, detail="ConnectionTimeoutError")),
+        (aiohttp.ServerDisconnectedError(), NoResponse(written=True, detail="ServerDisconnectedError")),
+        (aiohttp.ClientOSError(104, "reset"), NoResponse(written=True, detail="ClientOSError")),
+        (aiohttp.ClientPayloadError("cut"), NoResponse(written=True, detail="ClientPayloadError")),
+        (ConnectionResetError(), NoResponse(written=True, detail="ConnectionResetError")),
     ],
     ids=lambda value: type(value).__name__,
 )
 async def test_every_fault_is_a_value_that_tells_whether_it_was_sent(
-    client: DeliveryClient, client_faults: aioresponses, fault: Exception, expected: NoAnswer
+    client: DeliveryClient, client_faults: aioresponses, fault: Exception, expected: NoResponse
 ) -> None:
     """A fault before the connection stands cannot have sent a conversion; every later one may have."""
     client_faults.post(URL, exception=fault)
@@ -75,13 +75,13 @@ async def test_a_scripted_answer_is_read_whole(client: DeliveryClient, client_fa
 
     answer = await ask(client, URL)
 
-    assert isinstance(answer, ImpactAnswer)
+    assert isinstance(answer, ImpactResponse)
     assert (answer.status, answer.body) == (202, b'{"Status":"QUEUED"}')
 
 
 async def test_a_closed_port_was_not_sent(client: DeliveryClient) -> None:
     """Nobody listens, so nobody has the conversion."""
-    assert await ask(client, "http://127.0.0.1:9/PageLoad") == NoAnswer(written=False, detail="ClientConnectorError")
+    assert await ask(client, "http://127.0.0.1:9/PageLoad") == NoResponse(written=False, detail="ClientConnectorError")
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -90,7 +90,7 @@ async def test_a_reset_after_the_request_is_ambiguous(client: DeliveryClient, im
     impact.script([{"reset": moment}])
     answer = await ask(client, f"{impact.url}/PageLoad")
 
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert answer.written
 
 
@@ -101,7 +101,7 @@ async def test_a_late_answer_is_ambiguous_and_the_wait_is_bounded(client: Delive
     started = loop.time()
     answer = await ask(client, f"{impact.url}/PageLoad", 0.2)
 
-    assert answer == NoAnswer(written=True, detail="TimeoutError")
+    assert answer == NoResponse(written=True, detail="TimeoutError")
     assert loop.time() - started < 1.0
     assert len(impact.calls) == 1
 
@@ -115,7 +115,7 @@ async def test_a_deadline_that_ends_while_connecting_was_not_sent(client: Delive
             waiting.connect_ex(full.getsockname())
         answer = await ask(client, f"http://127.0.0.1:{full.getsockname()[1]}/PageLoad", 0.3)
 
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.written
 
 
@@ -130,7 +130,7 @@ async def test_a_look_up_that_takes_too_long_was_not_sent(
     monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", never)
     answer = await ask(client, "http://impact.example.com/PageLoad", 0.2)
 
-    assert answer == NoAnswer(written=False, detail="TimeoutError")
+    assert answer == NoResponse(written=False, detail="TimeoutError")
 
 
 async def test_headers_of_the_answer_come_back(client: DeliveryClient, impact: FakeImpact) -> None:
@@ -138,7 +138,7 @@ async def test_headers_of_the_answer_come_back(client: DeliveryClient, impact: F
     impact.script([{"headers": {"X-RateLimit-Remaining": "7"}}])
     answer = await ask(client, f"{impact.url}/PageLoad")
 
-    assert isinstance(answer, ImpactAnswer)
+    assert isinstance(answer, ImpactResponse)
     assert answer.headers["x-ratelimit-remaining"] == "7"
 
 
@@ -147,7 +147,7 @@ async def test_redirects_are_not_followed(client: DeliveryClient, impact: FakeIm
     impact.script([{"status": 302, "headers": {"Location": f"{impact.url}/elsewhere"}}])
     answer = await ask(client, f"{impact.url}/PageLoad")
 
-    assert isinstance(answer, ImpactAnswer)
+    assert isinstance(answer, ImpactResponse)
     assert answer.status == 302
     assert [call.path for call in impact.calls] == ["/PageLoad"]
 
@@ -159,7 +159,7 @@ async def test_proxies_of_the_environment_are_not_asked(
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
-    assert isinstance(await ask(client, f"{impact.url}/PageLoad"), ImpactAnswer)
+    assert isinstance(await ask(client, f"{impact.url}/PageLoad"), ImpactResponse)
 
 
 async def test_cookies_are_not_kept(client: DeliveryClient, impact: FakeImpact) -> None:
@@ -176,8 +176,8 @@ async def test_a_long_answer_is_cut(client: DeliveryClient, impact: FakeImpact) 
     impact.script([{"status": 200, "body": "x" * 1_000_000}])
     answer = await ask(client, f"{impact.url}/PageLoad")
 
-    assert isinstance(answer, ImpactAnswer)
-    assert len(answer.body) == MAX_ANSWER
+    assert isinstance(answer, ImpactResponse)
+    assert len(answer.body) == MAX_RESPONSE_BYTES
 
 
 async def test_connections_are_bounded(start: Any, impact: FakeImpact, http: aiohttp.ClientSession) -> None:

@@ -11,14 +11,14 @@ import pytest
 from impact_plugin.app import Service
 from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel
-from impact_plugin.delivery.policy import Cause, ImpactAnswer, NoAnswer
+from impact_plugin.delivery.policy import Cause, ImpactResponse, NoResponse
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.orders.ledger import Begin, Entry, LedgerTally, OrderOutcome, Settle, Standing, Terms, play
 from impact_plugin.process.background import open_background
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.fake_impact import FakeImpact
 
-OK = ImpactAnswer(200, b'{"Status":"QUEUED"}')
+OK = ImpactResponse(200, b'{"Status":"QUEUED"}')
 TERMS = Terms(window=86_400_000, lease=60_000)
 
 
@@ -27,13 +27,13 @@ class Impact:
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
-        self.answers: list[ImpactAnswer | NoAnswer | Exception] = []
+        self.answers: list[ImpactResponse | NoResponse | Exception] = []
         self.gate: asyncio.Event | None = None
         self.most = self.together = 0
 
     async def post(
         self, _url: str, _headers: Mapping[str, str], body: bytes, *, seconds: float
-    ) -> ImpactAnswer | NoAnswer:
+    ) -> ImpactResponse | NoResponse:
         """Take the body, wait for the gate, answer."""
         self.sent.append(body)
         self.together += 1
@@ -43,7 +43,7 @@ class Impact:
                 async with asyncio.timeout(seconds):
                     await self.gate.wait()
         except TimeoutError:
-            return NoAnswer(written=True, detail="TimeoutError")
+            return NoResponse(written=True, detail="TimeoutError")
         finally:
             self.together -= 1
         answer = self.answers.pop(0) if self.answers else OK
@@ -177,17 +177,17 @@ async def test_the_same_order_id_of_another_event_type_is_another_order() -> Non
 @pytest.mark.parametrize(
     ("answer", "then"),
     [
-        (ImpactAnswer(400, b""), Cause.OK),
-        (ImpactAnswer(401, b""), Cause.OK),
-        (ImpactAnswer(429, b"", {"Retry-After": "0"}), Cause.WAITING),
-        (ImpactAnswer(503, b""), Cause.OK),
-        (NoAnswer(written=False, detail="ClientConnectorError"), Cause.OK),
-        (ImpactAnswer(500, b""), Cause.OK),
-        (NoAnswer(written=True, detail="TimeoutError"), Cause.OK),
+        (ImpactResponse(400, b""), Cause.OK),
+        (ImpactResponse(401, b""), Cause.OK),
+        (ImpactResponse(429, b"", {"Retry-After": "0"}), Cause.WAITING),
+        (ImpactResponse(503, b""), Cause.OK),
+        (NoResponse(written=False, detail="ClientConnectorError"), Cause.OK),
+        (ImpactResponse(500, b""), Cause.OK),
+        (NoResponse(written=True, detail="TimeoutError"), Cause.OK),
     ],
     ids=["400", "401", "429", "503", "no connection", "500", "timeout"],
 )
-async def test_a_failed_order_is_sent_again(answer: ImpactAnswer | NoAnswer, then: Cause) -> None:
+async def test_a_failed_order_is_sent_again(answer: ImpactResponse | NoResponse, then: Cause) -> None:
     """With the same order id, whether impact.com may have it or not."""
     async with bench() as b:
         b.impact.answers = [answer]
@@ -201,7 +201,7 @@ async def test_a_failed_order_is_sent_again(answer: ImpactAnswer | NoAnswer, the
 async def test_an_order_of_unknown_fate_is_not_sent_after_the_window() -> None:
     """impact.com may have forgotten the order id: it could be paid twice."""
     async with bench() as b:
-        b.impact.answers = [NoAnswer(written=True, detail="TimeoutError")]
+        b.impact.answers = [NoResponse(written=True, detail="TimeoutError")]
         await b.deliveries.deliver(order(), seconds=1)
         b.book.now += TERMS.window
         verdict = await b.deliveries.deliver(order(attempt=1), seconds=1)
@@ -308,7 +308,7 @@ async def test_a_turn_that_cannot_come_in_time_is_told_at_once() -> None:
     """A quota that is used up for an hour: holding the router's worker for ten seconds would help nobody."""
     async with bench() as b:
         headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Limit": "1000", "X-RateLimit-Reset": "3600"}
-        b.impact.answers = [ImpactAnswer(429, b"", headers)]
+        b.impact.answers = [ImpactResponse(429, b"", headers)]
         await b.deliveries.deliver(order("o-1"), seconds=1)
         loop = asyncio.get_running_loop()
         started = loop.time()

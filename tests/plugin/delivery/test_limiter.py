@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.limiter import IDLE_SECONDS, Limiter, Slots
-from impact_plugin.delivery.limits.rate_limits import UNSAID, RateLimits
+from impact_plugin.delivery.limits.rate_limits import NO_RATE_LIMITS, RateLimits
 from impact_plugin.delivery.policy import Cause
 
 ENDS = (
@@ -53,7 +53,7 @@ def _wait(limiter: Limiter, now: float, *, retry: bool = False, credentials: int
     return acquired
 
 
-def _do(limiter: Limiter, cause: Cause, count: int, now: float, limits: RateLimits = UNSAID) -> None:
+def _do(limiter: Limiter, cause: Cause, count: int, now: float, limits: RateLimits = NO_RATE_LIMITS) -> None:
     """Send requests one after the other, which take no time."""
     for _ in range(count):
         limiter.release(_permit(limiter, now), cause, limits, now)
@@ -63,7 +63,7 @@ def test_permits_are_numbered_and_ranked() -> None:
     """The rank counts the requests in flight, this one included."""
     limiter = _limiter()
     first, second = _permit(limiter, 0.0), _permit(limiter, 0.0)
-    limiter.release(first, Cause.OK, UNSAID, 0.1)
+    limiter.release(first, Cause.OK, NO_RATE_LIMITS, 0.1)
     third = _permit(limiter, 0.1)
 
     assert [(1, 1), (2, 2), (3, 2)] == [(one.number, one.rank) for one in (first, second, third)]
@@ -85,7 +85,7 @@ def test_slots_are_shared_by_all_accounts() -> None:
     first, second = _permit(one, 0.0), _permit(one, 0.0)
     assert Wait(Gate.SLOTS, math.inf) == _wait(other, 0.0)
     for _ in range(2):
-        one.release(first, Cause.OK, UNSAID, 0.1)
+        one.release(first, Cause.OK, NO_RATE_LIMITS, 0.1)
         one.release_unused(second)
         one.release_unused(first)
 
@@ -125,7 +125,7 @@ def test_retries_wait_for_their_budget_and_new_requests_do_not() -> None:
     limiter = _limiter()
     _do(limiter, Cause.OK, 100, 0.0)
     for _ in range(9):
-        limiter.release(_permit(limiter, 0.0, retry=True), Cause.TRANSIENT, UNSAID, 0.0)
+        limiter.release(_permit(limiter, 0.0, retry=True), Cause.TRANSIENT, NO_RATE_LIMITS, 0.0)
     _permit(limiter, 0.0, retry=True)
 
     assert Wait(Gate.RETRY_BUDGET, 1.0) == _wait(limiter, 0.0, retry=True)
@@ -152,7 +152,7 @@ def test_retries_do_not_inflate_the_measured_time() -> None:
     limiter, now = _limiter(), 0.0
     for attempt in range(40):
         permit = _permit(limiter, now, retry=attempt > 0)
-        limiter.release(permit, Cause.TRANSIENT if attempt % 4 == 0 else Cause.OK, UNSAID, now + 0.1)
+        limiter.release(permit, Cause.TRANSIENT if attempt % 4 == 0 else Cause.OK, NO_RATE_LIMITS, now + 0.1)
         now += 60.0
 
     rtt = limiter.statistics(now).rtt
@@ -175,7 +175,7 @@ def test_it_starts_slowly_after_an_outage() -> None:
         permits = [_permit(limiter, now) for _ in range(limiter.statistics(now).limit)]
         now += 0.1
         for permit in permits:
-            limiter.release(permit, Cause.OK, UNSAID, now)
+            limiter.release(permit, Cause.OK, NO_RATE_LIMITS, now)
     before = limiter.statistics(now).limit
     now += 60.0
     _do(limiter, Cause.NOT_SENT, 10, now)
@@ -229,7 +229,7 @@ STEPS = st.lists(
         st.sampled_from(["ask", "ask", "retry", "done", "withdraw"]),
         st.integers(0, MOST),
         st.sampled_from(ENDS),
-        st.just(UNSAID) | LIMITS,
+        st.just(NO_RATE_LIMITS) | LIMITS,
         st.floats(0, 100) | st.just(0.0),
         st.integers(0, 1),
     ),
@@ -268,7 +268,7 @@ class Checked:
         """Every request in flight succeeds."""
         for limiter, permits in zip(self.limiters, self.in_flight, strict=True):
             while permits:
-                limiter.release(permits.pop(), Cause.OK, UNSAID, self.now)
+                limiter.release(permits.pop(), Cause.OK, NO_RATE_LIMITS, self.now)
 
     def recover(self, which: int) -> float:
         """Let every request succeed from now on; how long it takes until requests flow."""

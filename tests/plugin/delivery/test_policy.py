@@ -1,8 +1,16 @@
-"""The outcome table: what each answer of impact.com means for the event, and what the operator is told."""
+"""The table of verdicts: what each response of impact.com means for the event, and what the operator reads."""
 
 import pytest
 
-from impact_plugin.delivery.policy import MAX_TEXT, UNCLEAR_ATTEMPTS, Cause, ImpactAnswer, NoAnswer, judge, read_body
+from impact_plugin.delivery.policy import (
+    MAX_TEXT_LENGTH,
+    MAX_UNCLEAR_RETRIES,
+    Cause,
+    ImpactResponse,
+    NoResponse,
+    judge,
+    parse_response_body,
+)
 
 QUEUED = b'{"Status":"QUEUED","QueuedUri":"/Advertisers/IRtest/APISubmissions/A-1"}'
 TABLE: list[tuple[int, str, Cause]] = [
@@ -37,7 +45,7 @@ TABLE: list[tuple[int, str, Cause]] = [
 @pytest.mark.parametrize(("status", "result", "cause"), TABLE)
 def test_every_status_has_its_verdict(status: int, result: str, cause: Cause) -> None:
     """One row of the outcome table each."""
-    verdict = judge(ImpactAnswer(status, b""))
+    verdict = judge(ImpactResponse(status, b""))
 
     assert (verdict.result, verdict.cause) == (result, cause)
 
@@ -45,7 +53,7 @@ def test_every_status_has_its_verdict(status: int, result: str, cause: Cause) ->
 @pytest.mark.parametrize("status", range(200, 600))
 def test_only_the_four_permanent_answers_reject(status: int) -> None:
     """Nothing is given up that might still succeed: only a refusal of the request itself is final."""
-    rejected = judge(ImpactAnswer(status, b"")).result == "rejected"
+    rejected = judge(ImpactResponse(status, b"")).result == "rejected"
 
     assert rejected == (status in {400, 413, 422})
 
@@ -53,10 +61,10 @@ def test_only_the_four_permanent_answers_reject(status: int) -> None:
 @pytest.mark.parametrize("attempt", range(8))
 def test_an_unclear_answer_is_tried_five_times_more(attempt: int) -> None:
     """402 means only that valid parameters failed; after five more tries it is final."""
-    expected = "retry" if attempt < UNCLEAR_ATTEMPTS else "rejected"
+    expected = "retry" if attempt < MAX_UNCLEAR_RETRIES else "rejected"
 
-    assert judge(ImpactAnswer(402, b""), attempt=attempt).result == expected
-    assert judge(ImpactAnswer(429, b""), attempt=attempt).result == "retry"
+    assert judge(ImpactResponse(402, b""), attempt=attempt).result == expected
+    assert judge(ImpactResponse(429, b""), attempt=attempt).result == "retry"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,7 @@ def test_an_unclear_answer_is_tried_five_times_more(attempt: int) -> None:
 )
 def test_no_answer_is_tried_again(written: bool, cause: Cause) -> None:
     """The text says whether impact.com may have the conversion all the same."""
-    verdict = judge(NoAnswer(written=written, detail="ServerTimeoutError"))
+    verdict = judge(NoResponse(written=written, detail="ServerTimeoutError"))
 
     assert (verdict.result, verdict.cause) == ("retry", cause)
     assert verdict.text == f"{cause}: ServerTimeoutError"
@@ -97,15 +105,15 @@ ERRORS: dict[str, tuple[bytes, str]] = {
 def test_every_shape_of_error_body_is_read(shape: str) -> None:
     """The four shapes that impact.com's pages show, and their neighbours."""
     body, text = ERRORS[shape]
-    told = read_body(body)
+    parsed = parse_response_body(body)
 
-    assert (told.failed, told.text) == (True, text)
+    assert (parsed.failed, parsed.text) == (True, text)
 
 
 @pytest.mark.parametrize("shape", ERRORS)
 def test_an_error_in_a_200_is_an_error(shape: str) -> None:
     """A refusal in a successful answer is still a refusal, and final."""
-    verdict = judge(ImpactAnswer(200, ERRORS[shape][0]))
+    verdict = judge(ImpactResponse(200, ERRORS[shape][0]))
 
     assert (verdict.result, verdict.cause) == ("rejected", Cause.BODY_ERROR)
     assert ERRORS[shape][1] in verdict.text
@@ -130,7 +138,7 @@ def test_an_error_in_a_200_is_an_error(shape: str) -> None:
 )
 def test_a_success_is_a_success(body: bytes) -> None:
     """Warnings, empty bodies and bodies nobody foresaw do not make a delivered conversion fail, nor us."""
-    assert judge(ImpactAnswer(200, body)).result == "delivered"
+    assert judge(ImpactResponse(200, body)).result == "delivered"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +146,7 @@ def test_a_success_is_a_success(body: bytes) -> None:
 )
 def test_a_hostile_body_is_read_in_bounds(body: bytes) -> None:
     """The text for the router stays short whatever came back."""
-    assert len(judge(ImpactAnswer(500, body)).text) <= MAX_TEXT
+    assert len(judge(ImpactResponse(500, body)).text) <= MAX_TEXT_LENGTH
 
 
 @pytest.mark.parametrize(
@@ -153,7 +161,7 @@ def test_a_hostile_body_is_read_in_bounds(body: bytes) -> None:
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_an_address_in_an_answer_goes_no_further(body: bytes, status: int) -> None:
     """impact.com may quote what it was sent; the router's database does not get it from us."""
-    assert "jane" not in judge(ImpactAnswer(status, body)).text
+    assert "jane" not in judge(ImpactResponse(status, body)).text
 
 
 @pytest.mark.parametrize(
@@ -162,5 +170,5 @@ def test_an_address_in_an_answer_goes_no_further(body: bytes, status: int) -> No
 )
 def test_the_operator_reads_what_to_do(status: int, hint: str) -> None:
     """Where somebody must act, the text says how."""
-    assert hint in judge(ImpactAnswer(status, b"")).text
-    assert f"answered {status}" in judge(ImpactAnswer(status, b"")).text
+    assert hint in judge(ImpactResponse(status, b"")).text
+    assert f"answered {status}" in judge(ImpactResponse(status, b"")).text

@@ -7,7 +7,7 @@ import pytest
 
 from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.quota import MAX_CLOSED_SECONDS, Quota
-from impact_plugin.delivery.limits.rate_limits import MIN_EPOCH_SECONDS, UNSAID, RateLimits, read_rate_limits
+from impact_plugin.delivery.limits.rate_limits import MIN_EPOCH_SECONDS, NO_RATE_LIMITS, RateLimits, read_rate_limits
 from impact_plugin.delivery.policy import Cause
 
 
@@ -65,7 +65,7 @@ def test_without_headers_nothing_waits() -> None:
 
     for _ in range(1000):
         assert account.wait(0.0) is None
-        account.do(UNSAID, 0.0)
+        account.do(NO_RATE_LIMITS, 0.0)
 
 
 def test_what_is_left_is_spread_until_the_reset() -> None:
@@ -126,9 +126,9 @@ def test_a_scout_that_is_lost_is_followed_by_another() -> None:
     now = account.quota.closed_until
     for _ in range(3):
         assert account.wait(now) is None
-        account.do(UNSAID, now, Cause.AMBIGUOUS)
+        account.do(NO_RATE_LIMITS, now, Cause.AMBIGUOUS)
     account.wait(now)
-    account.do(UNSAID, now)
+    account.do(NO_RATE_LIMITS, now)
 
     assert account.quota.left is None
 
@@ -192,7 +192,7 @@ def test_refusals_without_headers_close_for_ever_longer() -> None:
     for _ in range(9):
         burst = [account.send(now) for _ in range(5)]
         for permit in burst:
-            account.end(permit, UNSAID, now, Cause.QUOTA)
+            account.end(permit, NO_RATE_LIMITS, now, Cause.QUOTA)
         pauses.append(account.quota.closed_until - now)
         now = account.quota.closed_until
 
@@ -215,8 +215,8 @@ def test_a_learned_pace_is_raised_only_while_requests_wait_for_it() -> None:
     account = Account()
     for tenth in range(20):
         for _ in range(10):
-            account.do(UNSAID, tenth / 10)
-    account.do(UNSAID, 2.0, Cause.QUOTA)
+            account.do(NO_RATE_LIMITS, tenth / 10)
+    account.do(NO_RATE_LIMITS, 2.0, Cause.QUOTA)
     learned = account.quota.pace(2.0)
     assert learned == account.quota.pace(1000.0)
     assert learned is not None

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from impact_plugin.delivery.limits.rate_limits import MAX_RESET_SECONDS, UNSAID, RateLimits, backoff, read_rate_limits
+from impact_plugin.delivery.limits.rate_limits import (
+    MAX_RESET_SECONDS,
+    NO_RATE_LIMITS,
+    RateLimits,
+    backoff,
+    read_rate_limits,
+)
 
 NOW = 1_790_000_000.0
 
@@ -103,7 +109,7 @@ def test_absolute_times_count_from_the_answers_own_date() -> None:
 )
 def test_what_cannot_be_read_is_not_said(headers: dict[str, str]) -> None:
     """Garbage is no reason to stop, nor to go faster."""
-    assert read_rate_limits(headers, NOW) == UNSAID
+    assert read_rate_limits(headers, NOW) == NO_RATE_LIMITS
 
 
 @given(

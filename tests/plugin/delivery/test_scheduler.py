@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from impact_plugin.delivery.limits.gates import EndpointName, Gate, LimiterStatistics, Permit, Wait
-from impact_plugin.delivery.limits.rate_limits import UNSAID
+from impact_plugin.delivery.limits.rate_limits import NO_RATE_LIMITS
 from impact_plugin.delivery.limits.scheduler import (
     ACCOUNT_SHARE_DIVISOR,
     AGING_SECONDS,
@@ -83,7 +83,7 @@ class Desk:
     def finish(self, name: str, cause: Cause = Cause.OK) -> None:
         """End a request in flight."""
         request, permit = self.in_flight.pop(name)
-        self.scheduler.release(request, permit, cause, UNSAID, self.now)
+        self.scheduler.release(request, permit, cause, NO_RATE_LIMITS, self.now)
 
     def finish_all(self) -> None:
         """End the requests in flight, oldest first, until there are none."""
@@ -151,7 +151,7 @@ def test_a_permit_is_granted_as_soon_as_there_is_one() -> None:
     requests = [queue(name) for name in ("first", "second", "third")]
     at_once = list(granted)
     desk.scheduler.cancel(requests[1], 0.0)
-    desk.scheduler.release(requests[0], Permit(1, 1, 0.0), Cause.OK, UNSAID, 0.0)
+    desk.scheduler.release(requests[0], Permit(1, 1, 0.0), Cause.OK, NO_RATE_LIMITS, 0.0)
 
     assert ["first"] == at_once
     assert ["first", "third"] == granted

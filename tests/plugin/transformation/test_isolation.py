@@ -11,12 +11,12 @@ import pytest
 
 from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.pipeline import Deliveries, Parcel
-from impact_plugin.delivery.policy import ImpactAnswer, NoAnswer
+from impact_plugin.delivery.policy import ImpactResponse, NoResponse
 from impact_plugin.process.background import open_background
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.virtual_time import run_virtual
 
-OK = ImpactAnswer(200, b"{}")
+OK = ImpactResponse(200, b"{}")
 
 
 class Sink:
@@ -28,11 +28,11 @@ class Sink:
 
     async def post(
         self, url: str, _headers: Mapping[str, str], _body: bytes, *, seconds: float
-    ) -> ImpactAnswer | NoAnswer:
+    ) -> ImpactResponse | NoResponse:
         """Answer in about a tenth of a second."""
         if url == self._hanging:
             await asyncio.sleep(seconds)
-            return NoAnswer(written=True, detail="TimeoutError")
+            return NoResponse(written=True, detail="TimeoutError")
         await asyncio.sleep(self._chance.uniform(0.08, 0.12))
         return OK
 

@@ -1,1 +1,1 @@
-"""What holds a request back: quotas, breakers, concurrency, and whose turn it is."""
+"""When a request may be sent: breaker, quota, concurrency limit, retry budget, and the scheduler in front of them."""

@@ -42,7 +42,8 @@ class RateLimits(msgspec.Struct, frozen=True):
     retry_after: float | None = None
 
 
-UNSAID: Final = RateLimits()
+NO_RATE_LIMITS: Final = RateLimits()
+"""What a response without any of the headers says."""
 
 
 def read_rate_limits(headers: Mapping[str, str], now: float) -> RateLimits:
@@ -53,13 +54,13 @@ def read_rate_limits(headers: Mapping[str, str], now: float) -> RateLimits:
     """
     lowered = {name.lower(): value for name, value in headers.items() if _is_relevant(name)}
     if lowered.keys() <= {"date"}:
-        return UNSAID
+        return NO_RATE_LIMITS
     now = _date(lowered.get("date", "")) or now
     families = [*(_family(lowered, names, now) for names in _FAMILIES), _draft(lowered.get("ratelimit", ""))]
     found = [family for family in families if family is not None]
     retry_after = _retry_after(lowered.get("retry-after"), now)
     if not found:
-        return RateLimits(retry_after=retry_after) if retry_after is not None else UNSAID
+        return RateLimits(retry_after=retry_after) if retry_after is not None else NO_RATE_LIMITS
     # A family that does not say what is left comes last.
     strictest = min(found, key=lambda family: (family.remaining is None, family.remaining or 0, -(family.reset or 0.0)))
     return msgspec.structs.replace(strictest, retry_after=retry_after)
