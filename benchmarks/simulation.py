@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from benchmarks.scenarios import Scenario
-from impact_plugin.delivery.limits.gates import Gate, Permit, Wait
 from impact_plugin.delivery.limits.limiter import Limiter, Slots
+from impact_plugin.delivery.limits.permits import Gate, Permit, Wait
 from impact_plugin.delivery.limits.rate_limits import NO_RATE_LIMITS, RateLimits
 from impact_plugin.delivery.policy import Cause
 from impact_plugin.testing.capacity import Arrival, Sink

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from impact_plugin import __version__
 from impact_plugin.config.destinations import Destinations, destination_variables
 from impact_plugin.config.manifest import load_manifest
-from impact_plugin.config.secrets import read_or_make_secret
+from impact_plugin.config.secrets import load_or_create_secret
 from impact_plugin.config.settings import Settings
 from impact_plugin.config.sources import RoutingFile
 from impact_plugin.delivery.client import DeliveryClient, open_delivery_client
@@ -129,7 +129,7 @@ async def _open_resources(
 ) -> _Resources:
     """Open everything; the state is loaded, because nothing can be answered without it."""
     telemetry, folder, started = Telemetry(), Path(settings.state.dir), monotonic()
-    digests = Digests(settings.state.secret or read_or_make_secret(folder))
+    digests = Digests(settings.state.secret or load_or_create_secret(folder))
     store = await stack.enter_async_context(open_store(settings.state, clock))
     telemetry.emit(StateLoaded((await store.tally()).sizes, monotonic() - started))
     ledger = await stack.enter_async_context(open_ledger(settings.state, settings.delivery, clock))

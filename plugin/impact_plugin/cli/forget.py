@@ -15,7 +15,7 @@ from impact_plugin.cli.exit_codes import DONE, UNUSABLE
 from impact_plugin.cli.options import Config, Json, Quiet
 from impact_plugin.cli.output import Output, counted
 from impact_plugin.cli.target import operator_url
-from impact_plugin.config.secrets import SECRET_FILE, read_or_make_secret
+from impact_plugin.config.secrets import SECRET_FILE, load_or_create_secret
 from impact_plugin.config.settings import LogSettings, ServerSettings, Settings, StateSettings, load_settings
 from impact_plugin.config.sources import Routing, load_routing
 from impact_plugin.errors import StateError, StateUnavailableError
@@ -175,7 +175,7 @@ def _secret(state: StateSettings) -> Secret:
     folder = Path(state.dir)
     if not (folder / SECRET_FILE).exists():
         raise StateError(folder, "holds no state; state.dir must be the folder of the service")
-    return read_or_make_secret(folder)
+    return load_or_create_secret(folder)
 
 
 def _unknown(routing: Routing, report: ForgetReport, given: Sequence[Program]) -> str:

@@ -12,7 +12,7 @@ SECRET_FILE: Final = "secret"  # noqa: S105 - the name of a file
 MIN_SECRET_LENGTH: Final = 16
 
 
-def read_or_make_secret(folder: Path) -> Secret:
+def load_or_create_secret(folder: Path) -> Secret:
     """Load the secret from the folder; the first start creates it, readable by its owner only.
 
     Without it nothing that was stored can be found again: losing the file resets the session state.

@@ -166,7 +166,7 @@ class Routing(msgspec.Struct, frozen=True):
             (_digest(key.reveal()), source.name) for source in self.sources.values() for key in source.keys
         )
 
-    def feeds(self, source: Source) -> tuple[KnownDestination, ...]:
+    def destinations_of(self, source: Source) -> tuple[KnownDestination, ...]:
         """The destinations that get the source's events, in the order of the file."""
         # A source from before a reload may name a destination that was removed since.
         names = source.destinations or self.destinations

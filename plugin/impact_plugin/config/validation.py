@@ -114,8 +114,8 @@ def _routing_warnings(routing: Routing, tree: Mapping[str, Any], settings: Setti
                 path = f"destinations.{name}.referralWindowDays"
                 yield Finding("warning", path, f"is {days}, but state.click_memory_days forgets clicks before that")
     for source in routing.sources.values():
-        feeds = routing.feeds(source)
-        programs = Counter(one.destination.program for one in feeds if one.destination is not None)
+        destinations = routing.destinations_of(source)
+        programs = Counter(one.destination.program for one in destinations if one.destination is not None)
         for program, count in programs.items():
             if program is not None and count > 1:
                 path = f"sources.{source.name}.destinations"

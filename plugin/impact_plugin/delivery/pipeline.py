@@ -15,8 +15,8 @@ from anyio import CancelScope, Event, get_cancelled_exc_class, move_on_after
 
 from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.client import DeliveryClient
-from impact_plugin.delivery.limits.gates import GATES, EndpointName, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.limiter import Limiter, Slots
+from impact_plugin.delivery.limits.permits import GATES, EndpointName, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.rate_limits import NO_RATE_LIMITS, read_rate_limits
 from impact_plugin.delivery.limits.scheduler import LimitReport, QueuedRequest, Scheduler, Urgency
 from impact_plugin.delivery.policy import NOT_RECORDED, Cause, ImpactResponse, Verdict, held_back, judge

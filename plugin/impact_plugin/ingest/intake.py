@@ -135,7 +135,7 @@ class Intake:
         """
         started = perf_counter()
         now = self._clock()
-        destinations = self._routing().feeds(source)
+        destinations = self._routing().destinations_of(source)
         prepared = await self._prepare_all(source, items, destinations, now)
         questions = [part.question for one in prepared if isinstance(one, _Prepared) for part in one.parts]
         visits = iter(await self._sessions.visits(questions))

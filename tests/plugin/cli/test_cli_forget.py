@@ -17,7 +17,7 @@ from aiohttp import web
 from impact_plugin.__main__ import app
 from impact_plugin.cli.errors import CommandError
 from impact_plugin.cli.forget import forget
-from impact_plugin.config.secrets import read_or_make_secret
+from impact_plugin.config.secrets import load_or_create_secret
 from impact_plugin.config.settings import make_settings
 from impact_plugin.errors import StateError
 from impact_plugin.sessions.sessions import Digests, Sessions
@@ -56,7 +56,7 @@ def write_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Lend a writer of the service's file; the state folder is there, with the secret of an earlier start."""
     folder = tmp_path / "var"
     folder.mkdir()
-    read_or_make_secret(folder)
+    load_or_create_secret(folder)
     monkeypatch.setenv("NO_COLOR", "1")
 
     def write(more: str = DESTINATION.format(campaign="23224"), state: str = "") -> Path:
@@ -72,7 +72,7 @@ def remember(folder: Path, **state: Any) -> None:
 
     async def put() -> None:
         settings = make_settings({"state": {"dir": str(folder), **state}}).state
-        digests = Digests(Secret(SECRET) if state else read_or_make_secret(folder))
+        digests = Digests(Secret(SECRET) if state else load_or_create_secret(folder))
         async with open_store(settings, lambda: NOW) as store:
             sessions = Sessions(store, digests, Telemetry(), 0.0, lambda: NOW)
             await sessions.visits([question("p", click_id="CLICK-1"), question("i", joins=True, user_id="jane")])

@@ -158,9 +158,9 @@ def test_a_source_feeds_all_destinations_unless_it_names_some() -> None:
         {},
     )
 
-    assert [known.id for known in routing.feeds(routing.sources["all"])] == ["eu", "us", "asia"]
-    assert [known.id for known in routing.feeds(routing.sources["some"])] == ["us", "eu"]
-    assert [known.id for known in routing.feeds(Source("old", destinations=("gone", "us")))] == ["us"]
+    assert [known.id for known in routing.destinations_of(routing.sources["all"])] == ["eu", "us", "asia"]
+    assert [known.id for known in routing.destinations_of(routing.sources["some"])] == ["us", "eu"]
+    assert [known.id for known in routing.destinations_of(Source("old", destinations=("gone", "us")))] == ["us"]
 
 
 def test_a_key_leads_to_its_source_and_to_no_other() -> None:

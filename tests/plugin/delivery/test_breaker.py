@@ -11,7 +11,7 @@ from impact_plugin.delivery.limits.breaker import (
     PROBE_PATIENCE_SECONDS,
     Breaker,
 )
-from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
+from impact_plugin.delivery.limits.permits import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.policy import Cause
 
 

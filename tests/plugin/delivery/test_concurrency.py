@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from impact_plugin.delivery.limits.concurrency import COLLAPSE_SECONDS, MAX_HOLD_SECONDS, Concurrency
-from impact_plugin.delivery.limits.gates import LimitChange, Permit
+from impact_plugin.delivery.limits.permits import LimitChange, Permit
 
 RTT = 0.1
 

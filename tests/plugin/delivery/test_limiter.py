@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.limiter import IDLE_SECONDS, Limiter, Slots
+from impact_plugin.delivery.limits.permits import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.rate_limits import NO_RATE_LIMITS, RateLimits
 from impact_plugin.delivery.policy import Cause
 

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
+from impact_plugin.delivery.limits.permits import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.quota import MAX_CLOSED_SECONDS, Quota
 from impact_plugin.delivery.limits.rate_limits import MIN_EPOCH_SECONDS, NO_RATE_LIMITS, RateLimits, read_rate_limits
 from impact_plugin.delivery.policy import Cause

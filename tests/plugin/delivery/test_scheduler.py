@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from impact_plugin.delivery.limits.gates import EndpointName, Gate, LimiterStatistics, Permit, Wait
+from impact_plugin.delivery.limits.permits import EndpointName, Gate, LimiterStatistics, Permit, Wait
 from impact_plugin.delivery.limits.rate_limits import NO_RATE_LIMITS
 from impact_plugin.delivery.limits.scheduler import (
     ACCOUNT_SHARE_DIVISOR,

@@ -177,7 +177,7 @@ def test_the_example_of_the_configuration_can_be_used(tmp_path: Path) -> None:
     assert 1 == len(found)
     assert {"shop", "segment"} == set(routing.sources)
     assert {"eu", "us"} == set(routing.destinations)
-    assert ["eu"] == [known.id for known in routing.feeds(routing.sources["segment"])]
+    assert ["eu"] == [known.id for known in routing.destinations_of(routing.sources["segment"])]
     assert all(known.destination is not None for known in routing.destinations.values())
 
 

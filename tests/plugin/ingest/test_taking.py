@@ -113,7 +113,7 @@ async def test_rows_know_whom_they_are_about(desk: Desk, order: dict[str, Any]) 
     """Digests of the visitor and the user at the program, for deletion; the visitor's is the lane."""
     await desk.take({**order, "userId": "u-1"})
     [row] = desk.shelf.rows
-    [known] = desk.routing.feeds(desk.routing.sources["shop"])
+    [known] = desk.routing.destinations_of(desk.routing.sources["shop"])
     assert known.destination is not None
     expected = desk.digests.identities(known.destination.program or "", "a-1", "u-1")
 
@@ -280,7 +280,7 @@ async def test_a_large_batch_lets_others_work(desk: Desk, page: dict[str, Any]) 
     await desk.intake._prepare_all(
         desk.routing.sources["shop"],
         [Item(msgspec.json.encode({**page, "messageId": f"m-{number}"})) for number in range(5000)],
-        desk.routing.feeds(desk.routing.sources["shop"]),
+        desk.routing.destinations_of(desk.routing.sources["shop"]),
         NOW,
     )
     whole = time.perf_counter() - whole

@@ -13,7 +13,7 @@ import pytest
 
 import impact_plugin.sessions.sessions
 from impact_plugin.app import Service
-from impact_plugin.config.secrets import MIN_SECRET_LENGTH, read_or_make_secret
+from impact_plugin.config.secrets import MIN_SECRET_LENGTH, load_or_create_secret
 from impact_plugin.errors import StateError, StateUnavailableError
 from impact_plugin.process.background import open_background
 from impact_plugin.sessions.sessions import DIGEST_BYTES, Digests, Sessions
@@ -491,8 +491,8 @@ async def test_a_retry_without_a_time_does_not_make_its_click_newer(desk: Desk) 
 def test_the_secret_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
     """The first start makes it, each later one finds it; nobody else can read it, and no two folders share one."""
     (tmp_path / "other").mkdir()
-    first, again = read_or_make_secret(tmp_path), read_or_make_secret(tmp_path)
-    other = read_or_make_secret(tmp_path / "other")
+    first, again = load_or_create_secret(tmp_path), load_or_create_secret(tmp_path)
+    other = load_or_create_secret(tmp_path / "other")
 
     assert first.reveal() == again.reveal() == (tmp_path / "secret").read_text()
     assert first.reveal() != other.reveal()
@@ -505,7 +505,7 @@ def test_a_secret_half_written_is_no_secret(tmp_path: Path) -> None:
     """What a crash left of the first start is written anew, whole."""
     (tmp_path / "secret.new").write_text("half")
 
-    assert len(read_or_make_secret(tmp_path).reveal()) >= 2 * MIN_SECRET_LENGTH
+    assert len(load_or_create_secret(tmp_path).reveal()) >= 2 * MIN_SECRET_LENGTH
 
 
 @pytest.mark.parametrize(
@@ -515,7 +515,7 @@ def test_a_secret_too_short_is_refused(tmp_path: Path, content: bytes) -> None:
     """It is neither used nor replaced: replacing it would empty the memory unasked."""
     (tmp_path / "secret").write_bytes(content)
     with pytest.raises(StateError, match=r"secret: the secret is too short; restore the file, or delete it"):
-        read_or_make_secret(tmp_path)
+        load_or_create_secret(tmp_path)
 
     assert content == (tmp_path / "secret").read_bytes()
 
@@ -524,11 +524,11 @@ def test_a_secret_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     """Neither by what is no text nor by a folder in its place does the start end in a traceback."""
     (tmp_path / "secret").write_bytes(b"\xff" * 64)
     with pytest.raises(StateError, match="cannot be read or created"):
-        read_or_make_secret(tmp_path)
+        load_or_create_secret(tmp_path)
     (tmp_path / "secret").unlink()
     (tmp_path / "secret").mkdir()
     with pytest.raises(StateError, match="cannot be read or created"):
-        read_or_make_secret(tmp_path)
+        load_or_create_secret(tmp_path)
 
 
 def page(message: str, minute: int = 0) -> dict[str, Any]:

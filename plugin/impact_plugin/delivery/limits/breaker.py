@@ -9,7 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, Literal
 
-from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
+from impact_plugin.delivery.limits.permits import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.rate_limits import backoff
 from impact_plugin.delivery.policy import PROCESSED, Cause
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from impact_plugin.delivery.limits.gates import LimitChange, Permit
+from impact_plugin.delivery.limits.permits import LimitChange, Permit
 
 INITIAL_LIMIT: Final = 4
 SLOW_START_RTT_RATIO: Final = 1.1

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from impact_plugin.delivery.limits.breaker import Breaker
 from impact_plugin.delivery.limits.concurrency import Concurrency
-from impact_plugin.delivery.limits.gates import GATES, Gate, LimitChange, LimiterStatistics, Permit, Wait
+from impact_plugin.delivery.limits.permits import GATES, Gate, LimitChange, LimiterStatistics, Permit, Wait
 from impact_plugin.delivery.limits.quota import MIN_WAIT_SECONDS, Quota
 from impact_plugin.delivery.limits.rate_limits import RateLimits
 from impact_plugin.delivery.limits.retry_budget import RetryBudget

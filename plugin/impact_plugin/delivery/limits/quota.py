@@ -10,7 +10,7 @@ from itertools import takewhile
 from random import Random
 from typing import Final
 
-from impact_plugin.delivery.limits.gates import Gate, LimitChange, Permit, Wait
+from impact_plugin.delivery.limits.permits import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.rate_limits import RateLimits, backoff
 from impact_plugin.delivery.policy import PROCESSED, Cause
 

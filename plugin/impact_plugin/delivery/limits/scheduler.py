@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from impact_plugin.delivery.limits.gates import EndpointName, Gate, LimiterStatistics, Permit, Wait
 from impact_plugin.delivery.limits.limiter import Limiter
+from impact_plugin.delivery.limits.permits import EndpointName, Gate, LimiterStatistics, Permit, Wait
 from impact_plugin.delivery.limits.rate_limits import RateLimits
 from impact_plugin.delivery.policy import Cause
 
