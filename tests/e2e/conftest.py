@@ -2,10 +2,7 @@
 
 import contextlib
 import importlib.util
-import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +16,9 @@ import pytest
 
 from impact_plugin.testing.fake_impact import FakeImpact
 from tests.e2e.ingest_site import IngestSite
+from tests.e2e.processes import SECONDS, Process
 
 TOOLS: Final = Path(__file__).parents[2] / "tools"
-SECONDS: Final = 15.0
 
 
 @pytest.fixture(scope="session", name="make_day")
@@ -41,53 +38,6 @@ def day_fixture(make_day: ModuleType) -> list[dict[str, Any]]:
     """Lend the recorded day."""
     events: list[dict[str, Any]] = make_day.read_day()
     return events
-
-
-class Process:
-    """A command of ours as a process of its own, its standard error in a file."""
-
-    def __init__(self, folder: Path, words: list[str], environment: dict[str, str]) -> None:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("IMPACT_")}
-        self._log = folder / f"{time.monotonic_ns()}.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "impact_plugin", *words],
-                env={**kept, **environment},
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        """The id of the process."""
-        return self._process.pid
-
-    @property
-    def log(self) -> str:
-        """What stands on standard error so far."""
-        return self._log.read_text(encoding="utf-8")
-
-    def line(self) -> str:
-        """The next line on standard output."""
-        assert self._process.stdout is not None
-        return self._process.stdout.readline()
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal."""
-        self._process.send_signal(number)
-
-    def wait(self) -> int:
-        """Wait for the end and return the exit code."""
-        return self._process.wait(SECONDS)
-
-    def end(self) -> None:
-        """Make sure that nothing stays behind."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(SECONDS)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
 
 
 @pytest.fixture(name="launch")

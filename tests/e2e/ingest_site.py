@@ -16,7 +16,7 @@ from impact_plugin.testing.fake_impact import Call, FakeImpact
 
 KEY: Final = "a-key-of-the-shop-0123456789"
 TOKEN: Final = "test-token-secret"
-SECONDS: Final = 20.0
+SECONDS: Final = 60.0
 
 
 class IngestSite:

@@ -25,6 +25,7 @@ from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_plugin.spool.sqlite_schema import FILE
 from impact_plugin.testing.fake_impact import FakeImpact
 from tests.e2e.ingest_site import KEY, SECONDS, IngestSite, arrivals, body_of, name_of, order, page, until
+from tests.e2e.processes import work_of
 
 KILLS = [5, pytest.param(200, marks=[pytest.mark.campaign, pytest.mark.timeout(1800)])]
 SENDERS = 4
@@ -180,10 +181,11 @@ async def test_a_request_under_way_at_the_stop_is_answered(site: IngestSite, imp
     """While it is worked on, the service is not ready any more; its events are sent after the next start, once."""
     impact.script([])
     process = await site.start()
-    # So many that a fast machine is still at them.
-    events = [page(f"v{number}", 1) for number in range(6000)]
-    posting = asyncio.create_task(site.posts(events))
-    await asyncio.sleep(0.05)
+    # So many that a fast machine is still at them when it has worked for so long.
+    events = [page(f"v{number}", 1) for number in range(4000)]
+    posting = asyncio.create_task(site.posts(events, seconds=SECONDS))
+    _, before = work_of(process.pid)
+    await until(lambda: work_of(process.pid)[1] > before + 10, "the request is not worked on")
     process.send(signal.SIGTERM)
     readiness = []
     while not posting.done():

@@ -52,9 +52,10 @@ class Stock:
         await self._runner.cleanup()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.headers = dict(request.headers)
         if request.path == "/features":
+            # Asked in the background, whenever it is time.
             return web.json_response({"routerTransform": {"HS": True}, "upgradedToSourceTransformV2": True})
+        self.headers = dict(request.headers)
         if request.path.startswith("/v0/destinations/"):
             jobs = await request.json()
             entries = [{"output": {"from": "stock"}, "metadata": job["metadata"], "statusCode": 200} for job in jobs]

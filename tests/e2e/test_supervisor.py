@@ -19,6 +19,7 @@ import pytest
 
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.strict_rudder import StrictRudder, Summary
+from tests.e2e.processes import children_of, is_running, work_of
 
 SECONDS: Final = 60.0
 CONFIG: Final = {
@@ -179,22 +180,6 @@ async def test_a_connection_without_a_request_is_no_ones_yet(serve: Serve) -> No
     told = [await asyncio.to_thread(status_of, connection) for connection in early]
 
     assert ["HTTP/1.1 200 OK"] * len(early) == told
-
-
-def children_of(process: int) -> list[int]:
-    """The processes that it started and that still run."""
-    return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
-def is_running(process: int) -> bool:
-    """Whether the process has not ended, reaped or not."""
-    return Path(f"/proc/{process}").exists() and work_of(process)[0] != "Z"
-
-
-def work_of(process: int) -> tuple[str, int]:
-    """Whether it waits, and the ticks of the processor that it has used. https://man7.org/linux/man-pages/man5/proc.5.html"""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return fields[0], int(fields[11]) + int(fields[12])
 
 
 async def spare_of(site: Site) -> int:
