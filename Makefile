@@ -6,11 +6,16 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 READY := $(VENV)/.ready
 
+# Many tests wait for other processes, so one more of them runs at the same time than there are usually processors.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n $(WORKERS) --dist worksteal
+
 # MkDocs: no advertisement for its successor.
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve test check format types imports docs site screenshots package bench lock clean ci
+.PHONY: help install run serve test quick campaign versions check format docs site screenshots package bench lock clean ci
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,9 +36,32 @@ run: $(RUNTIME) ## Send a recorded day of a shop through the service to a stand-
 serve: $(RUNTIME) ## Serve RudderStack on 127.0.0.1:9090.
 	@$(BIN)/impact-plugin serve
 
-test: $(READY) ## Run all tests; installs the servers it needs first where there are none.
+test: $(READY) ## Run all tests; installs the programs they need first if they are missing.
 	@$(BIN)/python tools/install_servers.py
-	$(BIN)/python -m pytest
+	$(PYTEST) $(PARALLEL) -m "not serial and not campaign" --cov tests/transformers
+	$(PYTEST) $(PARALLEL) -m "not serial and not campaign" --ignore tests/transformers
+	$(PYTEST) -m "serial and not campaign"
+
+quick: $(READY) ## Run the fast tests, for every edit.
+	$(PYTEST) $(PARALLEL) -m "not serial and not slow and not campaign" --hypothesis-profile quick \
+		tests/transformers tests/journeys tests/plugin
+
+campaign: $(READY) ## Run what takes hours: many kills, long histories, every property with thousands of examples.
+	@$(BIN)/python tools/install_servers.py
+	$(PYTEST) $(PARALLEL) -m campaign
+	$(PYTEST) $(PARALLEL) -m "hypothesis and not campaign" --hypothesis-profile campaign --timeout 7200
+
+versions: $(READY) ## Check types and run the fast tests with each other Python from 3.11 to 3.13 that is on PATH.
+	@for version in 3.11 3.12 3.13; do \
+		python=python$$version; \
+		if $(BIN)/$$python -c "" 2> /dev/null; then echo "$$python is what make test uses"; continue; fi; \
+		if ! $$python -c "" 2> /dev/null; then echo "$$python is not here"; continue; fi; \
+		echo "$$python:"; \
+		$(MAKE) --no-print-directory VENV=build/$$python PYTHON=$$python build/$$python/.ready && \
+		build/$$python/bin/python -W error -m compileall -q plugin transformers tests tools benchmarks && \
+		build/$$python/bin/mypy --python-version $$version && \
+		$(MAKE) --no-print-directory VENV=build/$$python PYTHON=$$python quick || exit 1; \
+	done
 
 check: $(READY) ## Linters, types, import contracts, docs.
 	$(BIN)/ruff check .
@@ -75,7 +103,7 @@ bench: $(READY) ## Measure, as ratios to a floor of the same run.
 lock: $(READY) ## Resolve the dependencies again.
 	$(BIN)/python tools/lock.py
 
-ci: test check package ## Everything that must hold.
+ci: test check package versions ## Everything that must hold.
 
 clean: ## Remove what the build made.
-	rm -rf $(VENV) build dist var .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist var .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

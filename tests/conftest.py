@@ -7,18 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from hypothesis import HealthCheck, settings
+
+from tests.properties import register_profiles
 
 # A test of processes starts dozens of them; each starts faster from compiled files, and so does pytest itself.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# A property says nothing of the machine's speed: the first text that is drawn alone may take two seconds.
-_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-settings.register_profile("patient", _PATIENT)
-settings.register_profile("quick", _PATIENT, max_examples=10)
-settings.register_profile("campaign", _PATIENT, max_examples=5000)
-settings.load_profile("patient")
+register_profiles()
 
 
 @pytest.fixture(name="free_port")

@@ -12,7 +12,7 @@ import pytest
 import requests
 import schemathesis
 from aiohttp import encode_basic_auth
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.schemas import APIOperation
@@ -27,6 +27,7 @@ from impact_plugin.http.openapi.document import document
 from impact_plugin.http.openapi.operations import JSON, OPERATIONS, Operation, Port
 from impact_plugin.testing.fake_impact import FakeImpact
 from tests.e2e.ingest_site import KEY, TOKEN, IngestSite
+from tests.properties import tried
 
 AnyCase = Case[Any]
 
@@ -134,6 +135,7 @@ def test_the_examples_are_taken(site: Site, port: Port) -> None:
             assert site.hears(port, example_of(operation), known=True) == 200, operation.id
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("port", ["router", "ingest", "operator"])
 def test_answers_are_as_documented(site: Site, port: Port) -> None:
     """Whatever comes: never a 500, only documented statuses, and bodies, headers and types as described for them."""
@@ -147,7 +149,7 @@ def ask_anything(site: Site, port: Port, operation: Operation) -> None:
     """Try an operation with many requests; with one, where there is nothing to vary."""
     many = EXAMPLES if operation.body is not None or operation.parameters else 1
 
-    @settings(max_examples=many, database=None, suppress_health_check=list(HealthCheck))
+    @tried(many, suppress_health_check=list(HealthCheck))
     @given(case=cases(operation), known=st.booleans())
     def ask(case: AnyCase, *, known: bool) -> None:
         site.hears(port, case, known=known)

@@ -21,6 +21,8 @@ from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.rudder_queue import JobEnd, Mischief, RouterJob, RouterQueue
 from impact_plugin.testing.virtual_time import VirtualLoop, run_virtual
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {"accountSID": "IRtest", "apiKey": "token-of-tests", "campaignId": "23224"}
 HOUR = 3600.0
 

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, Final
 from urllib.parse import unquote
 
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from impact_plugin.config.manifest import load_manifest
@@ -27,6 +27,7 @@ from impact_transformers import (
     fields,
     transform,
 )
+from tests.properties import tried
 
 ADDRESS: Final = "buyer@example.com"
 BASE: Final = {"accountSID": "IRexample", "apiKey": "token-of-tests", "campaignId": "1000"}
@@ -68,9 +69,7 @@ CONFIGS: Final[dict[str, dict[str, Any]]] = {
     "gated": {"consentPaths": ["context.consent.ads"], "consentGate": "required"},
     "dynamic": {"campaignId": '{{ event.properties.campaign || "1000" }}', "eventTypeId": "{{ event.properties.tax }}"},
 }
-BOUNDED: Final = settings(
-    deadline=None, max_examples=250, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TRIED: Final = tried(250)
 
 
 @cache
@@ -315,14 +314,14 @@ def assert_one_outcome(outcome: Outcome) -> None:
 
 
 @given(st.binary(max_size=200), names)
-@BOUNDED
+@TRIED
 def test_bytes_never_surprise(raw: bytes, name: str) -> None:
     """Arbitrary bytes end in one outcome; the only fault is the documented one."""
     assert_one_outcome(outcome_of(raw, name))
 
 
 @given(st.dictionaries(st.text(max_size=10), anything, max_size=6), calls, names, st.binary(max_size=4))
-@BOUNDED
+@TRIED
 def test_json_never_surprises(message: dict[str, Any], call: str, name: str, cut: bytes) -> None:
     """Arbitrary objects, whole and damaged, end in one outcome."""
     raw = encoded({**message, "type": call})
@@ -334,7 +333,7 @@ def test_json_never_surprises(message: dict[str, Any], call: str, name: str, cut
 @given(
     st.lists(st.sampled_from(["context", "properties", "traits", "products"]), max_size=3), plausible, anything, names
 )
-@BOUNDED
+@TRIED
 def test_wrong_shapes_never_surprise(keys: list[str], message: dict[str, Any], odd: Any, name: str) -> None:
     """Any value in the place of any object ends in one outcome."""
     for key in keys:
@@ -347,7 +346,7 @@ def test_wrong_shapes_never_surprise(keys: list[str], message: dict[str, Any], o
 
 
 @given(plausible, names)
-@BOUNDED
+@TRIED
 def test_one_outcome(message: dict[str, Any], name: str) -> None:
     """Plausible events with junk in them end in one outcome."""
     outcome = outcome_of(encoded(message), name)
@@ -357,7 +356,7 @@ def test_one_outcome(message: dict[str, Any], name: str) -> None:
 
 
 @given(plausible, names)
-@BOUNDED
+@TRIED
 def test_whatever_is_sent_keeps_the_rules_of_impact(message: dict[str, Any], name: str) -> None:
     """No request is made that impact.com's documents say it refuses."""
     outcome = outcome_of(encoded(message), name)
@@ -369,7 +368,7 @@ def test_whatever_is_sent_keeps_the_rules_of_impact(message: dict[str, Any], nam
 
 
 @given(orders, names)
-@BOUNDED
+@TRIED
 def test_orders_keep_the_rules_of_impact(message: dict[str, Any], name: str) -> None:
     """Orders with everything an order can have are sent as impact.com takes them, or not at all."""
     outcome = outcome_of(encoded(message), name)
@@ -379,7 +378,7 @@ def test_orders_keep_the_rules_of_impact(message: dict[str, Any], name: str) -> 
 
 
 @given(plausible, names)
-@BOUNDED
+@TRIED
 def test_deterministic(message: dict[str, Any], name: str) -> None:
     """The same event gives the same outcome, also from a destination compiled anew."""
     raw = encoded(message)
@@ -395,7 +394,7 @@ def as_comparable(outcome: Outcome) -> object:
 
 
 @given(plausible, names)
-@BOUNDED
+@TRIED
 def test_the_event_is_not_changed(message: dict[str, Any], name: str) -> None:
     """The decoded event is the same after as before."""
     raw = encoded(message)
@@ -412,7 +411,7 @@ EITHER_OR: Final = {row.param for row in fields.CONVERSION.rows if row.when in (
 
 
 @given(plausible, names)
-@BOUNDED
+@TRIED
 def test_the_compiled_tables_do_what_the_trace_says(message: dict[str, Any], name: str) -> None:
     """The values of the steps are the form's, but for defaults and what items and amount exclude."""
     raw = encoded(message)
@@ -431,7 +430,7 @@ def test_the_compiled_tables_do_what_the_trace_says(message: dict[str, Any], nam
 
 
 @given(plausible, names)
-@BOUNDED
+@TRIED
 def test_no_address_leaves(message: dict[str, Any], name: str) -> None:
     """The buyer's address, however it is encoded and wherever it stood, is in no value that is sent."""
     outcome = outcome_of(encoded(message), name)
@@ -444,7 +443,7 @@ def test_no_address_leaves(message: dict[str, Any], name: str) -> None:
 
 
 @given(plausible, names)
-@BOUNDED
+@TRIED
 def test_no_address_in_a_reject(message: dict[str, Any], name: str) -> None:
     """Skips and rejects are logged and counted: no address stands in their words."""
     outcome = outcome_of(encoded(message), name)
@@ -453,7 +452,7 @@ def test_no_address_in_a_reject(message: dict[str, Any], name: str) -> None:
 
 
 @given(plausible, names)
-@BOUNDED
+@TRIED
 def test_values_are_text(message: dict[str, Any], name: str) -> None:
     """Each value is a text of something: never empty, never with space around it, never with an exponent."""
     outcome = outcome_of(encoded(message), name)
@@ -465,7 +464,7 @@ def test_values_are_text(message: dict[str, Any], name: str) -> None:
 
 
 @given(st.one_of(st.integers(0, 10**14 - 1), st.floats(0, 1e13)))
-@BOUNDED
+@TRIED
 def test_amounts_are_plain_decimals(amount: float) -> None:
     """Any amount is written with two decimals, within half a cent, without an exponent."""
     raw = encoded(

@@ -139,10 +139,13 @@ def test_golden_values_are_text(name: str) -> None:
     assert [] == [key for key, value in form.items() if not isinstance(value, str) or not value]
 
 
-@pytest.mark.parametrize("name", sorted(explanations()))
+@pytest.mark.parametrize("name", CASES)
 def test_golden_explanation_agrees(name: str) -> None:
     """``explain`` reports the very outcome, and each parameter sent is one of its steps with the value sent."""
-    found = explanations()[name]
+    found = explanations().get(name)
+    if found is None:
+        assert read_case(name).expected["reason"] in (Reason.CONFIGURATION, Reason.UNDECODABLE_EVENT)
+        return
     shown = {step.parameter: step.value for step in found.steps if step.value is not None}
 
     assert expectation(read_case(name)) == as_expected(found.outcome, read_case(name).expected)

@@ -4,13 +4,14 @@ import math
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from impact_plugin.delivery.limits.limiter import IDLE_SECONDS, Limiter, Slots
 from impact_plugin.delivery.limits.permits import Gate, LimitChange, Permit, Wait
 from impact_plugin.delivery.limits.rate_limits import NO_RATE_LIMITS, RateLimits
 from impact_plugin.delivery.policy import Cause
+from tests.properties import tried
 
 ENDS = (
     Cause.OK,
@@ -284,7 +285,7 @@ class Checked:
 
 
 @given(STEPS)
-@settings(max_examples=200, deadline=None)
+@tried(200)
 def test_no_sequence_of_events_blocks_it(steps: list[tuple[str, int, Cause, RateLimits, float, int]]) -> None:
     """Counts stay right, no wait is without end or in the past, and after recovery requests flow again."""
     checked = Checked()

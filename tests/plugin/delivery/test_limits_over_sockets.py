@@ -18,6 +18,8 @@ from impact_plugin.testing.capacity import Capacity, CapacityTally
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.virtual_time import VirtualLoop, run_virtual
 
+pytestmark = pytest.mark.slow
+
 FORM = b"CampaignId=1&EventDate=NOW&CustomProfileId=v&PageUrl=https%3A%2F%2Fshop.example.com%2F"
 HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 FAMILIES = (

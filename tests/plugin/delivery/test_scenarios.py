@@ -8,6 +8,8 @@ import pytest
 from benchmarks.limits import run_scenario
 from benchmarks.scenarios import Scenario, drawn, fixed
 
+pytestmark = pytest.mark.slow
+
 KNOWN_MISSES: Final[dict[str, set[str]]] = {
     # Six at once are 120 % of five: whoever tries whether one more is taken now is over.
     "B 503 above 5": {"over 110 % <= 1 %"},

@@ -5,7 +5,7 @@ from math import inf
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from impact_plugin.delivery.limits.permits import EndpointName, Gate, LimiterStatistics, Permit, Wait
@@ -20,6 +20,7 @@ from impact_plugin.delivery.limits.scheduler import (
     Urgency,
 )
 from impact_plugin.delivery.policy import Cause
+from tests.properties import tried
 
 PATHS: dict[Urgency, EndpointName] = {
     Urgency.CONVERSION: "conversions",
@@ -420,7 +421,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=200)
+@tried(200)
 @given(steps, st.integers(1, 3), st.integers(1, 4))
 def test_everybody_goes_once_and_in_their_visitors_order(
     todo: list[tuple[str, int, Urgency, str | None]], width: int, total: int

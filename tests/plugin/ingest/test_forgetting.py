@@ -14,6 +14,8 @@ from impact_plugin.spool.sqlite import SqliteSpool
 from impact_plugin.store.embedded import EmbeddedStore
 from tests.plugin.ingest.ingest_shop import BASIC, Shop
 
+pytestmark = pytest.mark.slow
+
 USER: Final = "user-of-ada-4711"
 VISITOR: Final = "visitor-of-ada-4711"
 ORDER: Final = "order-of-ada-4711"

@@ -13,8 +13,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+import pytest
 
 from tests.plugin.ingest.ingest_shop import BASIC, KEY, SECONDS, Shop
+
+pytestmark = pytest.mark.slow
 
 SEED: Final = 20_260_910
 BODIES: Final = 1000

@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import impact_plugin.store.embedded
@@ -12,8 +12,9 @@ import impact_plugin.store.engine
 from impact_plugin.store.base import NEWEST_CLICKS, NEWEST_USERS, NEWEST_WINDOWS, SessionAnswer, SessionQuery
 from impact_plugin.store.engine import LONGEST, WINDOW_BYTES, Capacities, Engine, with_click
 from impact_transformers import Decision
+from tests.properties import tried
 
-BOUNDED = settings(deadline=None, max_examples=300, derandomize=True, database=None)
+TRIED = tried(300)
 NEW, REPEAT = Decision.NEW, Decision.REPEAT
 NOON = 1_789_000_000_000
 MINUTE = 60_000
@@ -84,7 +85,7 @@ def decisions(engine: Engine, *queries: SessionQuery) -> list[Decision | None]:
     window=st.integers(1, DAY) | st.sampled_from([1, DAY, LONGEST]),
     owner=st.binary(min_size=15, max_size=15) | st.sampled_from([bytes(15), b"\xff" * 15]),
 )
-@BOUNDED
+@TRIED
 def test_a_window_is_what_it_was_asked_to_be(time: int, window: int, owner: bytes) -> None:
     """At the extremes of time, length and digest: it begins and ends to the millisecond, and knows its opener."""
     moments = {"before": time - 1, "first": time, "last": time + window - 1, "after": time + window}
@@ -108,7 +109,7 @@ def test_a_window_is_what_it_was_asked_to_be(time: int, window: int, owner: byte
         st.tuples(st.integers(0, 12), st.integers(0, 180), st.sampled_from([10, 30, 60])), min_size=1, max_size=40
     )
 )
-@BOUNDED
+@TRIED
 def test_windows_overlap_as_intervals_do(story: list[tuple[int, int, int]]) -> None:
     """Late and early candidates, retries, and windows of several lengths: as a list of intervals would decide."""
     engine = make_engine()
@@ -199,7 +200,7 @@ def last_ids(known: list[tuple[int, str]]) -> list[list[str]]:
 
 
 @given(arrived=clicks)
-@BOUNDED
+@TRIED
 def test_leaving_out_a_click_changes_no_answer(arrived: list[tuple[int, str]]) -> None:
     """Clicks that arrive in order, each twice: the last before any moment, and the very first, have the same id."""
     known: list[tuple[int, str]] = []
@@ -211,7 +212,7 @@ def test_leaving_out_a_click_changes_no_answer(arrived: list[tuple[int, str]]) -
 
 
 @given(arrived=clicks)
-@BOUNDED
+@TRIED
 def test_the_order_of_arrival_decides_no_click_id(arrived: list[tuple[int, str]]) -> None:
     """As few clicks as are remembered, in any order: the last before any moment is the last before it."""
     known: list[tuple[int, str]] = []
@@ -222,7 +223,7 @@ def test_the_order_of_arrival_decides_no_click_id(arrived: list[tuple[int, str]]
 
 
 @given(arrived=st.lists(st.tuples(st.integers(0, 500), st.sampled_from("ABCDEFGHIJKL")), max_size=60))
-@BOUNDED
+@TRIED
 def test_the_memory_of_an_identity_is_bounded_and_has_the_newest(arrived: list[tuple[int, str]]) -> None:
     """Never more than so many, in order, none of them twice, and the newest of all is always there."""
     known: list[tuple[int, str]] = []

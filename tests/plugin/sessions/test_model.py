@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -29,6 +30,7 @@ from impact_plugin.config.settings import StateSettings
 from impact_plugin.store.base import NEWEST_CLICKS, SessionAnswer, SessionQuery, SessionStore
 from impact_plugin.store.embedded import open_store
 from impact_transformers import Decision
+from tests.properties import tried
 
 MINUTE = 60_000
 NOON = 1_789_000_000_000
@@ -279,14 +281,12 @@ def open_embedded_store(machine: Machine) -> list[AbstractAsyncContextManager[Se
 
 
 def run(machine: type[Machine], examples: int) -> None:
-    """Run the machine; the same examples every time."""
-    chosen = settings(
-        max_examples=examples, stateful_step_count=25, deadline=None, derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    """Run the machine."""
+    chosen = tried(examples, stateful_step_count=25, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=chosen)
 
 
+@pytest.mark.hypothesis
 def test_the_embedded_store_never_changes_its_mind() -> None:
     """Retries, splits, reorderings, restarts and time: the same message gets the same answer."""
 

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import impact_plugin.store.table
 from impact_plugin.store.table import FREED_AT_ONCE, GENERATIONS, SHARD_SIZE, GenerationTable
+from tests.properties import tried
 
-BOUNDED = settings(deadline=None, max_examples=300, derandomize=True, database=None)
+TRIED = tried(300)
 
 
 def key(number: int) -> bytes:
@@ -68,7 +69,7 @@ steps = st.one_of(
 
 
 @given(capacity=st.integers(1, 8), history=st.lists(steps, max_size=60))
-@BOUNDED
+@TRIED
 def test_a_small_table_is_a_dict_in_the_order_of_writing(capacity: int, history: list[tuple[Any, ...]]) -> None:
     """With one shard everything is exact: values, size, the order of eviction, its count, and expiry."""
     table, plain = GenerationTable(capacity), Plain(capacity)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from impact_plugin.spool.base import LANE_SECONDS, DeadLetterCause, Spool, SpoolRow
 from tests.plugin.spool.spool_conformance import ALL, Clock, dead, digest, event, names
 from tests.plugin.spool.test_sqlite_spool import opener_of
+from tests.properties import tried
 
 Step = tuple[Any, ...]
 
@@ -225,7 +226,7 @@ class Twins:
         assert (len(letters), len(self.naive.seen)) == (tally.dead, tally.seen)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@tried(150)
 @given(steps)
 def test_any_history_is_the_one_of_the_reference(history: list[Step]) -> None:
     """What is put, taken, given back, put off, buried, retried and forgotten, over any number of processes."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from impact_plugin.config.settings import DeliverySettings, StateSettings
 from impact_plugin.errors import StateError, StateUnavailableError
@@ -45,6 +45,7 @@ from tests.plugin.store.ledger_conformance import (
     standings,
     steps,
 )
+from tests.properties import tried
 
 __all__ = ["clock_fixture"]
 
@@ -73,7 +74,7 @@ class TestEmbeddedLedger(LedgerConformance):
     """The suite, on a folder of its own."""
 
 
-@settings(max_examples=200, deadline=None)
+@tried(200)
 @given(steps)
 def test_any_history_stands_as_the_reference_has_it(history: list[Step]) -> None:
     """Begins, outcomes, crashes and clocks of any order: each answer is the one of the plain rules."""

@@ -22,6 +22,8 @@ from impact_plugin.traffic.driver import Driver, Histogram, LoadOutcome, LoadSte
 from impact_plugin.traffic.shapes import Shape, marked, shape_all, shifted
 from tests.plugin.traffic.scripted_server import Server
 
+pytestmark = pytest.mark.slow
+
 DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
 HELLO = request_bytes("POST", "a", "/", {}, b"hello")
 JUST = 0.5

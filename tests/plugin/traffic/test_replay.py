@@ -22,6 +22,8 @@ from impact_plugin.traffic.reading import ReadingError, Traffic, TrafficEvent
 from impact_plugin.traffic.replay import ReplayRun, cents_of
 from impact_transformers import prepare
 
+pytestmark = pytest.mark.slow
+
 DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
 SENT, FILTERED, REJECTED = 3784, 12, 26
 """What becomes of the 3,822 events of the recorded day; the service's own end-to-end tests say the same."""

@@ -29,6 +29,8 @@ from impact_plugin.traffic.sent import Sent, load_sent, save_sent
 from impact_plugin.traffic.shapes import Shape, Via
 from tests.plugin.traffic.scripted_server import Server
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
 KEY = "key-of-the-source"
 STORED = {"success": True, "accepted": 2, "rejected": 0, "duplicates": 0, "filtered": 0, "results": []}

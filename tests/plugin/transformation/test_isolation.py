@@ -16,6 +16,8 @@ from impact_plugin.process.background import open_background
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.virtual_time import run_virtual
 
+pytestmark = pytest.mark.slow
+
 OK = ImpactResponse(200, b"{}")
 
 
