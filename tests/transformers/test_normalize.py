@@ -112,11 +112,11 @@ def test_redact_emails(text: str, expected: str) -> None:
 @pytest.mark.parametrize("text", ["%" + "a" * 16_000, "@" + "a" * 16_000, "a" * 16_000 + "@b", "a%40" * 4_000])
 def test_looking_for_emails_takes_time_in_proportion(text: str) -> None:
     """A long text made to be slow costs milliseconds: one event must not stall all the others."""
-    started = time.perf_counter()
+    started = time.process_time()
     normalize.holds_email(text)
     normalize.redact_emails(text)
 
-    assert time.perf_counter() - started < 0.2
+    assert time.process_time() - started < 0.2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Every setting of the spool, turned: what it bounds, and what happens at the bound."""
 
 import asyncio
-import socket
 import sqlite3
 import time
 from collections.abc import Callable
@@ -145,14 +144,12 @@ async def test_the_disk_is_waited_for_so_long(tmp_path: Path, clock: Clock) -> N
         other.execute("ROLLBACK")
         other.close()
 
-    assert 0.1 < waited < 5.0
+    assert 0.1 < waited < 30.0
 
 
-async def test_the_senders_port_is_where_the_settings_say(tmp_path: Path) -> None:
+async def test_the_senders_port_is_where_the_settings_say(tmp_path: Path, free_port: Callable[[], int]) -> None:
     """``server.ingest_host`` and ``server.ingest_port``, with a source to open it for."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     file = tmp_path / "impact.toml"
     file.write_text(
         '[sources.shop]\nkeys = ["0123456789abcdef"]\n'

@@ -312,27 +312,28 @@ async def test_a_turn_that_cannot_come_in_time_is_told_at_once() -> None:
         await b.deliveries.deliver(order("o-1"), seconds=1)
         loop = asyncio.get_running_loop()
         started = loop.time()
-        verdict = await b.deliveries.deliver(order("o-2"), seconds=9.5)
+        verdict = await b.deliveries.deliver(order("o-2"), seconds=300)
         took = loop.time() - started
 
     assert (verdict.result, verdict.cause) == ("retry", Cause.WAITING)
     assert "quota" in verdict.text
-    assert took < 0.5
+    assert took < 100
 
 
 async def test_the_metrics_and_the_report_tell_what_is_going_on() -> None:
     """Attempts by cause; what is under way by account."""
     async with bench() as b:
         b.impact.gate = asyncio.Event()
-        under_way = asyncio.create_task(b.deliveries.deliver(order(), seconds=5))
-        await asyncio.sleep(1.2)
+        under_way = asyncio.create_task(b.deliveries.deliver(order(), seconds=60))
+        async with asyncio.timeout(60):
+            # Measured once a second.
+            while b.metric("impact_plugin_delivery_in_flight", endpoint_path="conversions") != 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
         (report,) = b.deliveries.report()
-        gauge = b.metric("impact_plugin_delivery_in_flight", endpoint_path="conversions")
         b.impact.gate.set()
         await under_way
 
     assert (report.account, report.endpoint_path, report.statistics.in_flight) == ("IRtest", "conversions", 1)
-    assert gauge == 1
     assert b.metric("impact_plugin_attempts_total", endpoint_path="conversions", cause="ok") == 1
     assert b.metric("impact_plugin_ledger_orders") == 1
 

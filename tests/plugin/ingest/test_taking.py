@@ -1,7 +1,6 @@
 """The intake by itself: which rows are written for an event, for whom, and what its sender is told."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -267,24 +266,21 @@ async def test_a_failed_spool_takes_nothing(desk: Desk, order: dict[str, Any]) -
 
 async def test_a_large_batch_lets_others_work(desk: Desk, page: dict[str, Any]) -> None:
     """Other requests go on while thousands of events are prepared."""
-    longest, last, done = 0.0, time.perf_counter(), False
+    pulses = 0
 
     async def pulse() -> None:
-        nonlocal longest, last
-        while not done:
+        nonlocal pulses
+        while True:
             await asyncio.sleep(0)
-            longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+            pulses += 1
 
     pulsing = asyncio.create_task(pulse())
-    whole = time.perf_counter()
     await desk.intake._prepare_all(
         desk.routing.sources["shop"],
         [Item(msgspec.json.encode({**page, "messageId": f"m-{number}"})) for number in range(5000)],
         desk.routing.destinations_of(desk.routing.sources["shop"]),
         NOW,
     )
-    whole = time.perf_counter() - whole
-    done = True
-    await pulsing
+    pulsing.cancel()
 
-    assert longest < whole / 3
+    assert pulses >= 3
