@@ -9,7 +9,7 @@ import msgspec
 
 from benchmarks.fresh import resident_bytes
 from impact_plugin.config.settings import DeliverySettings
-from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel
+from impact_plugin.delivery.pipeline import Deliveries, DeliveryRequest, OrderIdentity
 from impact_plugin.delivery.policy import NoResponse
 from impact_plugin.orders.ledger import LedgerTally, OrderOutcome, Standing
 from impact_plugin.process.background import open_background
@@ -75,10 +75,10 @@ async def _hour() -> Hour:
         async def worker(account: int, number: int) -> None:
             nonlocal asked, most
             order = OrderIdentity(f"IR{account}", "1", "id:1", f"o-{number}")
-            parcel = Parcel(f"IR{account}", "conversions", "http://x", {}, b"a=1", f"v-{number}", order, 1)
+            request = DeliveryRequest(f"IR{account}", "conversions", "http://x", {}, b"a=1", f"v-{number}", order, 1)
             while loop.time() < end:
                 asked += 1
-                await deliveries.deliver(parcel, seconds=PATIENCE_SECONDS)
+                await deliveries.deliver(request, seconds=PATIENCE_SECONDS)
                 most = max(most, sum(one.waiting for one in deliveries.report()) if not asked % 1000 else 0)
                 await asyncio.sleep(PAUSE_SECONDS)
 

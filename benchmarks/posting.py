@@ -13,7 +13,7 @@ import msgspec
 
 from impact_plugin.config.settings import DeliverySettings, StateSettings
 from impact_plugin.delivery.client import open_delivery_client
-from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel
+from impact_plugin.delivery.pipeline import Deliveries, DeliveryRequest, OrderIdentity
 from impact_plugin.files import Durability
 from impact_plugin.orders.embedded_ledger import open_ledger
 from impact_plugin.process.background import open_background
@@ -89,8 +89,8 @@ async def page_loads(url: str) -> AsyncIterator[Send]:
     async with _engine("process") as deliveries:
 
         async def send(number: int) -> None:
-            parcel = Parcel("IRbench", "pageload", f"{url}/PageLoad", HEADERS, FORM, f"visitor-{number}")
-            await _delivered(deliveries, parcel)
+            request = DeliveryRequest("IRbench", "pageload", f"{url}/PageLoad", HEADERS, FORM, f"visitor-{number}")
+            await _delivered(deliveries, request)
 
         yield send
 
@@ -105,16 +105,16 @@ def conversions(durability: Durability) -> Callable[[str], object]:
             async def send(number: int) -> None:
                 order = OrderIdentity("IRbench", "1", "id:1", f"o-{number}")
                 address = f"{url}/Advertisers/IRbench/Conversions"
-                parcel = Parcel("IRbench", "conversions", address, HEADERS, FORM, f"visitor-{number}", order)
-                await _delivered(deliveries, parcel)
+                request = DeliveryRequest("IRbench", "conversions", address, HEADERS, FORM, f"visitor-{number}", order)
+                await _delivered(deliveries, request)
 
             yield send
 
     return opened
 
 
-async def _delivered(deliveries: Deliveries, parcel: Parcel) -> None:
-    verdict = await deliveries.deliver(parcel, seconds=SECONDS)
+async def _delivered(deliveries: Deliveries, request: DeliveryRequest) -> None:
+    verdict = await deliveries.deliver(request, seconds=SECONDS)
     if verdict.result != "delivered":
         raise RuntimeError(f"the sink refused: {verdict.text}")
 

@@ -1,7 +1,7 @@
-"""One request from its turn to its verdict: wait, look in the ledger, send, judge, tell everybody who must know.
+"""Delivers one request: waits for a permit, records the intent in the ledger, sends, judges the response, reports it.
 
-An attempt that has begun is never given up because somebody stopped waiting for it: it runs to its own end as a task,
-and the ledger learns its outcome. Who asks for the same order meanwhile waits for that attempt, and nothing is sent.
+An attempt continues as a task of its own even if its caller stops waiting, and the ledger gets its outcome. A second
+caller with the same order waits for that attempt, and nothing is sent.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ SEPARATOR: Final = "\x1f"
 
 
 class OrderIdentity(msgspec.Struct, frozen=True):
-    """What makes two conversions the same one for impact.com: an order id is unique per event type.
+    """What makes two conversions the same for impact.com: an order id is unique per event type.
 
     https://integrations.impact.com/impact-brand/reference/submit-a-conversion
     """
@@ -46,10 +46,10 @@ class OrderIdentity(msgspec.Struct, frozen=True):
     order_id: str
 
 
-class Parcel(msgspec.Struct, frozen=True):
-    """One request to send. ``lane`` stands for the visitor; ``order`` is None for a Page Load.
+class DeliveryRequest(msgspec.Struct, frozen=True):
+    """A request to deliver. ``lane`` identifies the visitor; ``order`` is None for a Page Load.
 
-    ``attempt`` counts the earlier tries of whoever sends it; ``again`` sends an order that impact.com has already.
+    ``attempt`` is the number of earlier attempts of the caller; ``resend`` sends an order that impact.com already has.
     """
 
     account: str
@@ -60,11 +60,11 @@ class Parcel(msgspec.Struct, frozen=True):
     lane: str | None = None
     order: OrderIdentity | None = None
     attempt: int = 0
-    again: bool = False
+    resend: bool = False
 
 
 class _Attempt:
-    """One request on its way to its verdict, for which several callers may wait.
+    """One attempt to deliver a request, for which several callers may wait.
 
     A task of asyncio rather than of anyio's task group, which costs five times as much to start: with it the engine
     takes 1.4 times as much CPU time for a delivery, and a delivery with its HTTP a tenth more.
@@ -76,13 +76,13 @@ class _Attempt:
         task.add_done_callback(self._end)
 
     async def verdict(self, seconds: float) -> Verdict:
-        """The verdict within ``seconds``; raises what the attempt met instead."""
+        """The verdict within ``seconds``; raises the exception of the attempt, if any."""
         with move_on_after(seconds):
             await self._ended.wait()
         if not self.task.done():
-            return held_back(Cause.AMBIGUOUS, "no answer in time; the attempt goes on and its outcome is noted")
+            return held_back(Cause.AMBIGUOUS, "no response in time; the attempt continues, and its outcome is recorded")
         if self.task.cancelled():
-            return held_back(Cause.AMBIGUOUS, "the service stopped before the answer came")
+            return held_back(Cause.AMBIGUOUS, "the service stopped before there was a response")
         return self.task.result()
 
     def _end(self, _task: asyncio.Task[Verdict]) -> None:
@@ -97,7 +97,7 @@ class _PermitWaiter:
         self._decided: Event | None = None
 
     def decide(self, decision: Permit | Verdict) -> bool:
-        """Decide; False, and nothing changes, when it was decided before."""
+        """Decide; returns False, and changes nothing, if it was decided before."""
         if self.decision is not None:
             return False
         self.decision = decision
@@ -106,14 +106,14 @@ class _PermitWaiter:
         return True
 
     async def wait(self, seconds: float) -> None:
-        """Wait for the decision, which most requests need not, for up to ``seconds``."""
+        """Wait for the decision for up to ``seconds``; most requests need not wait."""
         self._decided = Event()
         with move_on_after(seconds):
             await self._decided.wait()
 
 
 class Deliveries:
-    """Delivers parcels for all accounts. Attempts are tasks that end with :meth:`run`."""
+    """Delivers requests of all accounts. Attempts are tasks that end with :meth:`run`."""
 
     def __init__(
         self,
@@ -147,39 +147,39 @@ class Deliveries:
         self._stopping = False
 
     async def deliver(
-        self, parcel: Parcel, *, seconds: float, is_abandoned: Callable[[], bool] = lambda: False
+        self, request: DeliveryRequest, *, seconds: float, is_abandoned: Callable[[], bool] = lambda: False
     ) -> Verdict:
-        """The verdict on one parcel within ``seconds``.
+        """Deliver a request, and return its verdict within ``seconds``.
 
-        ``is_abandoned`` tells that nobody waits for it any more: then it is not sent, unless that has happened already.
+        It is not sent if ``is_abandoned`` says, before that, that nobody waits for it any more.
         """
         if self._stopping:
             return _STOPPING
-        identity = None if parcel.order is None else self._identity(parcel.order)
+        identity = None if request.order is None else self._identity(request.order)
         attempt = self._orders.get(identity) if identity is not None else None
         if attempt is None:
-            attempt = self._start(parcel, identity, self._loop.time() + seconds, is_abandoned)
+            attempt = self._start(request, identity, self._loop.time() + seconds, is_abandoned)
         return await attempt.verdict(seconds)
 
     def report(self) -> list[LimitReport]:
-        """Every account's endpoints: state, limit, what waits and why."""
+        """The state of every account's endpoints: limits, how many requests wait, and why."""
         return list(self._scheduler.report(self._loop.time()))
 
     def stop(self) -> None:
-        """Take nothing new and send nothing that waits; what is under way goes on."""
+        """Accept no new requests and send no waiting ones; attempts in flight continue."""
         self._stopping = True
         for waiter in list(self._waiting):
             waiter.decide(_STOPPING)
 
     async def drain(self, seconds: float) -> None:
-        """Stop, and wait for what is under way, ``seconds`` at most."""
+        """Stop, and wait up to ``seconds`` for the attempts in flight."""
         self.stop()
         await self._wait_for_attempts(seconds)
 
     async def run(self) -> None:
-        """Measure, forget accounts that are idle, and see whether the ledger is back; runs until cancelled.
+        """Measure, forget idle accounts, and check the ledger, until cancelled.
 
-        Attempts that are under way then are cancelled, and stay unknown in the ledger.
+        Then the attempts in flight are cancelled, and their outcome stays unknown in the ledger.
         """
         try:
             await repeat(self._telemetry, "delivery", self._measure, MEASURE_SECONDS)
@@ -200,9 +200,9 @@ class Deliveries:
         await self._check_ledger()
 
     def _start(
-        self, parcel: Parcel, identity: bytes | None, deadline: float, is_abandoned: Callable[[], bool]
+        self, request: DeliveryRequest, identity: bytes | None, deadline: float, is_abandoned: Callable[[], bool]
     ) -> _Attempt:
-        attempt = _Attempt(self._loop.create_task(self._attempt(parcel, identity, deadline, is_abandoned)))
+        attempt = _Attempt(self._loop.create_task(self._attempt(request, identity, deadline, is_abandoned)))
         self._attempts.add(attempt)
         if identity is not None:
             self._orders[identity] = attempt
@@ -215,28 +215,26 @@ class Deliveries:
             del self._orders[identity]
 
     async def _attempt(
-        self, parcel: Parcel, identity: bytes | None, deadline: float, is_abandoned: Callable[[], bool]
+        self, request: DeliveryRequest, identity: bytes | None, deadline: float, is_abandoned: Callable[[], bool]
     ) -> Verdict:
         waiter = _PermitWaiter()
-        request = _queued_request(parcel, waiter.decide)
-        permit = await self._wait_for_permit(request, waiter, deadline)
+        queued = _queued_request(request, waiter.decide)
+        permit = await self._wait_for_permit(queued, waiter, deadline)
         if isinstance(permit, Verdict):
             return permit
-        return await self._with_permit(request, permit, parcel, identity, is_abandoned)
+        return await self._with_permit(queued, permit, request, identity, is_abandoned)
 
-    async def _wait_for_permit(
-        self, request: QueuedRequest, waiter: _PermitWaiter, deadline: float
-    ) -> Permit | Verdict:
+    async def _wait_for_permit(self, queued: QueuedRequest, waiter: _PermitWaiter, deadline: float) -> Permit | Verdict:
         """Wait for a permit for as long as an attempt could still end in time."""
         now = self._loop.time()
-        refusal = self._scheduler.submit(request, now)
+        refusal = self._scheduler.submit(queued, now)
         if refusal is not None:
             return held_back(Cause.BUSY, refusal)
         if waiter.decision is not None:
             return waiter.decision
         patience = deadline - now
-        expires = deadline - min(SPARED_RESPONSES * self._scheduler.response_seconds(request), patience / 2)
-        closed = self._scheduler.closed_gate(request)
+        expires = deadline - min(SPARED_RESPONSES * self._scheduler.response_seconds(queued), patience / 2)
+        closed = self._scheduler.closed_gate(queued)
         if closed is None or closed.until == inf or closed.until <= expires:
             self._waiting.add(waiter)
             try:
@@ -247,15 +245,15 @@ class Deliveries:
                 raise
             finally:
                 self._waiting.discard(waiter)
-        return self._end_wait(request, waiter)
+        return self._end_wait(queued, waiter)
 
-    def _end_wait(self, request: QueuedRequest, waiter: _PermitWaiter) -> Permit | Verdict:
+    def _end_wait(self, queued: QueuedRequest, waiter: _PermitWaiter) -> Permit | Verdict:
         """The permit or the verdict; a request that still waits is cancelled."""
         if isinstance(waiter.decision, Permit):
             return waiter.decision
-        closed = self._scheduler.closed_gate(request)
+        closed = self._scheduler.closed_gate(queued)
         now = self._loop.time()
-        self._scheduler.cancel(request, now)
+        self._scheduler.cancel(queued, now)
         if waiter.decision is not None:
             return waiter.decision
         verdict = held_back(Cause.WAITING, _explain(closed, now))
@@ -264,50 +262,52 @@ class Deliveries:
 
     async def _with_permit(
         self,
-        request: QueuedRequest,
+        queued: QueuedRequest,
         permit: Permit,
-        parcel: Parcel,
+        request: DeliveryRequest,
         identity: bytes | None,
         is_abandoned: Callable[[], bool],
     ) -> Verdict:
-        """Everything from the permit on: whatever happens, the permit is given back."""
+        """Use the permit for one attempt, and give it back whatever happens."""
         cause: Cause | None = None
         limits = NO_RATE_LIMITS
         try:
-            refused = await self._begin(parcel, identity, is_abandoned)
+            refused = await self._begin(request, identity, is_abandoned)
             if refused is not None:
                 return refused
             # The time of the ledger's commit is not impact.com's response time.
             permit = msgspec.structs.replace(permit, sent_at=self._loop.time())
             cause = Cause.AMBIGUOUS
             response = await self._client.post(
-                parcel.url, parcel.headers, parcel.body, seconds=self._settings.timeout_seconds
+                request.url, request.headers, request.body, seconds=self._settings.timeout_seconds
             )
-            verdict = judge(response, attempt=parcel.attempt)
+            verdict = judge(response, attempt=request.attempt)
             cause = verdict.cause
             status = 0
             if isinstance(response, ImpactResponse):
                 status = response.status
                 limits = read_rate_limits(response.headers, self._clock())
-            self._telemetry.emit(RequestSent(parcel.endpoint, cause, status, self._loop.time() - permit.sent_at))
+            self._telemetry.emit(RequestSent(request.endpoint, cause, status, self._loop.time() - permit.sent_at))
             if identity is not None:
                 await self._ledger.settle(identity, _outcome(cause))
             return verdict
         finally:
             now = self._loop.time()
             if cause is None:
-                self._scheduler.release_unused(request, permit, now)
+                self._scheduler.release_unused(queued, permit, now)
             else:
-                self._scheduler.release(request, permit, cause, limits, now)
+                self._scheduler.release(queued, permit, cause, limits, now)
 
-    async def _begin(self, parcel: Parcel, identity: bytes | None, is_abandoned: Callable[[], bool]) -> Verdict | None:
-        """The verdict on a parcel that must not be sent; None, and the intent on disk, for one that may."""
+    async def _begin(
+        self, request: DeliveryRequest, identity: bytes | None, is_abandoned: Callable[[], bool]
+    ) -> Verdict | None:
+        """Record the intent on disk; returns the verdict on a request that must not be sent, otherwise None."""
         if is_abandoned():
-            return held_back(Cause.WAITING, "the router hung up before its turn came")
+            return held_back(Cause.WAITING, "the router hung up before there was a permit")
         if identity is None:
             return None
         try:
-            standing = await self._ledger.begin(identity, again=parcel.again)
+            standing = await self._ledger.begin(identity, again=request.resend)
         except StateUnavailableError as error:
             self._ledger_failed(error)
             return held_back(Cause.STATE_UNAVAILABLE, str(error))
@@ -319,7 +319,7 @@ class Deliveries:
             self._telemetry.emit(LedgerFailed(str(error)))
 
     async def _check_ledger(self) -> None:
-        """Whether it is back, and what it holds."""
+        """Measure the ledger, and report when it is available again."""
         try:
             if self._ledger_down:
                 await self._ledger.check()
@@ -371,23 +371,23 @@ _STANDINGS: Final[dict[Standing, Verdict]] = {
     ),
     Standing.BUSY: held_back(Cause.ORDER_UNDER_WAY, "another process is sending this order"),
 }
-"""What the ledger forbids; of the others an intent is on disk."""
+"""Verdicts on the orders that the ledger forbids to send; the intent of all others is on disk."""
 
 
-def _queued_request(parcel: Parcel, grant: Callable[[Permit], bool]) -> QueuedRequest:
+def _queued_request(request: DeliveryRequest, grant: Callable[[Permit], bool]) -> QueuedRequest:
     return QueuedRequest(
-        parcel.account,
-        parcel.endpoint,
-        Urgency.CONVERSION if parcel.endpoint == "conversions" else Urgency.PAGE_LOAD,
+        request.account,
+        request.endpoint,
+        Urgency.CONVERSION if request.endpoint == "conversions" else Urgency.PAGE_LOAD,
         grant,
-        lane=parcel.lane,
-        retry=parcel.attempt > 0,
-        credentials=hash(parcel.headers.get("Authorization", "")),
+        lane=request.lane,
+        retry=request.attempt > 0,
+        credentials=hash(request.headers.get("Authorization", "")),
     )
 
 
 def _outcome(cause: Cause) -> OrderOutcome:
-    """What the ledger is to know of an attempt."""
+    """The outcome of an attempt for the ledger."""
     if cause is Cause.OK:
         return OrderOutcome.DELIVERED
     return OrderOutcome.NOTHING if cause in NOT_RECORDED else OrderOutcome.UNKNOWN
@@ -396,13 +396,13 @@ def _outcome(cause: Cause) -> OrderOutcome:
 def _explain(closed: Wait | None, now: float) -> str:
     """The gate that a request waited for, and how long it stays closed."""
     if closed is None:
-        return "its turn did not come before the router's deadline"
+        return "there was no permit before the router's deadline"
     left = "" if closed.until == inf else f" ({max(0.0, closed.until - now):.1f} s more)"
     return f"{closed.gate}{left}: {GATES[closed.gate]}"
 
 
 def _measured(reports: list[LimitReport]) -> DeliveryMeasured:
-    """The sums over all accounts, by endpoint: what waits, what is under way, and accounts by state."""
+    """Sums over all accounts by endpoint: requests waiting and in flight, and accounts by state."""
     waiting: dict[str, int] = {"conversions": 0, "pageload": 0}
     in_flight = dict(waiting)
     states = {(endpoint, state): 0 for endpoint in waiting for state in ("open", "probing", "closed")}

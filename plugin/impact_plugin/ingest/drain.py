@@ -21,7 +21,7 @@ from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.config.sources import Routing
 from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.delivery.identity import order_identity, visitor_lane
-from impact_plugin.delivery.pipeline import Deliveries, Parcel
+from impact_plugin.delivery.pipeline import Deliveries, DeliveryRequest
 from impact_plugin.delivery.policy import Cause, Verdict
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.process.background import repeat, run_guarded
@@ -153,12 +153,12 @@ class Drain:
         outcome = await self._transform(row, known)
         if not isinstance(outcome, Send):
             return DrainedRow(outcome)
-        parcel = self._parcel(outcome, row)
+        request = self._request(outcome, row)
         # Its person may be forgotten while it waits for a permit to be sent.
         verdict = await self._deliveries.deliver(
-            parcel, seconds=self._patience, is_abandoned=lambda: not self.spool.holds(row)
+            request, seconds=self._patience, is_abandoned=lambda: not self.spool.holds(row)
         )
-        return DrainedRow(verdict, f"POST {parcel.url}\n\n".encode() + parcel.body)
+        return DrainedRow(verdict, f"POST {request.url}\n\n".encode() + request.body)
 
     async def _transform(self, row: SpoolRow, known: KnownDestination) -> Outcome:
         """What becomes of the row now, with the visit that was decided when it was taken."""
@@ -170,11 +170,11 @@ class Drain:
         visit = NO_VISIT if question is None else (await self._sessions.visits([question]))[0]
         return self._step.conclude(prepared, visit)
 
-    def _parcel(self, outcome: Send, row: SpoolRow) -> Parcel:
+    def _request(self, outcome: Send, row: SpoolRow) -> DeliveryRequest:
         request, config = outcome.request, outcome.config
         endpoint = self._endpoints.of(request, config)
         conversion = isinstance(request, Conversion)
-        return Parcel(
+        return DeliveryRequest(
             config.account_sid,
             "conversions" if conversion else "pageload",
             endpoint.url,
@@ -183,7 +183,7 @@ class Drain:
             visitor_lane(request.form),
             order_identity(config.account_sid, request.form) if conversion else None,
             row.attempt,
-            again=config.duplicate_orders == "send",
+            resend=config.duplicate_orders == "send",
         )
 
     async def _measure(self) -> None:

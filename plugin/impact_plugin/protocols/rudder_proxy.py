@@ -17,7 +17,7 @@ import msgspec
 from impact_plugin.config.settings import Settings
 from impact_plugin.delivery.endpoints import FORM_TYPE
 from impact_plugin.delivery.identity import order_identity, visitor_lane
-from impact_plugin.delivery.pipeline import Deliveries, Parcel
+from impact_plugin.delivery.pipeline import Deliveries, DeliveryRequest
 from impact_plugin.delivery.policy import Cause, Verdict, held_back
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.delivery import DeliveryEnded
@@ -132,8 +132,8 @@ class Proxy:
         request = _decoder.decode(raw)
         listed = request.metadata if version == "v1" else msgspec.Raw(b"[" + bytes(request.metadata) + b"]")
         jobs, attempts = _raws.decode(listed), _attempts.decode(listed)
-        parcel = self._parcel(request, max((one.attempt_num for one in attempts), default=0))
-        verdict = parcel if isinstance(parcel, Verdict) else await self._deliver(parcel, timeout_ms, is_abandoned)
+        delivery = self._delivery_request(request, max((one.attempt_num for one in attempts), default=0))
+        verdict = delivery if isinstance(delivery, Verdict) else await self._deliver(delivery, timeout_ms, is_abandoned)
         label = "conversions" if request.endpoint.endswith("/Conversions") else "pageload"
         self._telemetry.emit(DeliveryEnded(label, verdict.result, verdict.cause, perf_counter() - started))
         status = STATUS[verdict.result]
@@ -143,10 +143,12 @@ class Proxy:
             return 200, _encoder.encode(ProxyReply(ProxyOutputV1(status, verdict.text, replies, tags)))
         return status, _encoder.encode(ProxyReply(ProxyOutputV0(status, verdict.text, verdict.text, tags)))
 
-    async def _deliver(self, parcel: Parcel, timeout_ms: str | None, is_abandoned: Callable[[], bool]) -> Verdict:
+    async def _deliver(
+        self, delivery: DeliveryRequest, timeout_ms: str | None, is_abandoned: Callable[[], bool]
+    ) -> Verdict:
         try:
             seconds = self._seconds(timeout_ms)
-            return await self._deliveries.deliver(parcel, seconds=seconds, is_abandoned=is_abandoned)
+            return await self._deliveries.deliver(delivery, seconds=seconds, is_abandoned=is_abandoned)
         except Exception as error:  # noqa: BLE001 - the border of one delivery: a 5xx of ours would end in an abort
             self._telemetry.emit(RequestFault("proxy", type(error).__name__, error))
             return held_back(Cause.FAULT, "a defect of impact-plugin; see its log")
@@ -160,7 +162,7 @@ class Proxy:
         asked = min(asked, LONGEST_SECONDS) if isfinite(asked) else self._timeout
         return max(min(asked - MARGIN_SECONDS, asked * 0.9), LEAST_SECONDS)
 
-    def _parcel(self, request: ProxyRequest, attempt: int) -> Parcel | Verdict:
+    def _delivery_request(self, request: ProxyRequest, attempt: int) -> DeliveryRequest | Verdict:
         """What is to be sent, or why it never will be."""
         tracking = self._is_tracking(request.endpoint)
         if tracking is None or request.method.upper() != "POST" or request.params:
@@ -177,7 +179,7 @@ class Proxy:
             return _refuse(Cause.EMAIL_IN_PARAMETER, f"{exposed} would carry an e-mail address in clear")
         config = request.destination_config or ProxyConfig()
         account = _account(request.endpoint, config, clean)
-        return Parcel(
+        return DeliveryRequest(
             account,
             "pageload" if tracking else "conversions",
             request.endpoint,
@@ -186,7 +188,7 @@ class Proxy:
             visitor_lane(clean),
             None if tracking else order_identity(account, clean),
             attempt,
-            again=config.duplicate_orders == "send",
+            resend=config.duplicate_orders == "send",
         )
 
     def _is_tracking(self, endpoint: str) -> bool | None:

@@ -10,7 +10,7 @@ import pytest
 
 from impact_plugin.app import Service
 from impact_plugin.config.settings import DeliverySettings
-from impact_plugin.delivery.pipeline import Deliveries, OrderIdentity, Parcel
+from impact_plugin.delivery.pipeline import Deliveries, DeliveryRequest, OrderIdentity
 from impact_plugin.delivery.policy import Cause, ImpactResponse, NoResponse
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.orders.ledger import Begin, Entry, LedgerTally, OrderOutcome, Settle, Standing, Terms, play
@@ -123,16 +123,16 @@ def _digest(text: str) -> bytes:
     return text.encode()
 
 
-def order(order_id: str = "o-1", **more: Any) -> Parcel:
+def order(order_id: str = "o-1", **more: Any) -> DeliveryRequest:
     """A conversion."""
     identity = OrderIdentity("IRtest", "1", "id:1", order_id)
     body = order_id.encode()
-    return Parcel("IRtest", "conversions", "http://x/Conversions", {}, body, **{"order": identity, **more})
+    return DeliveryRequest("IRtest", "conversions", "http://x/Conversions", {}, body, **{"order": identity, **more})
 
 
-def page(name: str = "p", account: str = "IRtest", **more: Any) -> Parcel:
+def page(name: str = "p", account: str = "IRtest", **more: Any) -> DeliveryRequest:
     """A page load."""
-    return Parcel(account, "pageload", "http://x/PageLoad", {}, name.encode(), **more)
+    return DeliveryRequest(account, "pageload", "http://x/PageLoad", {}, name.encode(), **more)
 
 
 async def test_an_order_is_sent_once_however_often_it_is_asked_for() -> None:
@@ -149,7 +149,7 @@ async def test_duplicates_are_sent_where_the_operator_says_so() -> None:
     """``duplicateOrders`` send."""
     async with bench() as b:
         for _ in range(2):
-            await b.deliveries.deliver(order(again=True), seconds=1)
+            await b.deliveries.deliver(order(resend=True), seconds=1)
 
     assert b.impact.sent == [b"o-1", b"o-1"]
 

@@ -11,7 +11,7 @@ from benchmarks.scenarios import Phase, Scenario
 from benchmarks.simulation import play
 from impact_plugin.config.settings import DeliverySettings
 from impact_plugin.delivery.client import open_delivery_client
-from impact_plugin.delivery.pipeline import Deliveries, Parcel
+from impact_plugin.delivery.pipeline import Deliveries, DeliveryRequest
 from impact_plugin.process.background import open_background
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.capacity import Capacity, CapacityTally
@@ -75,9 +75,9 @@ def run(
             end = loop.time() + seconds
 
             async def visitor(number: int) -> None:
-                parcel = Parcel("IRtest", "pageload", f"{impact.url}/PageLoad", HEADERS, FORM, f"v-{number}")
+                request = DeliveryRequest("IRtest", "pageload", f"{impact.url}/PageLoad", HEADERS, FORM, f"v-{number}")
                 while loop.time() < end:
-                    verdict = await deliveries.deliver(parcel, seconds=patience)
+                    verdict = await deliveries.deliver(request, seconds=patience)
                     if verdict.result == "delivered" and loop.time() < end:
                         accepted[int(loop.time() - end + seconds)] += 1
                     elif verdict.result != "delivered":

@@ -15,7 +15,7 @@ from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.config.settings import ImpactSettings, make_settings
 from impact_plugin.config.sources import Routing, make_routing
 from impact_plugin.delivery.endpoints import Endpoints
-from impact_plugin.delivery.pipeline import Parcel
+from impact_plugin.delivery.pipeline import DeliveryRequest
 from impact_plugin.delivery.policy import Cause, Verdict
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.ingest.drain import LONGEST_BACK_OFF, MAX_FAULTS, WINDOW, Drain, back_off
@@ -47,10 +47,10 @@ class Engine:
         self.answer: Callable[[str], Verdict] = lambda _: OK
         self.gate: asyncio.Event | None = None
 
-    async def deliver(self, parcel: Parcel, *, seconds: float, is_abandoned: Callable[[], bool]) -> Verdict:  # noqa: ARG002 - the engine's signature
-        """Deliver one parcel; it is known by its message."""
-        name = dict(pair.split("=") for pair in parcel.body.decode().split("&"))["CustomProfileId"]
-        mark = f"{name}:{'order' if parcel.endpoint == 'conversions' else 'page'}"
+    async def deliver(self, request: DeliveryRequest, *, seconds: float, is_abandoned: Callable[[], bool]) -> Verdict:  # noqa: ARG002 - the engine's signature
+        """Deliver one request; it is known by its message."""
+        name = dict(pair.split("=") for pair in request.body.decode().split("&"))["CustomProfileId"]
+        mark = f"{name}:{'order' if request.endpoint == 'conversions' else 'page'}"
         self.sent.append(mark)
         self.under_way.add(mark)
         self.most = max(self.most, len(self.under_way))

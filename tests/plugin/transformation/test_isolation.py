@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from impact_plugin.config.settings import DeliverySettings
-from impact_plugin.delivery.pipeline import Deliveries, Parcel
+from impact_plugin.delivery.pipeline import Deliveries, DeliveryRequest
 from impact_plugin.delivery.policy import ImpactResponse, NoResponse
 from impact_plugin.process.background import open_background
 from impact_plugin.telemetry import Telemetry
@@ -68,7 +68,7 @@ def healthy_times(hanging: str, seconds: int) -> tuple[list[float], int]:
 
         async def one(account: str, number: int) -> None:
             started = loop.time()
-            await deliveries.deliver(Parcel(account, "pageload", account, {}, b"", f"{number}"), seconds=9.5)
+            await deliveries.deliver(DeliveryRequest(account, "pageload", account, {}, b"", f"{number}"), seconds=9.5)
             times[account].append(loop.time() - started)
 
         tasks = []
@@ -107,8 +107,8 @@ def test_an_account_at_a_hundred_times_the_load_takes_nobodys_share(seconds: int
 
         async def worker(account: str, number: int) -> None:
             while loop.time() < seconds:
-                parcel = Parcel(account, "pageload", account, {}, b"", f"{number}")
-                verdict = await deliveries.deliver(parcel, seconds=9.5)
+                request = DeliveryRequest(account, "pageload", account, {}, b"", f"{number}")
+                verdict = await deliveries.deliver(request, seconds=9.5)
                 served[account] += verdict.result == "delivered" and loop.time() < seconds
                 await asyncio.sleep(0)
 
