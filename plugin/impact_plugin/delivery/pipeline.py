@@ -345,7 +345,7 @@ class Deliveries:
     def _wake_at(self, when: float) -> None:
         """Set the timer that wakes the scheduler, unless it is set for an earlier time.
 
-        A timer of the event loop rather than a task that sleeps: it is set anew for nearly every request.
+        A timer of the event loop rather than a task that sleeps: it is reset for nearly every request.
         """
         alarm = self._alarm
         if alarm is not None and not alarm.cancelled():

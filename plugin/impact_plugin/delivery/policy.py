@@ -18,6 +18,9 @@ Result: TypeAlias = Literal["delivered", "retry", "rejected"]
 MAX_TEXT_LENGTH: Final = 2000
 """Characters of a response that are passed on to the router, which keeps 10 KB."""
 
+MAX_XML_LENGTH: Final = 65_536
+"""Characters of a legacy response that are searched for tags."""
+
 MAX_UNCLEAR_RETRIES: Final = 5
 """Retries after a 402, of which impact.com says only that valid parameters failed."""
 
@@ -213,7 +216,10 @@ def _parse_xml(text: str) -> ParsedBody:
 
 
 def _tags(text: str, name: str) -> list[str]:
-    return [html.unescape(found).strip() for found in re.findall(rf"<{name}>(.*?)</{name}>", text[:65536], re.DOTALL)]
+    return [
+        html.unescape(found).strip()
+        for found in re.findall(rf"<{name}>(.*?)</{name}>", text[:MAX_XML_LENGTH], re.DOTALL)
+    ]
 
 
 def _clean(text: str) -> str:

@@ -177,7 +177,7 @@ class Breaker:
             self._probes_in_flight -= 1
 
     def record_result(self, permit: Permit, cause: Cause, now: float, latest: int) -> bool:
-        """Record the result of a request; returns whether the host failed so often that limits must be learned anew."""
+        """Record the result of a request; returns whether the host failed so often that limits must be forgotten."""
         if cause in PROCESSED:
             self._credentials_refusals = 0
         if permit.number <= self._ignored_up_to:

@@ -80,7 +80,7 @@ class Concurrency:
         self._peak, self._peak_at = self.limit, 0.0
 
     def restart(self, latest: int) -> None:
-        """Learn the limit anew, after an outage."""
+        """Forget what was learned, after an outage."""
         self.limit = min(INITIAL_LIMIT, self._max_limit)
         self._slow_start = self._clean = True
         self._ceiling = self._max_limit

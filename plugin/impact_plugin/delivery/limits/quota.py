@@ -125,7 +125,7 @@ class LearnedPace:
         return min(rate * CUT_RATIO, max(measured, rate * MIN_CUT_RATIO))
 
     def _begin_count(self, now: float) -> None:
-        """Count anew and keep the last count, unless a pause makes it too old to measure a rate."""
+        """Start a new count and keep the last one, unless a pause makes it too old to measure a rate."""
         seconds = now - self._counting_since
         recent = seconds <= 2 * MEASURED_SECONDS
         self._count_before, self._seconds_before = (self._count, seconds) if recent else (0, 0.0)
