@@ -20,8 +20,9 @@ from impact_plugin.config.settings import ENVIRONMENT_PREFIX, SETTINGS, variable
 from impact_plugin.config.sources import Signature, Source
 from impact_plugin.delivery.policy import CAUSES
 from impact_plugin.http.openapi.document import PORTS, document
-from impact_plugin.http.openapi.operations import OPERATIONS, Operation
+from impact_plugin.http.routes import ROUTES, HttpRoute
 from impact_plugin.ingest.intake import SWITCHED_OFF
+from impact_plugin.protocols.refusals import REFUSALS
 from impact_plugin.registration import rudderstack
 from impact_plugin.spool.reasons import DEAD_LETTER_REASONS
 from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS, TelemetryEvent
@@ -176,8 +177,15 @@ def reasons() -> str:
     for burial, told in DEAD_LETTER_REASONS.items():
         lines += [f"### {burial}", "", told.meaning, "", f"Fix: {told.fix}", ""]
     lines += ["## Ingest", "", "An event of a sender may also be filtered for this reason.", ""]
-    lines += [f"- `{SWITCHED_OFF}`: the event's `integrations` object switches impact.com off."]
+    lines += [f"- `{SWITCHED_OFF}`: the event's `integrations` object switches impact.com off.", ""]
+    lines += ["## Refused requests", "", REFUSED_TEXT, ""]
+    for refusal, known in REFUSALS.items():
+        lines += [f"### {refusal}", "", known.meaning, "", f"Fix: {known.fix}", ""]
     return "\n".join(lines)
+
+
+REFUSED_TEXT: Final = """A request that is refused has one of these reasons: in the answer, in the log line
+`request_refused`, and as a label of `impact_plugin_refused_requests_total`. Its sender keeps the events."""
 
 
 def settings() -> str:
@@ -314,9 +322,10 @@ def http() -> str:
     """Every endpoint by port, and what its answers mean."""
     lines = ["# Endpoints", "", HTTP_TEXT]
     for port, description in PORTS.items():
-        served = [one for one in OPERATIONS if port in one.ports]
+        served = ROUTES[port]
         rows = [
-            (_endpoint(one), one.summary, ", ".join(str(answer.status) for answer in one.answers)) for one in served
+            (_endpoint(one), one.operation.summary, ", ".join(str(answer.status) for answer in one.operation.answers))
+            for one in served
         ]
         lines += [
             f"## The {port} port",
@@ -335,18 +344,18 @@ A running service serves it under `/openapi.json` on the operator's port, with i
 """
 
 
-def _endpoint(operation: Operation) -> str:
-    return f"`{operation.method.upper()} {operation.path}`"
+def _endpoint(route: HttpRoute) -> str:
+    return f"`{route.method} {route.path}`"
 
 
-def _answers(operations: Sequence[Operation]) -> Iterator[str]:
+def _answers(routes: Sequence[HttpRoute]) -> Iterator[str]:
     """What each answer means, and which endpoints give it; bodies make no difference here."""
     found: dict[tuple[int, str], list[str]] = {}
-    for operation in operations:
-        for answer in operation.answers:
+    for route in routes:
+        for answer in route.operation.answers:
             headers = f" Headers: {', '.join(f'`{name}`' for name in answer.headers)}." if answer.headers else ""
-            found.setdefault((answer.status, answer.meaning + headers), []).append(_endpoint(operation))
-    everyone = list(map(_endpoint, operations))
+            found.setdefault((answer.status, answer.meaning + headers), []).append(_endpoint(route))
+    everyone = list(map(_endpoint, routes))
     for (status, meaning), endpoints in sorted(found.items()):
         others = [endpoint for endpoint in everyone if endpoint not in endpoints]
         few = len(endpoints) <= len(others)

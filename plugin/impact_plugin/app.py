@@ -25,7 +25,8 @@ from impact_plugin.http.features import Features, UpstreamFeatures, own_features
 from impact_plugin.http.gateway import Upstream, open_upstream
 from impact_plugin.http.ingest import IngestApp
 from impact_plugin.http.openapi.document import document_json
-from impact_plugin.http.operator import Operations, Readiness
+from impact_plugin.http.operator import OperatorApp
+from impact_plugin.http.readiness import Readiness
 from impact_plugin.http.recording import Recordings, recording_file
 from impact_plugin.http.router import RouterApp
 from impact_plugin.ingest.deletion import Forgetting
@@ -167,7 +168,7 @@ class _Parts:
         self._endpoints = Endpoints(settings.impact)
         self._drain = None if spool is None else self._make_drain(spool)
         self._readiness = self._make_readiness()
-        self._operations = self._make_operations()
+        self._operator = self._make_operator()
         self._router = self._make_router(environment)
         self.ingest = self._make_ingest(spool, self._drain)
 
@@ -188,9 +189,9 @@ class _Parts:
         folder = Path(self._resources.settings.state.dir)
         return Readiness(folder, self._sessions.health, self._shutdown, self._memory, watches)
 
-    def _make_operations(self) -> Operations:
+    def _make_operator(self) -> OperatorApp:
         settings = self._resources.settings
-        return Operations(
+        return OperatorApp(
             self._readiness,
             self._resources.telemetry,
             self._deliveries.report,
@@ -214,7 +215,6 @@ class _Parts:
             Proxy(settings, self._deliveries, telemetry),
             self._make_features(),
             upstream,
-            self._operations,
             self._readiness,
             self._forgetting.forget,
         )
@@ -267,7 +267,7 @@ class _Parts:
 
     def ports(self, sockets: Sockets) -> list[Port]:
         """The applications on their sockets."""
-        router, operator = self._router.application(), self._operations.operator_app()
+        router, operator = self._router.application(), self._operator.application()
         found = [Port(router, sockets.router), Port(operator, sockets.operator)]
         if self.ingest is not None and sockets.ingest is not None:
             found.append(Port(self.ingest.application(), sockets.ingest))

@@ -24,7 +24,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from impact_plugin.http.openapi.document import document
-from impact_plugin.http.openapi.operations import JSON, OPERATIONS, Operation, Port
+from impact_plugin.http.openapi.operation import JSON
+from impact_plugin.http.routes import ROUTES, HttpRoute, PortName
 from impact_plugin.testing.fake_impact import FakeImpact
 from tests.e2e.ingest_site import KEY, TOKEN, IngestSite
 from tests.properties import tried
@@ -45,17 +46,17 @@ DESCRIBED: Final = schemathesis.openapi.from_dict(document())
 class Site:
     """A running service, and requests to it."""
 
-    def __init__(self, urls: dict[Port, str], impact_url: str, session: requests.Session) -> None:
+    def __init__(self, urls: dict[PortName, str], impact_url: str, session: requests.Session) -> None:
         self._urls = urls
         self._impact_url = impact_url
         self._session = session
 
     def deliver(self) -> None:
         """Have a request delivered, so that there is something to tell about the limits."""
-        (operation,) = [one for one in OPERATIONS if one.id == "deliverV0"]
-        assert self.hears("router", example_of(operation), known=True) == 200
+        (route,) = [one for one in ROUTES["router"] if one.operation.id == "deliverV0"]
+        assert self.hears("router", example_of(route), known=True) == 200
 
-    def hears(self, port: Port, case: AnyCase, *, known: bool) -> int:
+    def hears(self, port: PortName, case: AnyCase, *, known: bool) -> int:
         """Send the request, of somebody the service knows or not, and hold the answer against the document."""
         if case.path == "/record":
             _shorten(case)
@@ -104,53 +105,51 @@ def site_fixture(
     assert "request_fault" not in process.log
 
 
-def described(operation: Operation) -> APIOperation[Any, Any, Any, Any]:
-    """The operation as schemathesis knows it."""
-    found: APIOperation[Any, Any, Any, Any] = DESCRIBED[operation.path][operation.method.upper()]
+def described(route: HttpRoute) -> APIOperation[Any, Any, Any, Any]:
+    """The route as schemathesis knows it."""
+    found: APIOperation[Any, Any, Any, Any] = DESCRIBED[route.path][route.method]
     return found
 
 
-def cases(operation: Operation) -> st.SearchStrategy[AnyCase]:
+def cases(route: HttpRoute) -> st.SearchStrategy[AnyCase]:
     """Requests that are as described, and those that are not where that is possible."""
-    right = described(operation).as_strategy()
-    if operation.body is None and not operation.parameters:
+    right = described(route).as_strategy()
+    if route.operation.body is None and not route.operation.parameters:
         return right
-    return right | described(operation).as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    return right | described(route).as_strategy(generation_mode=GenerationMode.NEGATIVE)
 
 
-def example_of(operation: Operation) -> AnyCase:
+def example_of(route: HttpRoute) -> AnyCase:
     """The request that stands in the document."""
     values = {"type": "impact", "source": "shop", "token": KEY}
-    named = {one["name"]: values[one["name"]] for one in operation.parameters if one["in"] == "path"}
-    body = {} if operation.body is None else {"body": copy.deepcopy(operation.example), "media_type": JSON}
-    return described(operation).Case(path_parameters=named, **body)
+    named = {one["name"]: values[one["name"]] for one in route.operation.parameters if one["in"] == "path"}
+    body = {} if route.operation.body is None else {"body": copy.deepcopy(route.operation.example), "media_type": JSON}
+    return described(route).Case(path_parameters=named, **body)
 
 
 @pytest.mark.parametrize("port", ["router", "ingest", "operator"])
-def test_the_examples_are_taken(site: Site, port: Port) -> None:
+def test_the_examples_are_taken(site: Site, port: PortName) -> None:
     """Whoever copies a request of the document gets the answer for when all is well."""
     site.deliver()
-    for operation in OPERATIONS:
-        if port in operation.ports:
-            assert site.hears(port, example_of(operation), known=True) == 200, operation.id
+    for route in ROUTES[port]:
+        assert site.hears(port, example_of(route), known=True) == 200, route.operation.id
 
 
 @pytest.mark.hypothesis
 @pytest.mark.parametrize("port", ["router", "ingest", "operator"])
-def test_answers_are_as_documented(site: Site, port: Port) -> None:
+def test_answers_are_as_documented(site: Site, port: PortName) -> None:
     """Whatever comes: never a 500, only documented statuses, and bodies, headers and types as described for them."""
     site.deliver()
-    for operation in OPERATIONS:
-        if port in operation.ports:
-            ask_anything(site, port, operation)
+    for route in ROUTES[port]:
+        ask_anything(site, port, route)
 
 
-def ask_anything(site: Site, port: Port, operation: Operation) -> None:
+def ask_anything(site: Site, port: PortName, route: HttpRoute) -> None:
     """Try an operation with many requests; with one, where there is nothing to vary."""
-    many = EXAMPLES if operation.body is not None or operation.parameters else 1
+    many = EXAMPLES if route.operation.body is not None or route.operation.parameters else 1
 
     @tried(many, suppress_health_check=list(HealthCheck))
-    @given(case=cases(operation), known=st.booleans())
+    @given(case=cases(route), known=st.booleans())
     def ask(case: AnyCase, *, known: bool) -> None:
         site.hears(port, case, known=known)
 

@@ -15,8 +15,9 @@ from impact_plugin.config.manifest import load_manifest
 from impact_plugin.config.settings import SETTINGS, Settings
 from impact_plugin.config.sources import Signature, Source
 from impact_plugin.delivery.policy import CAUSES, Cause
-from impact_plugin.http.openapi.operations import OPERATIONS
+from impact_plugin.http.routes import ROUTES
 from impact_plugin.ingest.intake import SWITCHED_OFF
+from impact_plugin.protocols.refusals import REFUSALS, RefusalReason
 from impact_plugin.spool.reasons import DEAD_LETTER_REASONS, DeadLetterReason
 from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
 from impact_transformers import NOTICES, REASONS, Notice, Reason
@@ -59,6 +60,7 @@ def test_every_reason_notice_and_cause_is_explained() -> None:
     assert set(Notice) == set(NOTICES)
     assert set(Cause) == set(CAUSES)
     assert set(DeadLetterReason) == set(DEAD_LETTER_REASONS)
+    assert set(RefusalReason) == set(REFUSALS)
 
 
 def entries(page: str) -> set[str]:
@@ -73,7 +75,7 @@ def entries(page: str) -> set[str]:
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("reasons.md", [*Reason, *Notice, *Cause, *DeadLetterReason, SWITCHED_OFF]),
+        ("reasons.md", [*Reason, *Notice, *Cause, *DeadLetterReason, *RefusalReason, SWITCHED_OFF]),
         ("sources.md", [field.name for kind in (Source, Signature) for field in msgspec.structs.fields(kind)][1:]),
         ("settings.md", [f"[{section}] {name}" for section, _, name in (key.partition(".") for key in SETTINGS)]),
         ("telemetry.md", [facts.name + "_total" * (facts.kind == "counter") for facts in METRICS]),
@@ -81,7 +83,7 @@ def entries(page: str) -> set[str]:
         ("configuration.md", [key.key for key in load_manifest().configuration]),
         ("parameters.md", [row.param for table in (PAGE_LOAD, CONVERSION, ITEM) for row in table.rows]),
         ("parameters.md", [f"@{name}" for name in NAMED]),
-        ("http.md", [f"{one.method.upper()} {one.path}" for one in OPERATIONS]),
+        ("http.md", [f"{one.method} {one.path}" for routes in ROUTES.values() for one in routes]),
         ("commands.md", [" ".join(("impact-plugin", *words)) for words, _ in commands(app)]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -11,8 +11,8 @@ from anyio import CancelScope, sleep
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from impact_plugin.errors import ImpactPluginError
 from impact_plugin.process.background import open_background
+from impact_plugin.protocols.refusals import RefusalReason, RefusedError
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.http import PassedThrough
 
@@ -38,16 +38,10 @@ KEEP_ALIVE_SECONDS: Final = 4.0
 """Node's servers close an idle connection after five; a request on one that is just being closed would be lost."""
 
 MOST_FEATURES: Final = 1024 * 1024
+NOT_OURS: Final = "not ours, and no upstream transformer is configured (setting rudder.upstream)"
+
 CHECK_SECONDS: Final = 1.0
 """How often to check whether the router still waits for an answer."""
-
-
-class UpstreamUnreachableError(ImpactPluginError):
-    """The stock transformer did not take the request."""
-
-
-class NoUpstreamError(ImpactPluginError):
-    """The request is not ours, and there is no stock transformer to pass it on to."""
 
 
 class Upstream(Protocol):
@@ -62,7 +56,7 @@ class Upstream(Protocol):
     async def forward(self, request: web.Request, body: bytes | None) -> web.StreamResponse:
         """Send the request on and stream the answer back; ``body`` is what was read of it already.
 
-        Raises :class:`UpstreamUnreachableError` and :class:`NoUpstreamError`.
+        Raises :class:`RefusedError` where there is none, or it does not take the request.
         """
         ...
 
@@ -78,7 +72,7 @@ class NoUpstream:
 
     async def forward(self, request: web.Request, body: bytes | None) -> web.StreamResponse:  # noqa: ARG002 - see Upstream
         """See :class:`Upstream`."""
-        raise NoUpstreamError
+        raise RefusedError(RefusalReason.NOT_OURS, f"{request.method} is {NOT_OURS}")
 
 
 class Gateway:
@@ -117,7 +111,7 @@ class Gateway:
             response = await _ask_while_router_waits(request, asking)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._telemetry.emit(PassedThrough(0, perf_counter() - started))
-            raise UpstreamUnreachableError(type(error).__name__) from error
+            raise RefusedError(RefusalReason.UPSTREAM_UNREACHABLE, type(error).__name__) from error
         async with response:
             self._telemetry.emit(PassedThrough(response.status, perf_counter() - started))
             return await _stream_back(request, response)

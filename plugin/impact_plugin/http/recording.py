@@ -13,7 +13,7 @@ from anyio import CancelScope, CapacityLimiter, WouldBlock
 
 from impact_plugin.config.settings import MAX_RECORDING_MB, MAX_RECORDING_MINUTES, RecordSettings
 from impact_plugin.errors import SettingsError
-from impact_plugin.http.operator import ErrorReply, json_reply
+from impact_plugin.http.replies import ErrorReply, json_reply
 from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.recording.recorder import Recorder
 from impact_plugin.telemetry import Telemetry

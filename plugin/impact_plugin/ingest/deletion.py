@@ -4,10 +4,11 @@ The ledger of conversions needs none: it holds keyed digests of orders, and noth
 """
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from impact_plugin.ingest.intake import Item, Unusable
 from impact_plugin.sessions.sessions import Sessions
 from impact_plugin.spool.base import Forgotten, Spool
 from impact_plugin.spool.sqlite_letters import Letters
@@ -15,6 +16,8 @@ from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.ingest import PersonForgotten
 from impact_transformers import conceal_emails
 from impact_transformers.clicks import SEPARATOR
+from impact_transformers.events import UNREADABLE
+from impact_transformers.normalize import as_text
 
 NO_PROGRAM: Final = ""
 """Stored events that never reached a program are found by digests of none."""
@@ -56,6 +59,15 @@ class ForgetReport(msgspec.Struct, frozen=True):
     ledger: str = "holds digests of orders only, nothing of a person"
 
 
+class _Message(msgspec.Struct, frozen=True, rename="camel"):
+    type: Any = None
+    user_id: Any = None
+    anonymous_id: Any = None
+
+
+_messages: Final = msgspec.json.Decoder(_Message)
+
+
 class Forgetting:
     """Deletes persons; ``configured`` gives the programs of every destination, as the sessions write them.
 
@@ -91,3 +103,17 @@ class Forgetting:
         known = await self._sessions.forget(identities)
         self._telemetry.emit(PersonForgotten(known, removed.waiting, removed.dead))
         return ForgetReport(known, removed.waiting, removed.dead, len(programs))
+
+
+def deletion_of(item: Item | Unusable) -> tuple[list[str], list[str]] | None:
+    """Whose deletion a message asks for. https://segment.com/docs/connections/destinations/catalog/webhooks/"""
+    if isinstance(item, Unusable) or item.type is not None or b"delete" not in bytes(item.payload).lower():
+        return None
+    try:
+        message = _messages.decode(item.payload)
+    except UNREADABLE:
+        return None
+    if not isinstance(message.type, str) or message.type.strip().lower() != "delete":
+        return None
+    user, anonymous = as_text(message.user_id), as_text(message.anonymous_id)
+    return ([user] if user else [], [anonymous] if anonymous else [])

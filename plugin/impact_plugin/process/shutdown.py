@@ -31,13 +31,13 @@ class Shutdown:
         return self.grace_seconds if self._deadline is None else max(0.0, self._deadline - current_time())
 
     @contextmanager
-    def cancels(self, seconds: float) -> Iterator[None]:
-        """Cancel the block after ``seconds``, or as soon as the service is stopping; execution goes on behind it."""
+    def cancels(self, seconds: float) -> Iterator[CancelScope]:
+        """Cancel the block after ``seconds``, or as soon as the service is stopping; the scope tells whether it was."""
         with move_on_after(seconds) as scope:
             self._scopes.add(scope)
             if self.begun:
                 scope.cancel()
             try:
-                yield
+                yield scope
             finally:
                 self._scopes.discard(scope)

@@ -12,6 +12,7 @@ import msgspec
 from impact_plugin.config.destinations import Destinations
 from impact_plugin.errors import EnvelopeError, StateUnavailableError
 from impact_plugin.ingest.deletion import MOST_IDS, ForgetReport
+from impact_plugin.protocols.refusals import RefusalReason
 from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import as_text
 
@@ -79,5 +80,5 @@ async def _answer(job: DeletionJob, destinations: Destinations, forget: Forget) 
             part = slice(start, start + MOST_IDS)
             await forget(users[part], anonymous[part], (program,))
     except StateUnavailableError as error:
-        return DeletionReply(500, "failed", f"state_unavailable: {error}")
+        return DeletionReply(500, "failed", f"{RefusalReason.STATE_UNAVAILABLE}: {error}")
     return DeletionReply(200, "successful")

@@ -52,14 +52,6 @@ _batches: Final = msgspec.json.Decoder(_Batch)
 _singles: Final = msgspec.json.Decoder(_Single)
 
 
-def call_of(path: str) -> str | None:
-    """The call that a path (small letters, no slash at its end) stands for; None for a path that is not of the API."""
-    parts = path.strip("/").split("/")
-    if parts[0] == "v1" and len(parts) == 2:
-        return CALLS.get(parts[1])
-    return BATCH if parts == ["batch"] else None
-
-
 def presented_key(headers: Mapping[str, str]) -> str | None:
     """The key in the headers: Basic (user name, the colon may be missing), ``X-Write-Key``, or Bearer."""
     scheme, _, value = headers.get("Authorization", "").strip().partition(" ")

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from impact_plugin import __version__
 from impact_plugin.app import Service, run_service
 from impact_plugin.config.settings import Settings
-from impact_plugin.http.operator import Readiness
+from impact_plugin.http.readiness import Readiness
 from impact_plugin.process.memory import MemoryWatch
 from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.sessions.sessions import Health
@@ -158,6 +158,22 @@ async def test_a_stopping_service_waits_for_the_grace_period_only(
     await under_way
 
     assert seconds < 15
+
+
+async def test_without_a_grace_period_nothing_is_waited_for(
+    http: aiohttp.ClientSession, impact: FakeImpact, tmp_path: Path
+) -> None:
+    """0 seconds are none, and not as many as it takes."""
+    impact.script([{"delay": 8}])
+    loop = asyncio.get_running_loop()
+    async with run_service(settings_for(impact, tmp_path / "var", 0.0), {}) as service:
+        under_way = asyncio.create_task(deliver(http, service, impact))
+        await until_called(impact)
+        stopped_at = loop.time()
+    seconds = loop.time() - stopped_at
+    await under_way
+
+    assert seconds < 2.0
 
 
 async def test_an_idle_service_stops_at_once(http: aiohttp.ClientSession, impact: FakeImpact, tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from anyio.abc import TaskGroup
 
 from impact_plugin.config.sources import Source, make_routing
 from impact_plugin.errors import StateUnavailableError
+from impact_plugin.http import body_budget
 from impact_plugin.http import ingest as ingest_app
 from impact_plugin.http.ingest import IngestApp
-from impact_plugin.http.operator import Readiness
+from impact_plugin.http.ingest_answers import STATUSES
+from impact_plugin.http.readiness import Readiness
 from impact_plugin.ingest.intake import Item, ItemResult, Unusable
 from impact_plugin.process.background import open_background
 from impact_plugin.process.memory import MemoryWatch
@@ -59,8 +61,12 @@ class Port:
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
-        """Close the port."""
+        """Close the port, when all is done that was asked for."""
         self.gate.set()
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the port."""
         await self._runner.cleanup()
 
     async def post(self, path: str, body: Any, key: str = KEY) -> tuple[int, str | None, Any]:
@@ -144,6 +150,28 @@ async def test_a_slow_store_is_answered_in_time(port: Port, monkeypatch: pytest.
     assert 2 == len(port.taken)
 
 
+async def test_what_goes_on_after_its_answer_ends_with_the_service(
+    tmp_path: Path, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender was told to come again: nothing is lost when the work is cancelled."""
+    monkeypatch.setattr(ingest_app, "ANSWER_SECONDS", 0.05)
+    async with open_background() as tasks:
+        port = Port(tmp_path, http, tasks)
+        await port.start()
+        port.gate.clear()
+        found = await port.post("/v1/track", {"event": "x"})
+        await port.close()
+    port.gate.set()
+    await asyncio.sleep(0.01)
+
+    assert (503, []) == (found[0], port.taken)
+
+
+def test_every_refusal_has_a_status_of_the_contract() -> None:
+    """Senders of each kind understand it."""
+    assert CONTRACT >= set(STATUSES.values())
+
+
 async def test_a_service_that_stops_says_so(port: Port) -> None:
     """503 before anything is read."""
     port.shutdown.begin()
@@ -155,7 +183,7 @@ async def test_a_service_that_stops_says_so(port: Port) -> None:
 
 async def test_too_many_large_bodies_are_put_off(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     """429, and when they are done there is room again."""
-    monkeypatch.setattr(ingest_app, "IN_HAND", 10)
+    monkeypatch.setattr(body_budget, "MAX_BYTES", 10)
     first = await port.post("/v1/track", {"event": "too large for the room"})
     second = await port.post("/v1/track", {})
 
@@ -185,7 +213,7 @@ async def test_a_body_that_does_not_tell_its_length_counts_as_it_comes(
     port: Port, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """429 before it has ended; what is small has room again."""
-    monkeypatch.setattr(ingest_app, "IN_HAND", 1000)
+    monkeypatch.setattr(body_budget, "MAX_BYTES", 1000)
     answer = await send_raw(port, *chunked(b"x" * 2000))
     after = await port.post("/v1/track", {})
 
@@ -195,7 +223,7 @@ async def test_a_body_that_does_not_tell_its_length_counts_as_it_comes(
 
 async def test_a_body_counts_for_what_it_is_inflated_to(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small body may be a large one in disguise."""
-    monkeypatch.setattr(ingest_app, "IN_HAND", 10_000)
+    monkeypatch.setattr(body_budget, "MAX_BYTES", 10_000)
     packed = gzip.compress(msgspec.json.encode({"batch": [], "pad": "x" * 20_000}))
     head, chunk = chunked(packed, b"Content-Encoding: gzip\r\n")
     answer = await send_raw(port, head, chunk, b"0\r\n\r\n")

@@ -9,7 +9,7 @@ import pytest
 
 from impact_plugin.errors import EnvelopeError
 from impact_plugin.ingest.intake import Item, Unusable
-from impact_plugin.protocols.segment_api import BATCH, CALLS, body_key, call_of, presented_key, read_items
+from impact_plugin.protocols.segment_api import BATCH, body_key, presented_key, read_items
 from tests.plugin.ingest.ingest_shop import BASIC, KEY, Shop
 
 OTHER: Final = "another-key-9876543210"
@@ -19,24 +19,6 @@ def decoded(body: Any, call: str = BATCH, limit: int = 10_000) -> list[Any]:
     """The events of a body, decoded, and why others cannot be used."""
     items = read_items(msgspec.json.encode(body), call, limit)
     return [msgspec.json.decode(item.payload) if isinstance(item, Item) else item.detail for item in items]
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_every_call_has_its_path(name: str) -> None:
-    """Under /v1, and nowhere else."""
-    assert CALLS[name] == call_of(f"/v1/{name}")
-    assert [None, None] == [call_of(f"/v2/{name}"), call_of(f"/v1/{name}/x")]
-
-
-@pytest.mark.parametrize("path", ["/", "", "/v1", "/track", "/v1/unknown", "/batch/x", "/v1/batch/batch"])
-def test_other_paths_are_no_calls(path: str) -> None:
-    """They are answered 404."""
-    assert call_of(path) is None
-
-
-def test_a_batch_may_go_without_a_version() -> None:
-    """As some SDKs have it."""
-    assert BATCH == call_of("/batch")
 
 
 @pytest.mark.parametrize(

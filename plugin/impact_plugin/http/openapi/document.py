@@ -11,20 +11,12 @@ import msgspec
 
 from impact_plugin import __version__
 from impact_plugin.config.settings import Settings
-from impact_plugin.http.openapi.operations import (
-    DESCRIPTIONS,
-    FOREIGN,
-    JSON,
-    OPERATIONS,
-    REPLIES,
-    REQUESTS,
-    DocumentedAnswer,
-    Operation,
-    Port,
-)
+from impact_plugin.http.openapi.bodies import DESCRIPTIONS, FOREIGN, REPLIES, REQUESTS
+from impact_plugin.http.openapi.operation import JSON, DocumentedAnswer, Operation
 from impact_plugin.http.openapi.schemas import Schema, components
+from impact_plugin.http.routes import ROUTES, PortName
 
-PORTS: Final[dict[Port, str]] = {
+PORTS: Final[dict[PortName, str]] = {
     "router": (
         "What a router asks of a transformer. It has no authentication: keep it where only the router can reach it. "
         "Slashes too many and the case of letters make no difference. Every request that is not described here goes to "
@@ -76,9 +68,9 @@ def document_json(settings: Settings) -> bytes:
     return msgspec.json.encode(document(settings))
 
 
-def _servers(settings: Settings) -> dict[Port, Schema]:
+def _servers(settings: Settings) -> dict[PortName, Schema]:
     server = settings.server
-    places: dict[Port, tuple[str, int]] = {
+    places: dict[PortName, tuple[str, int]] = {
         "router": (server.host, server.port),
         "operator": (server.operator_host, server.operator_port),
         "ingest": (server.ingest_host, server.ingest_port),
@@ -97,17 +89,20 @@ def _paths(settings: Settings) -> dict[str, Schema]:
     paths: dict[str, Schema] = {}
     servers = _servers(settings)
     types = [name.lower() for name in settings.rudder.destination_types]
-    for operation in OPERATIONS:
-        described = _operation(operation, types)
-        described["servers"] = [servers[port] for port in operation.ports]
-        paths.setdefault(operation.path, {})[operation.method] = described
+    for port, routes in ROUTES.items():
+        for route in routes:
+            methods = paths.setdefault(route.path, {})
+            described = methods.setdefault(route.method.lower(), _operation(route.operation, types))
+            described["tags"].append(port)
+            described["servers"].append(servers[port])
     return paths
 
 
 def _operation(operation: Operation, types: list[str]) -> Schema:
+    """The operation, whose ports are filled in later: several may have the same."""
     described: Schema = {
         "operationId": operation.id,
-        "tags": list(operation.ports),
+        "tags": [],
         "summary": operation.summary,
         "description": operation.description,
         "security": SECURED[operation.secured],
@@ -118,6 +113,7 @@ def _operation(operation: Operation, types: list[str]) -> Schema:
         content = {JSON: {"schema": operation.body, "example": operation.example}}
         described["requestBody"] = {"required": True, "content": content}
     described["responses"] = {str(answer.status): _referred(answer) for answer in operation.answers}
+    described["servers"] = []
     return described
 
 
@@ -144,7 +140,7 @@ def _response(answer: DocumentedAnswer) -> Schema:
 
 
 def _responses() -> dict[str, Schema]:
-    answers = [answer for operation in OPERATIONS for answer in operation.answers]
+    answers = [answer for routes in ROUTES.values() for route in routes for answer in route.operation.answers]
     return {answer.name: _response(answer) for answer in answers if answer.name}
 
 
