@@ -168,7 +168,7 @@ async def test_no_request_blocks_the_event_loop(
     """Transforming, delivering and answering do no blocking input or output, so one batch never stalls another."""
     with blockbuster_ctx() as buster:
         # /ready looks at a local folder, which is one quick system call.
-        buster.functions["os.access"].can_block_in("operator.py", {"problems"})
+        buster.functions["os.access"].can_block_in("readiness.py", {"problems"})
         async with StrictRudder(service.url, destination_config=make_day.DESTINATION_CONFIG) as rudder:
             await rudder.wait_for_features()
             processed = await rudder.run(day[:60], delivery="proxy")
