@@ -19,7 +19,7 @@ from impact_plugin.testing.rate_limit_headers import Allowance
 PATIENCE: Final = 10.0
 """Seconds until a request without an answer is given up."""
 
-MOST: Final = 512
+MAX_IN_FLIGHT: Final = 512
 OVER: Final = 1.1
 NEARLY: Final = 0.95
 CAUSES: Final = {200: Cause.OK, 429: Cause.QUOTA, 503: Cause.OVERLOAD, 0: Cause.AMBIGUOUS}
@@ -27,17 +27,17 @@ TELLING: Final = frozenset({"x-ratelimit", "x-ratelimit-epoch", "x-ratelimit-hou
 
 
 class Controller(Protocol):
-    """What decides when a request may go; the limiter's own shape."""
+    """Decides when a request may be sent; the methods are those of the limiter."""
 
     def try_acquire(self, now: float) -> Permit | Wait:
-        """Leave, or when to ask again."""
+        """A permit, or when to try again."""
 
     def release(self, permit: Permit, cause: Cause, limits: RateLimits, now: float) -> None:
-        """One came back."""
+        """Give a permit back."""
 
 
 class Fixed:
-    """So many at once, for ever."""
+    """A fixed limit."""
 
     def __init__(self, limit: int) -> None:
         self.limit = float(limit)
@@ -67,14 +67,14 @@ class Aimd(Fixed):
         """See the protocol."""
         super().release(permit, cause, limits, now)
         if cause is Cause.OK:
-            self.limit = min(MOST, self.limit + 1 / self.limit)
+            self.limit = min(MAX_IN_FLIGHT, self.limit + 1 / self.limit)
         elif permit.number > self._cut_at:
             self.limit, self._cut_at = max(1.0, self.limit / 2), self.number
 
 
 def ours(seed: int) -> Controller:
     """The limiter, with room for the widest scenario."""
-    return Limiter(Slots(MOST), MOST, Random(seed), lambda _: None)
+    return Limiter(Slots(MAX_IN_FLIGHT), MAX_IN_FLIGHT, Random(seed), lambda _: None)
 
 
 CONTROLLERS: Final[dict[str, Callable[[int], Controller]]] = {
@@ -143,15 +143,15 @@ class Run:
         self._now = now
 
     def _send(self) -> None:
-        """Let go what the controller lets, and come back when it says."""
+        """Send while the controller grants permits, and try again when it says."""
         now = self._now
-        while isinstance(leave := self._controller.try_acquire(now), Permit):
+        while isinstance(acquired := self._controller.try_acquire(now), Permit):
             arrival = self._sink.arrive(now)
             seconds = min(arrival.seconds, PATIENCE) if arrival.status else PATIENCE
-            self._push(now + seconds, (leave, arrival, seconds))
-        if leave.until < math.inf and (self._asks_at <= now or leave.until < self._asks_at):
-            self._asks_at = leave.until
-            self._push(leave.until, None)
+            self._push(now + seconds, (acquired, arrival, seconds))
+        if acquired.until < math.inf and (self._asks_at <= now or acquired.until < self._asks_at):
+            self._asks_at = acquired.until
+            self._push(acquired.until, None)
 
     def _come_back(self, permit: Permit, arrival: Arrival, seconds: float) -> None:
         self._sink.leave(arrival)
@@ -161,16 +161,16 @@ class Run:
             self._accepted[int(self._now)] += 1
             self._rtt += seconds
             self._base += self._sink.capacity.latency
-        self._controller.release(permit, cause, self._told(arrival), self._now)
+        self._controller.release(permit, cause, self._limits_of(arrival), self._now)
 
-    def _told(self, arrival: Arrival) -> RateLimits:
+    def _limits_of(self, arrival: Arrival) -> RateLimits:
         """What the headers of the family would say; they are read by a reader with tests of its own."""
-        announced, told = self._sink.capacity.announced, arrival.allowance
-        if announced is None or not isinstance(told, Allowance):
+        announced, allowance = self._sink.capacity.announced, arrival.allowance
+        if announced is None or not isinstance(allowance, Allowance):
             return NO_RATE_LIMITS
         if announced in TELLING:
-            return RateLimits(told.limit, told.remaining, float(math.ceil(told.reset_after)))
-        return RateLimits(retry_after=told.reset_after) if arrival.status == 429 else NO_RATE_LIMITS
+            return RateLimits(allowance.limit, allowance.remaining, float(math.ceil(allowance.reset_after)))
+        return RateLimits(retry_after=allowance.reset_after) if arrival.status == 429 else NO_RATE_LIMITS
 
     def _result(self) -> Course:
         scenario, tally = self._scenario, self._sink.tally

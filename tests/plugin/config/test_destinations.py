@@ -66,7 +66,7 @@ def test_a_token_is_never_quoted_in_a_problem() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bytes_", "told"),
+    ("bytes_", "expected"),
     [
         (b"null", "cannot be read"),
         (b"[]", "cannot be read"),
@@ -80,12 +80,12 @@ def test_a_token_is_never_quoted_in_a_problem() -> None:
     ],
     ids=["null", "list", "text", "empty", "null config", "list config", "numeric id", "deep", "huge number"],
 )
-def test_what_is_no_destination_has_a_problem(bytes_: bytes, told: str) -> None:
+def test_what_is_no_destination_has_a_problem(bytes_: bytes, expected: str) -> None:
     """Nothing a router could send in place of a destination raises."""
     known = Destinations({}).get(msgspec.Raw(bytes_))
 
     assert known.destination is None
-    assert any(words in (known.problem or "") for words in told.split("|"))
+    assert any(words in (known.problem or "") for words in expected.split("|"))
 
 
 ODD_VALUES: list[Any] = [
@@ -116,15 +116,15 @@ def test_variables_of_the_service_fill_in(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "expected"),
     [("env.IMPACT_VAR_ABSENT", "IMPACT_VAR_ABSENT is not set"), ("env.PATH", "start with IMPACT_VAR_")],
 )
-def test_other_variables_do_not(config: dict[str, Any], written: str, told: str) -> None:
+def test_other_variables_do_not(config: dict[str, Any], written: str, expected: str) -> None:
     """Whoever may write a configuration may not read the process's environment."""
     known = Destinations({"IMPACT_VAR_TOKEN": "x", "PATH": "/bin"}).get(raw({**config, "apiKey": written}))
 
     assert known.destination is None
-    assert any(words in (known.problem or "") for words in told.split("|"))
+    assert any(words in (known.problem or "") for words in expected.split("|"))
 
 
 def test_templates_make_a_dynamic_destination(config: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ rpeatedClicks = "drop"
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "expected"),
     [
         ("IMPACT_PLUGIN__SERVER__PROT", "1", "there is no such setting; did you mean IMPACT_PLUGIN__SERVER__PORT?"),
         ("IMPACT_PLUGIN__NOTHING", "1", "there is no such setting; docs/reference/settings.md lists all"),
@@ -118,9 +118,9 @@ rpeatedClicks = "drop"
         ("IMPACT_PLUGIN__SERVER__PORT", "many", "must be a whole number between 0 (any free port) and 65,535"),
     ],
 )
-def test_variables_are_looked_at_too(variable: str, value: str, told: str) -> None:
+def test_variables_are_looked_at_too(variable: str, value: str, expected: str) -> None:
     """Each by its own name, also without a file."""
-    assert found(None, {variable: value}) == [f"error: {variable}: {told}"]
+    assert found(None, {variable: value}) == [f"error: {variable}: {expected}"]
 
 
 def test_settings_that_contradict_each_other_are_told(write: Write) -> None:
@@ -133,7 +133,7 @@ def test_settings_that_contradict_each_other_are_told(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "expected"),
     [
         (
             'installEventNames = ["x"]\nactionEventNames = ["X"]',
@@ -174,11 +174,11 @@ def test_settings_that_contradict_each_other_are_told(write: Write) -> None:
         ),
     ],
 )
-def test_what_is_no_mistake_and_not_what_was_meant_is_a_warning(write: Write, more: str, told: str) -> None:
+def test_what_is_no_mistake_and_not_what_was_meant_is_a_warning(write: Write, more: str, expected: str) -> None:
     """Exit code 0, and 1 where warnings are denied."""
     file = write(GOOD + more)
 
-    assert found(file) == [f"warning: {told}"]
+    assert found(file) == [f"warning: {expected}"]
     assert run(str(file)) == 0
     assert run(str(file), "--deny-warnings") == 1
 
@@ -231,9 +231,9 @@ def test_json_is_one_object_without_secrets(write: Write, capsys: pytest.Capture
     file = write(GOOD.replace("23224", "twelve") + "enablePageEvent = true\n")
     run(str(file), "--json")
     printed = capsys.readouterr().out
-    told = json.loads(printed)
+    report = json.loads(printed)
 
-    assert {finding["path"] for finding in told["findings"]} == {
+    assert {finding["path"] for finding in report["findings"]} == {
         "destinations.eu.enablePageEvent",
         "destinations.eu.campaignId",
     }
@@ -241,7 +241,7 @@ def test_json_is_one_object_without_secrets(write: Write, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    ("token", "forbidden", "code", "told"),
+    ("token", "forbidden", "code", "expected"),
     [
         ("test-token-secret", False, 0, "ok: credentials of eu: accepted"),
         ("another", False, 3, "error: credentials of eu: 401: wrong Account SID or Auth Token"),
@@ -249,7 +249,7 @@ def test_json_is_one_object_without_secrets(write: Write, capsys: pytest.Capture
     ],
 )
 async def test_online_asks_impact_and_creates_nothing(
-    write: Write, capsys: pytest.CaptureFixture[str], token: str, forbidden: bool, code: int, told: str
+    write: Write, capsys: pytest.CaptureFixture[str], token: str, forbidden: bool, code: int, expected: str
 ) -> None:
     """Names, connection, clock and credentials; what arrives is no conversion."""
     async with FakeImpact(auth_token=token, forbidden=forbidden) as impact:
@@ -259,7 +259,7 @@ async def test_online_asks_impact_and_creates_nothing(
 
     printed = capsys.readouterr().out
     assert result == code, printed
-    assert told in printed
+    assert expected in printed
     assert "ok: clock: within" in printed
     assert conversions == []
 

@@ -160,7 +160,7 @@ def test_probes_that_fail_come_at_most_five_seconds_apart() -> None:
 
 
 def test_a_probe_that_hangs_is_not_waited_for() -> None:
-    """Another one goes beside it, and opens the gate; the first one's time-out then tells nothing."""
+    """Another one is sent and opens the gate; the timeout of the first one is then ignored."""
     tried = Tried()
     tried.do(Cause.NOT_SENT, 10, 0.0)
     tried.breaker.check(1.0)
@@ -216,7 +216,7 @@ def test_three_refusals_of_the_credentials_close_it() -> None:
 
 
 def test_other_credentials_open_it_at_once() -> None:
-    """The operator need not wait; what the old ones still have under way does not close it again."""
+    """The operator need not wait; requests in flight with the old ones do not close it again."""
     tried = Tried()
     late = [tried.send(0.0) for _ in range(5)]
     tried.do(Cause.CREDENTIALS, 3, 0.0)

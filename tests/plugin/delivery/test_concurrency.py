@@ -12,7 +12,7 @@ RTT = 0.1
 
 
 class Flights:
-    """Requests in rounds: as many at once as the limit allows, of which a host takes so many."""
+    """Requests in rounds: each sends as many as the limit allows, of which the host accepts some."""
 
     def __init__(self, max_limit: int = 64) -> None:
         self.notified: list[LimitChange] = []
@@ -21,12 +21,12 @@ class Flights:
         self.now = 0.0
 
     def send(self, count: int) -> list[Permit]:
-        """Send so many at once."""
+        """Send several requests at once."""
         first, self.issued = self.issued + 1, self.issued + count
         return [Permit(first + place, place + 1, self.now) for place in range(count)]
 
     def fly(self, cap: int, *, demand: int = 1000, rtt: float = RTT) -> None:
-        """One round: those above the cap come back with 503, after the others."""
+        """One round: requests above the cap are refused with a 503, after the others succeed."""
         permits = self.send(min(demand, self.concurrency.limit))
         self.now += rtt
         for permit in permits[:cap]:
@@ -159,7 +159,7 @@ def test_it_starts_anew_after_an_outage() -> None:
     assert [8, 16, 32, 64] == flights.limits(4, 1000)
 
 
-def test_a_collapse_is_told_once() -> None:
+def test_a_collapse_is_notified_once() -> None:
     """To a quarter within ten seconds; a slow decline is not one."""
     flights = Flights()
     flights.limits(5, 1000)
@@ -177,18 +177,18 @@ def test_a_collapse_is_told_once() -> None:
 
 
 def line_of(workers: int) -> Callable[[int], float]:
-    """How long a round takes where so many are worked on at once and the others stand in line."""
+    """How long a round takes if a fixed number of workers serve it and other requests queue."""
     return lambda at_once: RTT * max(1.0, at_once / workers)
 
 
 def fly_timed(flights: Flights, rounds: int, seconds: Callable[[int], float]) -> None:
-    """Rounds that nobody refuses, and that take as long as that many at once do."""
+    """Rounds without refusals, whose time depends on the number of requests at once."""
     for _ in range(rounds):
         flights.fly(1000, rtt=seconds(flights.concurrency.limit))
 
 
 def test_a_line_is_not_made_longer() -> None:
-    """Ten workers: more than a few beside them would only wait, so less is tried, and kept because it helps."""
+    """Ten workers: further requests only queue, so a lower limit is tried, and kept because it helps."""
     flights = Flights(512)
     fly_timed(flights, 600, line_of(10))
     seen = []
@@ -201,7 +201,7 @@ def test_a_line_is_not_made_longer() -> None:
 
 
 def test_answers_that_are_late_for_everybody_are_no_reason_to_send_less() -> None:
-    """Fewer at once do not make them quicker: the limit comes back, and goes on growing."""
+    """A lower limit does not make them faster, so the limit is restored and continues to grow."""
     flights = Flights()
     flights.limits(30, 20)
     fly_timed(flights, 10, lambda _: RTT)

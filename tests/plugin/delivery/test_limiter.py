@@ -28,7 +28,7 @@ ENDS = (
 )
 """How an attempt can end."""
 
-MOST = 8
+MAX_CONCURRENCY = 8
 
 
 def _limiter(
@@ -135,7 +135,7 @@ def test_retries_wait_for_their_budget_and_new_requests_do_not() -> None:
 
 
 def test_a_closed_gate_consumes_nothing() -> None:
-    """Asking a thousand times in vain changes neither the pace nor the budget nor the slots."""
+    """A thousand attempts to acquire a permit change neither the pace nor the budget nor the slots."""
     slots = Slots()
     limiter = _limiter(slots)
     _do(limiter, Cause.OK, 1, 0.0, RateLimits(1000, 500, 100.0))
@@ -169,7 +169,7 @@ def test_a_503_with_retry_after_closes() -> None:
 
 
 def test_it_starts_slowly_after_an_outage() -> None:
-    """A host that has just come back does not get all at once."""
+    """A host that has just recovered does not get all requests at once."""
     limiter = _limiter()
     now = 0.0
     for _ in range(6):
@@ -228,7 +228,7 @@ LIMITS = st.builds(
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["ask", "ask", "retry", "done", "withdraw"]),
-        st.integers(0, MOST),
+        st.integers(0, MAX_CONCURRENCY),
         st.sampled_from(ENDS),
         st.just(NO_RATE_LIMITS) | LIMITS,
         st.floats(0, 100) | st.just(0.0),
@@ -243,7 +243,7 @@ class Checked:
 
     def __init__(self) -> None:
         self.slots = Slots(6)
-        self.limiters = [_limiter(self.slots, max_concurrency=MOST) for _ in range(2)]
+        self.limiters = [_limiter(self.slots, max_concurrency=MAX_CONCURRENCY) for _ in range(2)]
         self.in_flight: list[list[Permit]] = [[], []]
         self.now = 1e6
 
@@ -263,7 +263,7 @@ class Checked:
         for limiter, permits in zip(self.limiters, self.in_flight, strict=True):
             statistics = limiter.statistics(self.now)
             assert len(permits) == statistics.in_flight
-            assert 1 <= statistics.limit <= MOST
+            assert 1 <= statistics.limit <= MAX_CONCURRENCY
 
     def succeed_all(self) -> None:
         """Every request in flight succeeds."""

@@ -120,7 +120,7 @@ def test_a_hidden_rate_is_found_and_kept(seconds: int) -> None:
 @pytest.mark.parametrize("windows", lengths(2, 6))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_quota_is_used_up_whatever_headers_announce_it(family: Any, windows: int) -> None:
-    """Families that tell what is left: no refusal after the first. The others: one burst, all that was under way."""
+    """Families that say what is left: no refusal after the first. The others: one burst, of all requests in flight."""
     course = run(Capacity(rate=200, window=20.0, announced=family, latency=0.1), seconds=20 * windows)
     tells_what_is_left = not family.startswith("retry-after")
 

@@ -1,4 +1,4 @@
-"""The quota: taken over from headers, spread over time, and learned where no header tells it."""
+"""The quota: read from headers, spread over time, and learned if there are no headers."""
 
 import math
 from random import Random
@@ -78,7 +78,7 @@ def test_what_is_left_is_spread_until_the_reset() -> None:
     assert 0 == account.quota.left
 
 
-def test_requests_under_way_are_deducted() -> None:
+def test_requests_in_flight_are_deducted() -> None:
     """What was sent after an answer's request is not in its count, nor perhaps what was sent before and is late."""
     account = Account()
     early, asked, later = account.send(0.0), account.send(0.0), account.send(0.0)
@@ -103,7 +103,7 @@ def test_answers_out_of_order_do_not_raise_it() -> None:
 
 
 def test_nothing_left_closes_until_the_reset() -> None:
-    """And a little longer; then one request goes first and tells how much there is."""
+    """And a little longer; then a single request finds out what the new quota is."""
     account = Account()
     account.do(RateLimits(1000, 0, 100.0), 0.0)
     wait = account.wait(1.0)

@@ -1,4 +1,4 @@
-"""Retries: how many may be sent, by time, beside new requests and after success."""
+"""Retries: how many may be sent, by time, in addition to new requests, and after success."""
 
 from impact_plugin.delivery.limits.retry_budget import MAX_TOKENS, RetryBudget
 
@@ -43,14 +43,14 @@ def test_five_new_requests_give_one() -> None:
 
 
 def test_a_backlog_of_retries_gathers_speed_while_they_are_delivered() -> None:
-    """After a long outage all that waits is a retry: the number under way doubles with each round trip."""
+    """After a long outage every waiting request is a retry: the number in flight doubles with each round trip."""
     budget, rounds = _spent(), []
-    under_way = _allowed(budget, 1.0)
+    in_flight = _allowed(budget, 1.0)
     for _ in range(4):
-        for _ in range(under_way):
+        for _ in range(in_flight):
             budget.record_processed(retry=True)
-        under_way = _allowed(budget, 1.0)
-        rounds.append(under_way)
+        in_flight = _allowed(budget, 1.0)
+        rounds.append(in_flight)
 
     assert [2, 4, 8, 10] == rounds
 

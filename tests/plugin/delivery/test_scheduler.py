@@ -270,7 +270,7 @@ def test_other_credentials_are_asked_for_at_once() -> None:
 
 
 def test_when_slots_run_out_nobody_loses_their_place() -> None:
-    """All wait for a slot; who was next stays next."""
+    """All wait for a slot; the account that was next stays next."""
     desk = Desk(width=10, total=2)
     for name in ("a0", "b0", "c0", "d0"):
         desk.submit(name)
@@ -310,7 +310,7 @@ def test_a_poison_event_never_stalls_its_visitor(cause: Cause) -> None:
 
 
 def test_one_that_left_frees_its_lane() -> None:
-    """Its visitor's next request need not wait for somebody who has gone."""
+    """The next request of its visitor need not wait for it."""
     desk = Desk(width=1)
     desk.submit("a-busy")
     desk.wake()
@@ -399,7 +399,7 @@ def test_a_permit_that_nobody_needs_goes_to_the_next() -> None:
 
 
 def test_idle_accounts_are_forgotten() -> None:
-    """Memory is bounded by what is going on, not by everybody who ever came."""
+    """Memory depends on the accounts in use, not on all that were ever used."""
     desk = Desk(width=1)
     for name in ("a0", "b0"):
         desk.submit(name)
