@@ -21,7 +21,6 @@ from impact_plugin.config.settings import StateSettings
 from impact_plugin.files import Durability
 from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.store.embedded import open_store
-from impact_plugin.transformation.batch import TransformContext
 from impact_transformers import Secret
 
 BATCH: Final = 200
@@ -71,7 +70,7 @@ async def open_contexts(durability: Durability) -> AsyncIterator[tuple[Answer, A
         digests = Digests(Secret("benchmark"))
         async with open_store(settings, time.time) as store:
             sessions = Sessions(store, digests, stateless.telemetry, GRACE_SECONDS, time.time)
-            stateful = TransformContext(stateless.destinations, stateless.endpoints, stateless.telemetry, sessions)
+            stateful = msgspec.structs.replace(stateless, sessions=sessions)
             yield answerer(KINDS[0], stateful), answerer(KINDS[0], stateless)
 
 

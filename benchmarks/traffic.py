@@ -15,11 +15,12 @@ from impact_plugin.config.destinations import Destinations
 from impact_plugin.config.settings import ImpactSettings, LogSettings
 from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.protocols import rudder_processor, rudder_router
+from impact_plugin.recording.recorder import Recorder
 from impact_plugin.rudder.bodies import QueuedEvent, Route, message, processor_body, router_body
 from impact_plugin.rudder.go import go_json
 from impact_plugin.telemetry import Telemetry, configure_logging
 from impact_plugin.transformation.batch import TransformContext
-from impact_transformers import KnownEvent
+from impact_transformers import NO_VISIT, KnownEvent, Question, Visit
 
 Answer: TypeAlias = Callable[[bytes], Awaitable[bytes]]
 
@@ -102,10 +103,21 @@ def make_bodies(events: Sequence[dict[str, Any]], kind: Kind, batch: int) -> lis
     ]
 
 
+class NoVisits:
+    """In the place of sessions: asked nothing, and answers at once."""
+
+    takes_questions = False
+
+    async def visits(self, questions: Sequence[Question | None]) -> list[Visit]:
+        """No visit for any event."""
+        return [NO_VISIT] * len(questions)
+
+
 def make_context() -> TransformContext:
-    """A context as the service has it; log lines below ``error`` are dropped, metrics are counted."""
+    """A context as the service has it, without session state; log lines below ``error`` are dropped."""
     configure_logging(LogSettings(level="error"))
-    return TransformContext(Destinations({}), Endpoints(ImpactSettings()), Telemetry())
+    sessions: Any = NoVisits()
+    return TransformContext(Destinations({}), Endpoints(ImpactSettings()), Telemetry(), sessions, Recorder(b"key"))
 
 
 def answerer(kind: Kind, context: TransformContext) -> Answer:

@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from time import monotonic, perf_counter
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -104,6 +104,9 @@ class Health(msgspec.Struct):
 
 class Sessions:
     """What a batch asks."""
+
+    takes_questions: ClassVar[bool] = True
+    """A question costs a third of an event's transformation; what stands in for sessions may do without."""
 
     def __init__(
         self,

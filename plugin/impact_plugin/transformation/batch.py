@@ -16,7 +16,7 @@ from impact_plugin.sessions.sessions import Sessions
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.transformation import BatchTransformed
 from impact_plugin.transformation.step import PreparedEvent, TransformStep, faults_to, outcome_word
-from impact_transformers import NO_VISIT, DecodedEvent, Outcome, Send
+from impact_transformers import DecodedEvent, Outcome, Send
 from impact_transformers.events import UNREADABLE
 
 CLOCK_INTERVAL: Final = 32
@@ -71,13 +71,13 @@ class BatchCounts(msgspec.Struct, frozen=True):
 
 
 class TransformContext(msgspec.Struct, frozen=True):
-    """What every batch is transformed with; without ``sessions`` every event stands for itself."""
+    """What every batch is transformed with."""
 
     destinations: Destinations
     endpoints: Endpoints
     telemetry: Telemetry
-    sessions: Sessions | None = None
-    recorder: Recorder | None = None
+    sessions: Sessions
+    recorder: Recorder
 
 
 class BatchTimer:
@@ -109,7 +109,7 @@ class _RecordedDestination(msgspec.Struct, frozen=True):
 
 def record(context: TransformContext, via: Literal["processor", "router"], read: Callable[[], Batch]) -> None:
     """Hand the batch to the recorder; while somebody records, and only then, it is read once more, whole."""
-    if context.recorder is None or not context.recorder.listening:
+    if not context.recorder.listening:
         return
     batch, destination_of = read(), _recorded_destinations()
     jobs = [
@@ -140,15 +140,14 @@ async def transform_batch(batch: Batch, context: TransformContext, counts: Batch
     Raises :class:`StateUnavailableError` when the session state is out of reach and the router must send the batch
     again.
     """
-    sessions = context.sessions
-    step = TransformStep(faults_to(context.telemetry), sessions is not None)
+    step = TransformStep(faults_to(context.telemetry), context.sessions.takes_questions)
     prepared = await _prepare_all(batch, context.destinations, step)
-    visits = None if sessions is None else await sessions.visits([one.question for one in prepared])
+    visits = await context.sessions.visits([one.question for one in prepared])
     transformed: list[TransformedJob] = []
     outcomes, shared = counts.outcomes, batch.destination
     for number, one in enumerate(prepared):
         job = batch.jobs[number]
-        outcome = step.conclude(one, NO_VISIT if visits is None else visits[number])
+        outcome = step.conclude(one, visits[number])
         transformed.append(TransformedJob(job, job.destination if shared is None else shared, one.known, outcome))
         if isinstance(outcome, Send):
             outcomes[type(one.event).__name__, outcome.request.endpoint_path, ""] += 1

@@ -1,6 +1,7 @@
 """Batches: order, one fault apart from the rest, turns of the event loop, and the tally."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from impact_plugin.config.destinations import Destinations
 from impact_plugin.config.settings import ImpactSettings
 from impact_plugin.delivery.endpoints import Endpoints
+from impact_plugin.recording.recorder import Recorder
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.transformation.batch import (
     CLOCK_INTERVAL,
@@ -18,13 +20,24 @@ from impact_plugin.transformation.batch import (
     TransformContext,
     transform_batch,
 )
-from impact_transformers import Reason, Reject, Send, Skip, prepare
+from impact_transformers import NO_VISIT, Question, Reason, Reject, Send, Skip, Visit, prepare
+
+
+class NoVisits:
+    """In the place of sessions: asked nothing."""
+
+    takes_questions = False
+
+    async def visits(self, questions: Sequence[Question | None]) -> list[Visit]:
+        """No visit for any event."""
+        return [NO_VISIT] * len(questions)
 
 
 @pytest.fixture(name="context")
 def context_fixture() -> TransformContext:
     """Lend what a batch is transformed with."""
-    return TransformContext(Destinations({}), Endpoints(ImpactSettings()), Telemetry())
+    sessions: Any = NoVisits()
+    return TransformContext(Destinations({}), Endpoints(ImpactSettings()), Telemetry(), sessions, Recorder(b"key"))
 
 
 def job(message: Any, config: dict[str, Any], number: int = 1) -> RawJob:
