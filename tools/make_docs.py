@@ -16,8 +16,9 @@ from rich.console import Console
 from impact_plugin.__main__ import app
 from impact_plugin.config.fields import Field, fields_of
 from impact_plugin.config.manifest import load_manifest
-from impact_plugin.config.settings import ENVIRONMENT_PREFIX, SETTINGS, variable_of
+from impact_plugin.config.settings import SETTINGS
 from impact_plugin.config.sources import Signature, Source
+from impact_plugin.config.variables import ENVIRONMENT_PREFIX, variable_of
 from impact_plugin.delivery.policy import CAUSES
 from impact_plugin.http.openapi.document import PORTS, document
 from impact_plugin.http.routes import ROUTES, HttpRoute

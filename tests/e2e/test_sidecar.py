@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from impact_plugin.rudder.features import check_features
+from impact_plugin.rudder.feature_checks import check_features
 from impact_plugin.testing.strict_rudder import StrictRudder
 
 MIB: Final = 1024 * 1024

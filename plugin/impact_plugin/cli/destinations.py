@@ -9,8 +9,9 @@ import msgspec
 
 from impact_plugin.cli.errors import CommandError
 from impact_plugin.config.destinations import Destinations, KnownDestination, destination_variables
-from impact_plugin.config.settings import ROUTING_TABLES, read_file
+from impact_plugin.config.settings import read_file
 from impact_plugin.config.sources import load_routing
+from impact_plugin.config.variables import ROUTING_TABLES
 from impact_transformers.events import UNREADABLE
 
 

@@ -8,18 +8,15 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from impact_plugin.config.fields import Field, Setting, closest, comma_list, did_you_mean, fields_of, quote_name
+from impact_plugin.config.fields import Field, Setting, did_you_mean, fields_of, quote_name
+from impact_plugin.config.variables import ROUTING_TABLES, Given, settings_in_environment
 from impact_plugin.errors import SettingsError
 from impact_transformers import Secret
 from impact_transformers.configuration import Problem
-
-ENVIRONMENT_PREFIX: Final = "IMPACT_PLUGIN__"
-ROUTING_TABLES: Final = ("sources", "destinations")
-"""Tables of the same file that are not settings; see :mod:`impact_plugin.config.sources`."""
 
 REMOVED_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {"state.url": "is no longer a setting: the state is kept in the folder state.dir, by one process; remove it"}
@@ -31,9 +28,6 @@ MAX_RECORDING_MB: Final = 10_240
 
 _URL_PREFIXES: Final = ("https://", "http://")
 _EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
-
-_Given: TypeAlias = Mapping[str, tuple[str, Any]]
-"""By setting: where it was given (the setting itself for the file, a variable, an option), and its value."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True):
@@ -370,11 +364,6 @@ SETTINGS: Final[Mapping[str, Field]] = MappingProxyType(
 """Every setting, as ``section.key``."""
 
 
-def variable_of(setting: str) -> str:
-    """The environment variable of a setting."""
-    return f"{ENVIRONMENT_PREFIX}{setting.replace('.', '__').upper()}"
-
-
 def load_settings(file: Path | None, environment: Mapping[str, str], options: Mapping[str, Any] = _EMPTY) -> Settings:
     """Load settings from a file, variables and options; options override variables, which override the file.
 
@@ -389,7 +378,11 @@ def make_settings(
 ) -> Settings:
     """Make settings from the tables of a file, variables and options; see :func:`load_settings`."""
     problems: list[Problem] = []
-    given = {**_in_file(tree, problems), **_in_environment(environment, problems), **_in_options(options)}
+    given = {
+        **_in_file(tree, problems),
+        **settings_in_environment(environment, SETTINGS, REMOVED_SETTINGS, problems),
+        **_in_options(options),
+    }
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     invalid = set()
     for setting, (path, value) in given.items():
@@ -417,7 +410,7 @@ def read_file(file: Path) -> dict[str, Any]:
         raise SettingsError(Problem(str(file), f"is not TOML: {error}")) from error
 
 
-def _in_file(tree: Mapping[str, Any], problems: list[Problem]) -> _Given:
+def _in_file(tree: Mapping[str, Any], problems: list[Problem]) -> Given:
     """Settings given in the file; adds a problem for each unknown key and section."""
     given = {}
     for section, table in tree.items():
@@ -444,28 +437,7 @@ def _unknown_key(section: str, key: str) -> Problem:
     return Problem(f"{section}.{quote_name(key)}", instead or f"there is no such setting{close}")
 
 
-def _in_environment(environment: Mapping[str, str], problems: list[Problem]) -> _Given:
-    """Settings given by variables; adds a problem for each one with our prefix that would be silently ignored."""
-    given = {}
-    for variable, text in environment.items():
-        section, _, key = variable[len(ENVIRONMENT_PREFIX) :].lower().partition("__")
-        if not variable.upper().startswith(ENVIRONMENT_PREFIX) or section in ROUTING_TABLES:
-            continue
-        setting = f"{section}.{key}"
-        if setting in SETTINGS:
-            given[setting] = (variable, comma_list(text) if SETTINGS[setting].is_list else text)
-        else:
-            problems.append(_unknown_variable(variable, setting))
-    return given
-
-
-def _unknown_variable(variable: str, setting: str) -> Problem:
-    close = closest(setting, SETTINGS)
-    hint = f"did you mean {variable_of(close)}?" if close else "docs/reference/settings.md lists all"
-    return Problem(variable, REMOVED_SETTINGS.get(setting) or f"there is no such setting; {hint}")
-
-
-def _in_options(options: Mapping[str, Any]) -> _Given:
+def _in_options(options: Mapping[str, Any]) -> Given:
     return {
         setting: (f"--{setting.partition('.')[2].replace('_', '-')}", value)
         for setting, value in options.items()

@@ -19,8 +19,8 @@ from impact_plugin.config.destination_tables import compile_table, destination_v
 from impact_plugin.config.destinations import KnownDestination, destination_variables
 from impact_plugin.config.fields import Setting, comma_list, did_you_mean, fields_of, quote_name
 from impact_plugin.config.references import References
-from impact_plugin.config.settings import ROUTING_TABLES, read_file
-from impact_plugin.config.variables import Tables, VariablePath, apply_variables
+from impact_plugin.config.settings import read_file
+from impact_plugin.config.variables import ROUTING_TABLES, Tables, VariablePath, apply_variables
 from impact_plugin.errors import SettingsError
 from impact_transformers import Secret
 from impact_transformers.configuration import Problem

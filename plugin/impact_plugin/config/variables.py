@@ -1,16 +1,25 @@
-"""Environment variables that override tables of the file, such as ``IMPACT_PLUGIN__SOURCES__NAME__KEY``."""
+"""Environment variables: settings (``IMPACT_PLUGIN__SECTION__KEY``), and keys of sources and destinations.
+
+Variables override the file. A variable with our prefix that means nothing is a mistake, because it would be ignored.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from impact_plugin.config.fields import comma_list, did_you_mean
-from impact_plugin.config.settings import ENVIRONMENT_PREFIX
+from impact_plugin.config.fields import Field, closest, comma_list, did_you_mean
 from impact_transformers.configuration import Problem
 from impact_transformers.events import UNREADABLE
 
+ENVIRONMENT_PREFIX: Final = "IMPACT_PLUGIN__"
 SEPARATOR: Final = "__"
+
+ROUTING_TABLES: Final = ("sources", "destinations")
+"""Tables of the same file that are not settings; see :mod:`impact_plugin.config.sources`."""
+
+Given: TypeAlias = Mapping[str, tuple[str, Any]]
+"""By setting: where it was given (the setting itself for the file, a variable, an option), and its value."""
 
 Tables: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 """The table of each source and destination, by kind (``sources``, ``destinations``) and name."""
@@ -22,6 +31,37 @@ class VariablePath(msgspec.Struct, frozen=True):
     path: tuple[str, ...]
     parse: Callable[[str], Any]
     replaces: tuple[str, ...] = ()
+
+
+def variable_of(setting: str) -> str:
+    """The environment variable of a setting."""
+    return f"{ENVIRONMENT_PREFIX}{setting.replace('.', SEPARATOR).upper()}"
+
+
+def settings_in_environment(
+    environment: Mapping[str, str],
+    settings: Mapping[str, Field],
+    removed: Mapping[str, str],
+    problems: list[Problem],
+) -> Given:
+    """Settings given by variables; adds a problem for each unknown one and each one of an earlier version."""
+    given = {}
+    for variable, text in environment.items():
+        section, _, key = variable[len(ENVIRONMENT_PREFIX) :].lower().partition(SEPARATOR)
+        if not variable.upper().startswith(ENVIRONMENT_PREFIX) or section in ROUTING_TABLES:
+            continue
+        setting = f"{section}.{key}"
+        if setting in settings:
+            given[setting] = (variable, comma_list(text) if settings[setting].is_list else text)
+        else:
+            problems.append(Problem(variable, removed.get(setting) or _unknown_setting(setting, settings)))
+    return given
+
+
+def _unknown_setting(setting: str, settings: Iterable[str]) -> str:
+    close = closest(setting, settings)
+    hint = f"did you mean {variable_of(close)}?" if close else "docs/reference/settings.md lists all"
+    return f"there is no such setting; {hint}"
 
 
 def comma_list_or_json(text: str) -> Any:

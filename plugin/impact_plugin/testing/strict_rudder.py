@@ -24,7 +24,7 @@ import msgspec
 from yarl import URL
 
 from impact_plugin.rudder.bodies import Built, QueuedEvent, Route, processor_body, proxy_body, router_body
-from impact_plugin.rudder.features import TransformerFeatures, check_features
+from impact_plugin.rudder.feature_checks import TransformerFeatures, check_features
 from impact_plugin.rudder.go import go_time
 from impact_plugin.rudder.jobs import JobResult
 from impact_plugin.rudder.refusals import RouterPanic, RudderRefusal, StalledForever
@@ -147,8 +147,8 @@ class StrictRudder:
     async def wait_for_features(self, *, polls: int = 30) -> TransformerFeatures:
         """Poll ``GET /features`` every 10 s until it answers, and use compaction from then on if the answer offers it.
 
-        Raises what :func:`~impact_plugin.rudder.features.check_features` raises, and StalledForever if ``polls`` polls
-        did not reach the transformer: the real router would not boot, and continue to wait.
+        Raises what :func:`~impact_plugin.rudder.feature_checks.check_features` raises, and StalledForever if ``polls``
+        polls did not reach the transformer: the real router would not boot, and continue to wait.
         """
         for poll in range(polls):
             if poll:

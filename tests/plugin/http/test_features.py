@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from impact_plugin.app import Service
-from impact_plugin.rudder.features import check_features
+from impact_plugin.rudder.feature_checks import check_features
 
 Start = Callable[..., Awaitable[Service]]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from impact_plugin.rudder.features import TransformerFeatures, check_features
+from impact_plugin.rudder.feature_checks import TransformerFeatures, check_features
 from impact_plugin.rudder.refusals import (
     InvalidReply,
     RouterPanic,
