@@ -33,6 +33,16 @@ def test_every_file_that_is_named_exists(page: str) -> None:
     assert [] == missing
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", ".github/pull_request_template.md"])
+def test_every_target_that_is_named_exists(page: str) -> None:
+    """In a code span or a block of commands."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)\b", text, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert set() == named - targets
+
+
 def test_the_hooks_use_the_environment_of_the_project() -> None:
     """Local hooks only, whose programs ``make`` has installed."""
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
