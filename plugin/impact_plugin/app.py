@@ -283,6 +283,8 @@ class _Parts:
 
     def stop(self) -> None:
         """Take nothing new; what waits is answered to come again, and what is under way goes on."""
+        if self._shutdown.begun:
+            return
         self._shutdown.begin()
         if self._drain is not None:
             self._drain.stop()
@@ -291,6 +293,7 @@ class _Parts:
 
     async def finish(self) -> None:
         """Wait for what is under way, for what is left of the grace period; all else is cancelled with the tasks."""
+        self.stop()
         with CancelScope(shield=True):
             if self._drain is not None:
                 await self._drain.finish(self._shutdown.seconds_left())

@@ -4,7 +4,6 @@ The outcome is worked out here once, for the reply and for the session state. Th
 the event, with the configuration of that moment and the visit that was decided here.
 """
 
-import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from time import perf_counter
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
+from anyio.lowlevel import checkpoint
 
 from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.config.sources import Routing, Source
@@ -193,7 +193,7 @@ class Intake:
         for number, item in enumerate(items, 1):
             prepared.append(self._prepare_one(source, item, destinations, received))
             if number % CLOCK_INTERVAL == 0 and perf_counter() - turn > PAUSE_AFTER_SECONDS:
-                await asyncio.sleep(0)
+                await checkpoint()
                 turn = perf_counter()
         return prepared
 

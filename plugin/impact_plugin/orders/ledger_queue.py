@@ -101,7 +101,7 @@ class QueuedLedger(ABC):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Take turns until the block ends; what was settled is written before it does, unless the state is down."""
-        # A task rather than a task group: the block may be entered and left by different tasks.
+        # A task of its own, not of a group: what is written last is written also when the block is cancelled.
         task = asyncio.create_task(self._run())
         try:
             yield

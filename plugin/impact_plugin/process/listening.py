@@ -166,6 +166,7 @@ class Acceptor:
         connection.setblocking(False)
         with suppress(OSError):
             first = connection.recv(FIRST_BYTES)
+        # A task of asyncio, for each request of a router that keeps no connection: anyio's costs five times as much.
         task = self._loop.create_task(self._serve(connection, first))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)

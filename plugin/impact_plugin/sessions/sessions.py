@@ -5,7 +5,6 @@ but for no longer than the grace period: after that this process decides alone, 
 back all its destinations while one of them waits.
 """
 
-import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -13,6 +12,7 @@ from time import monotonic, perf_counter
 from typing import ClassVar, Final
 
 import msgspec
+from anyio.lowlevel import checkpoint
 
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.process.background import repeat
@@ -133,7 +133,7 @@ class Sessions:
         started = perf_counter()
         queries = [query(question, now) for question in asked[:CALL_SIZE]]
         for start in range(CALL_SIZE, len(asked), CALL_SIZE):
-            await asyncio.sleep(0)
+            await checkpoint()
             queries += [query(question, now) for question in asked[start : start + CALL_SIZE]]
         answers, alone = await self._decide(queries)
         self._report(asked, answers, perf_counter() - started, alone=alone)

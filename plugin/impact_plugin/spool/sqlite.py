@@ -98,7 +98,7 @@ async def open_sqlite_spool(
         spool = SqliteSpool(settings, folder, now)
         try:
             await spool.open(opened)
-            # A task rather than a task group: the block may be entered and left by different tasks.
+            # A task of its own, not of a group: what is written last is written also when the block is cancelled.
             task = asyncio.create_task(spool.run())
             try:
                 yield spool

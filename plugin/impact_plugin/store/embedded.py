@@ -92,7 +92,7 @@ async def open_store(settings: StateSettings, now: Callable[[], float]) -> Async
         try:
             store = EmbeddedStore(settings, now, connection)
             await asyncio.to_thread(_load, store, folder / FILE)
-            # A task rather than a task group: the block may be entered and left by different tasks.
+            # A task of its own, not of a group: what is written last is written also when the block is cancelled.
             task = asyncio.create_task(store.run())
             try:
                 yield store

@@ -1,6 +1,5 @@
 """A router's batch in our types, and the loop that transforms it without holding up the service."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -8,6 +7,7 @@ from time import perf_counter
 from typing import Final, Literal
 
 import msgspec
+from anyio.lowlevel import checkpoint
 
 from impact_plugin.config.destinations import Destinations, KnownDestination
 from impact_plugin.delivery.endpoints import Endpoints
@@ -156,7 +156,7 @@ async def transform_batch(batch: Batch, context: TransformContext, counts: Batch
         else:
             outcomes[one.call, outcome_word(outcome), outcome.reason] += 1
         if number % CONCLUDED_AT_ONCE == CONCLUDED_AT_ONCE - 1:
-            await asyncio.sleep(0)
+            await checkpoint()
     return transformed
 
 
@@ -175,6 +175,6 @@ async def _prepare_all(batch: Batch, destinations: Destinations, step: Transform
         else:
             prepared.append(step.prepare(message, known))
         if number % CLOCK_INTERVAL == 0 and perf_counter() - turn > PAUSE_AFTER_SECONDS:
-            await asyncio.sleep(0)
+            await checkpoint()
             turn = perf_counter()
     return prepared
