@@ -123,5 +123,5 @@ def make_context() -> TransformContext:
 def answerer(kind: Kind, context: TransformContext) -> Answer:
     """The service's own function for a body of this kind."""
     if kind.protocol == "router":
-        return lambda body: rudder_router.answer(body, context)
-    return lambda body: rudder_processor.answer(body, context, compacted=kind.compacted)
+        return lambda body: rudder_router.handle(body, context)
+    return lambda body: rudder_processor.handle(body, context, compacted=kind.compacted)

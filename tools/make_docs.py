@@ -320,12 +320,16 @@ zsh, fish or PowerShell.
 
 
 def http() -> str:
-    """Every endpoint by port, and what its answers mean."""
+    """Return every endpoint by port, and what its responses mean."""
     lines = ["# Endpoints", "", HTTP_TEXT]
     for port, description in PORTS.items():
         served = ROUTES[port]
         rows = [
-            (_endpoint(one), one.operation.summary, ", ".join(str(answer.status) for answer in one.operation.answers))
+            (
+                _endpoint(one),
+                one.operation.summary,
+                ", ".join(str(response.status) for response in one.operation.responses),
+            )
             for one in served
         ]
         lines += [
@@ -333,10 +337,10 @@ def http() -> str:
             "",
             description,
             "",
-            _table(("endpoint", "what it is for", "answers"), rows),
+            _table(("endpoint", "purpose", "responses"), rows),
             "",
         ]
-        lines += [*_answers(served), ""]
+        lines += [*_responses(served), ""]
     return "\n".join(lines)
 
 
@@ -349,13 +353,13 @@ def _endpoint(route: HttpRoute) -> str:
     return f"`{route.method} {route.path}`"
 
 
-def _answers(routes: Sequence[HttpRoute]) -> Iterator[str]:
-    """What each answer means, and which endpoints give it; bodies make no difference here."""
+def _responses(routes: Sequence[HttpRoute]) -> Iterator[str]:
+    """Return what each response means, and which endpoints return it, whatever their bodies."""
     found: dict[tuple[int, str], list[str]] = {}
     for route in routes:
-        for answer in route.operation.answers:
-            headers = f" Headers: {', '.join(f'`{name}`' for name in answer.headers)}." if answer.headers else ""
-            found.setdefault((answer.status, answer.meaning + headers), []).append(_endpoint(route))
+        for response in route.operation.responses:
+            headers = f" Headers: {', '.join(f'`{name}`' for name in response.headers)}." if response.headers else ""
+            found.setdefault((response.status, response.meaning + headers), []).append(_endpoint(route))
     everyone = list(map(_endpoint, routes))
     for (status, meaning), endpoints in sorted(found.items()):
         others = [endpoint for endpoint in everyone if endpoint not in endpoints]

@@ -1,1 +1,1 @@
-"""The service's ports: what a request is, who answers it, and with what."""
+"""The HTTP servers of the three ports: routes, request handlers and responses."""

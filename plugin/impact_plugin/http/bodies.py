@@ -1,4 +1,7 @@
-"""Request bodies: read whole, inflated by ourselves so that what is passed on stays as it came, and bounded."""
+"""Reads request bodies, bounded in size.
+
+We decompress them ourselves, so that a request passed through to the upstream keeps its body byte for byte.
+"""
 
 import zlib
 from collections.abc import Callable
@@ -9,31 +12,32 @@ from aiohttp import web
 
 from impact_plugin.errors import EnvelopeError
 
-MEMBERS: Final = 64
-"""Members of one compressed body; each costs a pass over the rest."""
+MAX_MEMBERS: Final = 64
+"""Members of one compressed body; decompressing each copies the rest of the body."""
 
 _WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 class RequestBody(msgspec.Struct, frozen=True):
-    """A body as it came and as it reads; the same bytes where it was not compressed."""
+    """A body as received (``raw``) and decompressed (``text``); the same bytes unless it was compressed."""
 
     raw: bytes
     text: bytes
 
 
 async def read_body(request: web.Request, limit: int) -> RequestBody:
-    """Read and inflate; raises :class:`EnvelopeError` for an encoding we do not know or a stream that is cut off.
+    """Read and decompress the body.
 
-    ``limit`` bounds the bytes after inflation; beyond it :class:`web.HTTPRequestEntityTooLarge` is raised.
+    ``limit`` is in bytes, after decompression; a larger body raises :class:`web.HTTPRequestEntityTooLarge`. An unknown
+    encoding or a truncated stream raises :class:`EnvelopeError`.
     """
-    return _settled(request, await request.read(), limit)
+    return _decoded(request, await request.read(), limit)
 
 
-async def read_bounded(request: web.Request, limit: int, held: Callable[[int], None]) -> RequestBody:
-    """As :func:`read_body`, and no more than ``limit`` bytes are taken in before inflation either.
+async def read_bounded(request: web.Request, limit: int, on_size: Callable[[int], None]) -> RequestBody:
+    """Like :func:`read_body`, but apply ``limit`` to the compressed bytes as well.
 
-    ``held`` is told how many bytes there are whenever they become more, and may raise to have no more of them.
+    ``on_size`` is called with the number of bytes in memory whenever it grows; it may raise to stop the reading.
     """
     if (request.content_length or 0) > limit:
         raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=request.content_length or 0)
@@ -43,14 +47,14 @@ async def read_bounded(request: web.Request, limit: int, held: Callable[[int], N
         size += len(piece)
         if size > limit:
             raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=size)
-        held(size)
+        on_size(size)
         pieces.append(piece)
-    body = _settled(request, b"".join(pieces), limit)
-    held(len(body.text))
+    body = _decoded(request, b"".join(pieces), limit)
+    on_size(len(body.text))
     return body
 
 
-def _settled(request: web.Request, raw: bytes, limit: int) -> RequestBody:
+def _decoded(request: web.Request, raw: bytes, limit: int) -> RequestBody:
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity"):
         return RequestBody(raw, raw)
@@ -60,10 +64,10 @@ def _settled(request: web.Request, raw: bytes, limit: int) -> RequestBody:
 
 
 def _inflate(raw: bytes, window: int, limit: int) -> bytes:
-    """All members of the stream, one after the other."""
+    """Decompress all members of the stream."""
     pieces: list[bytes] = []
     size = 0
-    for _ in range(MEMBERS):
+    for _ in range(MAX_MEMBERS):
         inflater = zlib.decompressobj(window)
         try:
             piece = inflater.decompress(raw, limit + 1 - size)
@@ -78,4 +82,4 @@ def _inflate(raw: bytes, window: int, limit: int) -> bytes:
         raw = inflater.unused_data
         if not raw:
             return b"".join(pieces)
-    raise EnvelopeError(f"the compressed body has more than {MEMBERS} members; send it as one")
+    raise EnvelopeError(f"the compressed body has more than {MAX_MEMBERS} members; send it as one")

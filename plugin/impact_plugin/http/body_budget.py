@@ -1,4 +1,4 @@
-"""How many bytes of senders' bodies are worked on at the same time."""
+"""Limits the memory that senders' request bodies may use together."""
 
 from types import TracebackType
 from typing import Final, Self
@@ -7,24 +7,24 @@ from impact_plugin.protocols.refusals import RefusalReason, RefusedError
 from impact_plugin.units import MIB
 
 MAX_BYTES: Final = 256 * MIB
-"""Of all bodies together; beyond it senders are asked to repeat their requests."""
+"""Of all bodies in progress; requests beyond it get 429, and senders retry them."""
 
 
 class BodyBudget:
-    """Bytes of the bodies that are worked on."""
+    """Counts the bytes of the bodies in progress."""
 
     def __init__(self) -> None:
         self.taken = 0
 
     def reserve(self, size: int) -> "BodyReservation":
-        """Room for a body of which ``size`` bytes are announced; raises :class:`RefusedError` where there is none."""
+        """Reserve the announced length of a body; raises :class:`RefusedError` if the budget is used up."""
         reservation = BodyReservation(self)
         reservation.grow(size)
         return reservation
 
 
 class BodyReservation:
-    """What one body takes of the budget, until the block ends."""
+    """One body's share of the budget; leaving the block returns it."""
 
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
@@ -40,11 +40,11 @@ class BodyReservation:
         self._size = 0
 
     def grow(self, size: int) -> None:
-        """Take room for a body that has ``size`` bytes by now; raises :class:`RefusedError` where there is none."""
+        """Raise the reservation to ``size`` bytes; raises :class:`RefusedError` if the budget is used up."""
         more = size - self._size
         if more <= 0:
             return
         if self._budget.taken + more > MAX_BYTES:
-            raise RefusedError(RefusalReason.BUSY, "too many large bodies are worked on already", 1)
+            raise RefusedError(RefusalReason.BUSY, "too many large bodies are being processed", 1)
         self._budget.taken += more
         self._size = size

@@ -1,4 +1,4 @@
-"""Pass-through: every request that is not ours goes to the stock transformer and its answer back, as they are."""
+"""Pass-through: requests for other destinations go to the stock transformer and its responses back, unchanged."""
 
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -30,39 +30,38 @@ HOP_BY_HOP: Final = frozenset(
 )
 """Headers that belong to one connection. https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1"""
 
-SECONDS: Final = 600.0
-"""rudder-server's own limit for a transformation."""
-
+TIMEOUT_SECONDS: Final = 600.0
+"""rudder-server's own timeout for a transformation."""
 
 KEEP_ALIVE_SECONDS: Final = 4.0
-"""Node's servers close an idle connection after five; a request on one that is just being closed would be lost."""
+"""Node's servers close idle connections after five seconds; a request sent at that moment would be lost."""
 
-MOST_FEATURES: Final = 1024 * 1024
-NOT_OURS: Final = "not ours, and no upstream transformer is configured (setting rudder.upstream)"
+MAX_FEATURES_BYTES: Final = 1024 * 1024
+NO_UPSTREAM: Final = "not ours, and no upstream transformer is configured (setting rudder.upstream)"
 
 CHECK_SECONDS: Final = 1.0
-"""How often to check whether the router still waits for an answer."""
+"""How often to check whether the router still waits for the response."""
 
 
 class Upstream(Protocol):
-    """Where requests go that are not ours."""
+    """Handles requests for other destinations."""
 
     is_configured: bool
 
     async def features(self) -> bytes | None:
-        """The upstream's own /features; None when it cannot be had."""
+        """Return the upstream's own /features, None if it cannot be fetched."""
         ...
 
     async def forward(self, request: web.Request, body: bytes | None) -> web.StreamResponse:
-        """Send the request on and stream the answer back; ``body`` is what was read of it already.
+        """Forward the request and stream the response back; ``body`` is the body if it was read already.
 
-        Raises :class:`RefusedError` where there is none, or it does not take the request.
+        Raises :class:`RefusedError` if there is no upstream, or if it cannot be reached.
         """
         ...
 
 
 class NoUpstream:
-    """In the place of an upstream where none is configured."""
+    """Stands in when no upstream is configured."""
 
     is_configured = False
 
@@ -72,11 +71,11 @@ class NoUpstream:
 
     async def forward(self, request: web.Request, body: bytes | None) -> web.StreamResponse:  # noqa: ARG002 - see Upstream
         """See :class:`Upstream`."""
-        raise RefusedError(RefusalReason.NOT_OURS, f"{request.method} is {NOT_OURS}")
+        raise RefusedError(RefusalReason.NOT_OURS, f"{request.method} is {NO_UPSTREAM}")
 
 
 class Gateway:
-    """Streams to the upstream. Bodies are never inflated, nor kept but for those read to tell them apart."""
+    """Streams requests to the upstream. Never decompresses bodies, and buffers only those read for routing."""
 
     is_configured = True
 
@@ -89,7 +88,7 @@ class Gateway:
         """See :class:`Upstream`."""
         try:
             async with self._session.get(f"{self._base}/features", timeout=aiohttp.ClientTimeout(total=5)) as response:
-                return await _read_some(response) if response.status == 200 else None
+                return await _read_bounded(response) if response.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
@@ -99,7 +98,7 @@ class Gateway:
         data: bytes | AsyncIterator[bytes] | None = body
         if body is None and request.can_read_body:
             data = request.content.iter_any()
-        asking = self._session.request(
+        sending = self._session.request(
             request.method,
             URL(self._base + request.raw_path, encoded=True),
             headers=_end_to_end(request.headers, {"host", "content-length"} if body is not None else {"host"}),
@@ -108,7 +107,7 @@ class Gateway:
             skip_auto_headers=(hdrs.USER_AGENT, hdrs.CONTENT_TYPE, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING),
         )
         try:
-            response = await _ask_while_router_waits(request, asking)
+            response = await _send_unless_abandoned(request, sending)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._telemetry.emit(PassedThrough(0, perf_counter() - started))
             raise RefusedError(RefusalReason.UPSTREAM_UNREACHABLE, type(error).__name__) from error
@@ -119,7 +118,7 @@ class Gateway:
 
 @asynccontextmanager
 async def open_upstream(url: str, telemetry: Telemetry) -> AsyncIterator[Upstream]:
-    """Yield the gateway to the stock transformer at the address; "" stands for none."""
+    """Yield the gateway to the stock transformer at ``url``; "" means that there is none."""
     if not url:
         yield NoUpstream()
         return
@@ -127,18 +126,18 @@ async def open_upstream(url: str, telemetry: Telemetry) -> AsyncIterator[Upstrea
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=SECONDS, sock_connect=5),
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, sock_connect=5),
     ) as session:
         yield Gateway(url, session, telemetry)
 
 
-async def _ask_while_router_waits(
-    request: web.Request, asking: Coroutine[Any, Any, aiohttp.ClientResponse]
+async def _send_unless_abandoned(
+    request: web.Request, sending: Coroutine[Any, Any, aiohttp.ClientResponse]
 ) -> aiohttp.ClientResponse:
-    """The upstream's answer; when the router hangs up before it, the upstream is not kept busy any longer."""
+    """Return the upstream's response; cancels the request when the router disconnects first."""
     async with open_background() as tasks:
         tasks.start_soon(_cancel_when_abandoned, request, tasks.cancel_scope)
-        return await asking
+        return await sending
     raise aiohttp.ClientConnectionError("the router hung up")
 
 
@@ -148,18 +147,18 @@ async def _cancel_when_abandoned(request: web.Request, scope: CancelScope) -> No
     scope.cancel()
 
 
-async def _read_some(response: aiohttp.ClientResponse) -> bytes | None:
-    """The body, where it is not too long to be meant."""
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes | None:
+    """Return the body, None if it is implausibly long."""
     raw = bytearray()
     async for piece in response.content.iter_any():
         raw += piece
-        if len(raw) > MOST_FEATURES:
+        if len(raw) > MAX_FEATURES_BYTES:
             return None
     return bytes(raw)
 
 
 def _end_to_end(headers: CIMultiDictProxy[str], dropped: set[str]) -> CIMultiDict[str]:
-    """The headers that are not about one connection."""
+    """Return the headers without the hop-by-hop ones and those in ``dropped``."""
     named = {name.strip().lower() for name in headers.get(hdrs.CONNECTION, "").split(",")}
     kept = ((name, value) for name, value in headers.items() if name.lower() not in HOP_BY_HOP | named | dropped)
     return CIMultiDict(kept)
@@ -167,15 +166,15 @@ def _end_to_end(headers: CIMultiDictProxy[str], dropped: set[str]) -> CIMultiDic
 
 async def _stream_back(request: web.Request, response: aiohttp.ClientResponse) -> web.StreamResponse:
     headers = _end_to_end(response.headers, set())
-    answer = web.StreamResponse(status=response.status, reason=response.reason, headers=headers)
-    await answer.prepare(request)
+    streamed = web.StreamResponse(status=response.status, reason=response.reason, headers=headers)
+    await streamed.prepare(request)
     try:
         async for chunk in response.content.iter_any():
-            await answer.write(chunk)
+            await streamed.write(chunk)
     except (aiohttp.ClientError, TimeoutError):
-        # Half an answer must not look whole: breaking the connection makes the router ask again.
+        # A truncated response must not look complete: aborting the connection makes the router retry.
         if request.transport is not None:
             request.transport.abort()
-        return answer
-    await answer.write_eof()
-    return answer
+        return streamed
+    await streamed.write_eof()
+    return streamed

@@ -1,6 +1,6 @@
-"""The port for senders of events: the Segment HTTP API and webhooks.
+"""The senders' port: the Segment HTTP API and webhooks.
 
-200 says that the events are durable, and nothing else does; see :mod:`impact_plugin.http.ingest_answers`.
+Only a 200 means that the events are durable; see :mod:`impact_plugin.http.ingest_responses`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -10,25 +10,23 @@ from time import perf_counter, time
 from typing import Final, Literal, TypeAlias
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from anyio import Event, move_on_after
 from anyio.abc import TaskGroup
 
 from impact_plugin.config.sources import Routing, Source
-from impact_plugin.errors import EnvelopeError, StateUnavailableError
 from impact_plugin.http.bodies import RequestBody, read_bounded
 from impact_plugin.http.body_budget import BodyBudget, BodyReservation
-from impact_plugin.http.ingest_answers import STATUSES, RejectedEventError, error_answer, taken_answer
+from impact_plugin.http.error_mapping import DEFECT, refusal_of
 from impact_plugin.http.ingest_keys import authenticate, check_signature, source_of_body, source_of_header
+from impact_plugin.http.ingest_responses import STATUSES, RejectedEventError, accepted_response, error_response
 from impact_plugin.http.readiness import Readiness
-from impact_plugin.http.replies import HealthReply, json_reply
+from impact_plugin.http.replies import HealthReply, json_response
 from impact_plugin.http.routes import ROUTES, MatchedRoute, RouteTable, normal_path
 from impact_plugin.ingest.deletion import deletion_of
 from impact_plugin.ingest.intake import Item, ItemResult, Unusable
 from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.protocols import segment_api, webhook
 from impact_plugin.protocols.refusals import RefusalReason, RefusedError
-from impact_plugin.spool.base import SpoolFullError
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.faults import RequestFault
 from impact_plugin.telemetry.events.http import IngestAnswered, RequestRefused
@@ -39,13 +37,13 @@ Take: TypeAlias = Callable[[Source, Sequence[Item | Unusable]], Awaitable[list[I
 Forget: TypeAlias = Callable[[Sequence[str], Sequence[str]], Awaitable[object]]
 Handler: TypeAlias = Callable[[web.Request, MatchedRoute], Awaitable[web.Response]]
 
-ANSWER_SECONDS: Final = 1.5
-LARGE_ANSWER_SECONDS: Final = 4.0
+RESPONSE_SECONDS: Final = 1.5
+LARGE_RESPONSE_SECONDS: Final = 4.0
 LARGE_BYTES: Final = MIB
-"""Jitsu gives a single event two seconds and a batch, which is large, five."""
+"""Jitsu's timeout is two seconds for a single event, and five for a batch, which is large."""
 
 BODY_SECONDS: Final = 30.0
-"""How long a sender may take to send a body: it holds room that others could have."""
+"""How long a sender may take to send a body, which occupies a share of the body budget."""
 
 KIB: Final = 1024
 
@@ -56,7 +54,7 @@ UNKNOWN_PATHS: Final[dict[Surface, str]] = {
 
 
 class IngestApp:
-    """Answers on the port for senders."""
+    """Request handlers of the senders' port."""
 
     def __init__(
         self,
@@ -81,13 +79,13 @@ class IngestApp:
         self._routes = RouteTable(ROUTES["ingest"], {})
 
     def application(self) -> web.Application:
-        """The aiohttp application."""
+        """Return the aiohttp application."""
         app = web.Application()
         app.router.add_route("*", r"/{tail:(?:.|\n)*}", self.handle, expect_handler=_continue)
         return app
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer any request."""
+        """Dispatch a request to its handler, and emit telemetry about it."""
         started = perf_counter()
         path = normal_path(request.path)
         matched = self._routes.find(request.method, path)
@@ -102,11 +100,11 @@ class IngestApp:
         return response
 
     async def health(self, _request: web.Request) -> web.Response:
-        """Alive: the process answers."""
-        return json_reply(HealthReply("UP"))
+        """Return 200: the process is alive."""
+        return json_response(HealthReply("UP"))
 
     async def take_call(self, request: web.Request, matched: MatchedRoute) -> web.Response:
-        """A call of the Segment HTTP API, or a batch of them."""
+        """Store a call of the Segment HTTP API, or a batch of calls."""
         call = segment_api.CALLS[matched.path.rpartition("/")[2]]
         single = call != segment_api.BATCH
         routing = self._routing()
@@ -120,10 +118,10 @@ class IngestApp:
                 detail = f"an event may have {event_limit:,} bytes (max_event_kb)"
                 raise RefusedError(RefusalReason.BODY_TOO_LARGE, detail)
             items = segment_api.read_items(body.text, call, event_limit)
-            return await self._in_time(source, items, len(body.text), single=single)
+            return await self._store_in_time(source, items, len(body.text), single=single)
 
     async def take_webhook(self, request: web.Request, matched: MatchedRoute) -> web.Response:
-        """Events of a webhook."""
+        """Store the events of a webhook."""
         source = self._routing().sources.get(matched.parameters["source"].lower())
         if source is None:
             raise RefusedError(RefusalReason.UNKNOWN_PATH, UNKNOWN_PATHS["webhook"])
@@ -132,32 +130,24 @@ class IngestApp:
             check_signature(source, request.headers, body.raw, self._clock())
             items = webhook.read_items(body.text, source)
             single = len(items) == 1 and not body.text.lstrip().startswith(b"[")
-            return await self._in_time(source, items, len(body.text), single=single)
+            return await self._store_in_time(source, items, len(body.text), single=single)
 
     async def _guarded(self, request: web.Request, matched: MatchedRoute | None, surface: Surface) -> web.Response:
-        """Every fault as an answer of the contract."""
+        """Run the handler; every exception becomes a response that senders understand."""
         try:
-            return await self._answer(request, matched, surface)
+            return await self._dispatch(request, matched, surface)
         except RejectedEventError as error:
             self._telemetry.emit(RequestRefused(surface, 400, error.reason, error.detail))
-            return error_answer(400, error.reason, error.detail)
-        except RefusedError as error:
-            return self._refuse(surface, error)
-        except web.HTTPRequestEntityTooLarge as error:
-            detail = error.text or "the body is too large"
-            return self._refuse(surface, RefusedError(RefusalReason.BODY_TOO_LARGE, detail))
-        except (EnvelopeError, web.RequestPayloadError, HttpProcessingError) as error:
-            return self._refuse(surface, RefusedError(RefusalReason.UNDECODABLE_BODY, str(error)))
-        except SpoolFullError as error:
-            return self._refuse(surface, RefusedError(RefusalReason.SPOOL_FULL, str(error), error.seconds))
-        except StateUnavailableError as error:
-            return self._refuse(surface, RefusedError(RefusalReason.STATE_UNAVAILABLE, str(error), 5))
-        except Exception as error:  # noqa: BLE001 - the border of one request: the sender must get an answer it repeats on
+            return error_response(400, error.reason, error.detail)
+        except Exception as error:  # noqa: BLE001 - the boundary of one request: the sender must get a retryable response
+            refused = refusal_of(error, unreadable=RefusalReason.UNDECODABLE_BODY)
+            if refused is not None:
+                return self._refuse(surface, refused)
             self._telemetry.emit(RequestFault(surface, type(error).__name__, error))
             reason = RefusalReason.INTERNAL_ERROR
-            return error_answer(STATUSES[reason], reason, "a defect of impact-plugin; see its log")
+            return error_response(STATUSES[reason], reason, DEFECT)
 
-    async def _answer(self, request: web.Request, matched: MatchedRoute | None, surface: Surface) -> web.Response:
+    async def _dispatch(self, request: web.Request, matched: MatchedRoute | None, surface: Surface) -> web.Response:
         if matched is None:
             raise RefusedError(RefusalReason.UNKNOWN_PATH, UNKNOWN_PATHS[surface])
         handler: Handler = getattr(self, matched.route.handler)
@@ -166,44 +156,44 @@ class IngestApp:
     def _refuse(self, surface: Surface, refused: RefusedError) -> web.Response:
         status = STATUSES[refused.reason]
         self._telemetry.emit(RequestRefused(surface, status, refused.reason, refused.detail))
-        return error_answer(status, refused.reason, refused.detail, refused.retry_seconds)
+        return error_response(status, refused.reason, refused.detail, refused.retry_seconds)
 
     @asynccontextmanager
     async def _body(self, request: web.Request, limit: int) -> AsyncIterator[RequestBody]:
-        """The body while it is worked on, when there is room for it."""
+        """Yield the body, within the body budget."""
         self._readiness.require_running()
         self._readiness.require_memory()
-        # What is announced is kept free for it; what is not counts as it comes.
+        # Reserve the announced length; a body without one grows its reservation while it arrives.
         with self._budget.reserve(min(limit, request.content_length or 0)) as reservation:
             yield await self._read(request, limit, reservation)
 
     async def _read(self, request: web.Request, limit: int, reservation: BodyReservation) -> RequestBody:
-        """The body, which nobody waits for any longer when the service stops."""
+        """Read the body; stops waiting for it when the service shuts down."""
         if request.content.is_eof():
             return await read_bounded(request, limit, reservation.grow)
         with self._shutdown.cancels(BODY_SECONDS) as scope:
             body = await read_bounded(request, limit, reservation.grow)
         if scope.cancelled_caught:
-            detail = f"the body was not there in time ({BODY_SECONDS:g} s, or the stop)"
+            detail = f"the body did not arrive in time ({BODY_SECONDS:g} s, or until the shutdown)"
             raise RefusedError(RefusalReason.TOO_SLOW, detail, 1)
         return body
 
-    async def _in_time(
+    async def _store_in_time(
         self, source: Source, items: Sequence[Item | Unusable], size: int, *, single: bool
     ) -> web.Response:
-        """Take the items; after the deadline the sender is to come again, and what is stored then is a duplicate."""
-        taking = _Taking()
-        self._tasks.start_soon(taking.run, partial(self._work, source, items, single=single))
-        seconds = ANSWER_SECONDS if size < LARGE_BYTES else LARGE_ANSWER_SECONDS
+        """Store the items; past the deadline the sender must retry, and events stored by then are duplicates."""
+        storing = _Storing()
+        self._tasks.start_soon(storing.run, partial(self._store, source, items, single=single))
+        seconds = RESPONSE_SECONDS if size < LARGE_BYTES else LARGE_RESPONSE_SECONDS
         with move_on_after(seconds):
-            await taking.ended.wait()
-        if taking.answer is None:
+            await storing.ended.wait()
+        if storing.result is None:
             raise RefusedError(RefusalReason.TOO_SLOW, f"not stored within {seconds:g} s", 1)
-        if isinstance(taking.answer, Exception):
-            raise taking.answer
-        return taking.answer
+        if isinstance(storing.result, Exception):
+            raise storing.result
+        return storing.result
 
-    async def _work(self, source: Source, items: Sequence[Item | Unusable], *, single: bool) -> web.Response:
+    async def _store(self, source: Source, items: Sequence[Item | Unusable], *, single: bool) -> web.Response:
         deletions = {place: who for place, item in enumerate(items) if (who := deletion_of(item)) is not None}
         for users, anonymous in deletions.values():
             await self._forget(users, anonymous)
@@ -212,28 +202,28 @@ class IngestApp:
         results = [ItemResult(None, "stored") if place in deletions else next(taken) for place in range(len(items))]
         if single and source.strict and results[0].status == "rejected":
             raise RejectedEventError(results[0].reason, results[0].detail)
-        return taken_answer(results, single=single)
+        return accepted_response(results, single=single)
 
 
-class _Taking:
-    """A request that is worked on; when its sender stops waiting for the answer, the work goes on without anybody."""
+class _Storing:
+    """The storing of one request's events, which goes on when its sender disconnects or the deadline passes."""
 
     def __init__(self) -> None:
         self.ended = Event()
-        self.answer: web.Response | Exception | None = None
+        self.result: web.Response | Exception | None = None
 
     async def run(self, work: Callable[[], Awaitable[web.Response]]) -> None:
         try:
-            self.answer = await work()
-        except Exception as error:  # noqa: BLE001 - the border of one request, raised where somebody still waits for it
-            self.answer = error
+            self.result = await work()
+        except Exception as error:  # noqa: BLE001 - the boundary of one request: raised again for a sender that still waits
+            self.result = error
         finally:
             self.ended.set()
 
 
 async def _continue(request: web.Request) -> None:
-    """Ask for the body of who waits to be asked, and pass over other expectations: their answer, 417, is not ours."""
+    """Send 100 Continue when the client expects it; ignores other expectations instead of refusing them with 417."""
     if request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # The answer itself has not begun.
+        # The response itself has not begun.
         request.writer.output_size = 0

@@ -1,4 +1,4 @@
-"""The operator's port: health, readiness, version, metrics, limits, deletion, recordings, and how to ask for them."""
+"""The operator's port: health, readiness, version, metrics, limits, deletion, recordings, and the OpenAPI document."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
@@ -8,7 +8,7 @@ from aiohttp import web
 from impact_plugin.delivery.limits.scheduler import LimitReport
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.http.readiness import Readiness
-from impact_plugin.http.replies import JSON, ErrorReply, LimitsReply, json_reply
+from impact_plugin.http.replies import JSON, ErrorReply, LimitsReply, json_response
 from impact_plugin.http.routes import ROUTES
 from impact_plugin.http.status import StatusHandlers
 from impact_plugin.ingest.deletion import MOST_IDS, ForgetReport, ForgetRequest
@@ -17,7 +17,7 @@ from impact_transformers.events import UNREADABLE
 
 
 class OperatorApp(StatusHandlers):
-    """Answers on the operator's port."""
+    """Request handlers of the operator's port."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class OperatorApp(StatusHandlers):
         self._describe = describe
 
     def application(self) -> web.Application:
-        """The aiohttp application. Nobody but operators asks here, so what is unknown is plainly 404."""
+        """Return the aiohttp application. Unknown paths get a plain 404, since only operators call this port."""
         app = web.Application()
         for route in ROUTES["operator"]:
             handler = getattr(self, route.handler)
@@ -47,32 +47,32 @@ class OperatorApp(StatusHandlers):
         return app
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return web.Response(body=self._telemetry.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
     async def openapi(self, _request: web.Request) -> web.Response:
-        """All endpoints of all ports, as OpenAPI describes them."""
+        """Return the OpenAPI document of all ports."""
         return web.Response(body=self._describe(), content_type=JSON)
 
     async def debug_limits(self, _request: web.Request) -> web.Response:
-        """Every account that something was sent for lately: its limits, what waits, and why."""
-        return json_reply(LimitsReply(self._limits()))
+        """Return the limits of every recently used account: what waits, and why."""
+        return json_response(LimitsReply(self._limits()))
 
     async def record(self, request: web.Request) -> web.StreamResponse:
-        """A recording, for as long as the connection lasts."""
+        """Stream a recording, for as long as the connection lasts."""
         return await self._record(request)
 
     async def forget(self, request: web.Request) -> web.Response:
-        """Delete what is kept of persons: ``{"users": [...], "anonymous": [...]}``; see :class:`ForgetRequest`."""
+        """Delete the personal data of the users in the body, a :class:`ForgetRequest`."""
         try:
             who = msgspec.json.decode(await request.read(), type=ForgetRequest)
         except UNREADABLE as error:
-            return json_reply(ErrorReply(f'send {{"users": [...], "anonymous": [...]}}: {error}'), status=400)
+            return json_response(ErrorReply(f'send {{"users": [...], "anonymous": [...]}}: {error}'), status=400)
         except web.HTTPRequestEntityTooLarge as error:
-            return json_reply(ErrorReply(f"send fewer ids at a time: {error.text}"), status=413)
+            return json_response(ErrorReply(f"send fewer ids at a time: {error.text}"), status=413)
         if len(who.users) + len(who.anonymous) > MOST_IDS:
-            return json_reply(ErrorReply(f"at most {MOST_IDS} ids at a time"), status=400)
+            return json_response(ErrorReply(f"at most {MOST_IDS} ids at a time"), status=400)
         try:
-            return json_reply(await self._forget(who.users, who.anonymous, [one.name for one in who.programs]))
+            return json_response(await self._forget(who.users, who.anonymous, [one.name for one in who.programs]))
         except StateUnavailableError as error:
-            return json_reply(ErrorReply(f"not all was deleted, ask again: {error}"), status=503)
+            return json_response(ErrorReply(f"not all was deleted, ask again: {error}"), status=503)

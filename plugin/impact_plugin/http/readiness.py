@@ -1,4 +1,4 @@
-"""Whether the service should get traffic, and whether it takes events."""
+"""Decides whether the service should get traffic, and whether it accepts events."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ from impact_plugin.sessions.sessions import Health
 
 
 class Readiness:
-    """Whether the service should get traffic, and if not, why not.
+    """Decides whether the service should get traffic, and gives the reasons if not.
 
-    ``watches`` tell of troubles of parts that others can do without; "" for none.
+    ``watches`` return the troubles of optional parts in words, "" if there are none.
     """
 
     def __init__(
@@ -31,17 +31,17 @@ class Readiness:
         self._watches = watches
 
     def require_running(self) -> None:
-        """Raise :class:`RefusedError` once the service is stopping."""
+        """Raise :class:`RefusedError` once the service is shutting down."""
         if self._shutdown.begun:
             raise RefusedError(RefusalReason.STOPPING, "the service is stopping", 1)
 
     def require_memory(self) -> None:
-        """Raise :class:`RefusedError` while the process holds more memory than it may."""
+        """Raise :class:`RefusedError` while the process exceeds its memory limit."""
         if self._memory.exceeded:
             raise RefusedError(RefusalReason.MEMORY, "the process is above server.max_memory_mb", 5)
 
     def problems(self) -> list[str]:
-        """Everything that speaks against traffic now; empty when ready."""
+        """Return the reasons not to send traffic now; empty when ready."""
         found = ["the service is stopping"] if self._shutdown.begun else []
         if not os.access(self._state_dir, os.W_OK | os.X_OK):
             found.append(f"the state folder {self._state_dir} is not writable")
@@ -50,7 +50,7 @@ class Readiness:
         return found
 
     def troubles(self) -> list[str]:
-        """What does not speak against traffic and yet needs somebody to look."""
+        """Return what needs the operator's attention but does not prevent traffic."""
         found = [trouble for watch in (self._memory.trouble, *self._watches) if (trouble := watch())]
         if self._sessions.alone:
             found.append(f"clicks are decided without the session state: {self._sessions.cause}")

@@ -1,4 +1,4 @@
-"""Recordings of a running service: over the operator's connection, or into a file from its start on."""
+"""Records the traffic of a running service: over an operator's connection, or into a file from its start."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from anyio import CancelScope, CapacityLimiter, WouldBlock
 
 from impact_plugin.config.settings import MAX_RECORDING_MB, MAX_RECORDING_MINUTES, RecordSettings
 from impact_plugin.errors import SettingsError
-from impact_plugin.http.replies import ErrorReply, json_reply
+from impact_plugin.http.replies import ErrorReply, json_response
 from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.recording.recorder import Recorder
 from impact_plugin.telemetry import Telemetry
@@ -21,36 +21,36 @@ from impact_plugin.telemetry.events.http import RecordingEnded, RecordingStarted
 from impact_plugin.units import MIB, MINUTE_SECONDS
 from impact_transformers.configuration import Problem
 
-MOST: Final = 4
-"""Recordings at the same time; each costs time for every event."""
+MAX_RECORDINGS: Final = 4
+"""At the same time; each recording slows down every event."""
 
 CONTENT_TYPE: Final = "application/x-ndjson+gzip"
 
 
 class Recordings:
-    """Starts recordings and reports them."""
+    """Starts recordings, and emits telemetry about them."""
 
     def __init__(self, recorder: Recorder, telemetry: Telemetry, shutdown: Shutdown) -> None:
         self._recorder = recorder
         self._telemetry = telemetry
         self._shutdown = shutdown
-        self._slots = CapacityLimiter(MOST)
+        self._slots = CapacityLimiter(MAX_RECORDINGS)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Stream a recording, limited by ``?seconds=`` and ``?mb=``, until the client hangs up."""
+        """Stream a recording, limited by ``?seconds=`` and ``?mb=``, until the client disconnects."""
         try:
             seconds = float(request.query.get("seconds", "60"))
             size = int(request.query.get("mb", "50"))
         except ValueError:
-            return json_reply(ErrorReply("seconds and mb must be numbers"), 400)
+            return json_response(ErrorReply("seconds and mb must be numbers"), 400)
         most_seconds = MAX_RECORDING_MINUTES * MINUTE_SECONDS
         if not 0 < seconds <= most_seconds or not 1 <= size <= MAX_RECORDING_MB:
             limits = f"seconds may be up to {most_seconds:,.0f}, mb from 1 to {MAX_RECORDING_MB:,}"
-            return json_reply(ErrorReply(limits), 400)
+            return json_response(ErrorReply(limits), 400)
         try:
             self._slots.acquire_nowait()
         except WouldBlock:
-            return json_reply(ErrorReply(f"{MOST} recordings are in progress already"), 429)
+            return json_response(ErrorReply(f"{MAX_RECORDINGS} recordings are in progress already"), 429)
         try:
             return await self._stream(request, seconds, size * MIB)
         finally:
@@ -61,7 +61,7 @@ class Recordings:
         await response.prepare(request)
 
         async def write(piece: bytes) -> None:
-            # While nothing happens the pieces are empty, and writing them would not notice that the client is gone.
+            # Without traffic the pieces are empty, and writing an empty piece does not detect a disconnected client.
             if request.transport is None or request.transport.is_closing():
                 raise ConnectionResetError
             await response.write(piece)
@@ -72,14 +72,14 @@ class Recordings:
         return response
 
     async def write(self, file: Path, settings: RecordSettings) -> None:
-        """Record into a file, which only its owner can read."""
+        """Record into a file that only its owner can read."""
         opened = await asyncio.to_thread(_create, file)
 
         async def write(piece: bytes) -> None:
             await asyncio.to_thread(_write_all, opened, piece)
 
         try:
-            # A stop ends the recording at once, with its last line, which a cancellation would cut off.
+            # Shutting down ends the recording by itself; a cancellation would cut off its last line.
             with CancelScope(shield=True):
                 async with self._slots:
                     await self._record(str(file), settings.minutes * MINUTE_SECONDS, settings.max_mb * MIB, write)
@@ -87,7 +87,7 @@ class Recordings:
             os.close(opened)
 
     async def _record(self, to: str, seconds: float, size: int, write: Callable[[bytes], Awaitable[object]]) -> None:
-        """Write a recording piece by piece, and report its start and its end."""
+        """Write a recording piece by piece, and emit its start and end."""
         self._telemetry.emit(RecordingStarted(to, seconds, size))
         with self._recorder.recording() as recording:
             cause = "cancelled"
@@ -114,10 +114,10 @@ def _write_all(opened: int, piece: bytes) -> None:
 
 
 def recording_file(settings: RecordSettings) -> Path:
-    """Return a new file for the recording of this process; raises :class:`SettingsError`."""
+    """Return a new path for this process's recording; raises :class:`SettingsError` if its folder cannot be created."""
     folder = Path(settings.dir)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(Problem("record.dir", f"{folder} cannot be made: {error.strerror}")) from error
+        raise SettingsError(Problem("record.dir", f"{folder} cannot be created: {error.strerror}")) from error
     return folder / datetime.now(UTC).strftime(f"recording-%Y%m%dT%H%M%S-{os.getpid()}.ndjson.gz")

@@ -1,4 +1,4 @@
-"""The bodies that the router's and the operator's port answer with, unless a protocol has its own."""
+"""Response bodies of the router's and the operator's port, other than those of the protocols."""
 
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -12,14 +12,14 @@ JSON: Final = "application/json"
 
 
 class HealthReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The process answers. The body is the stock transformer's; senders are not told the version."""
+    """The process is alive. The format is the stock transformer's; the ingest port omits the version."""
 
     service: Literal["UP"]
     version: str = ""
 
 
 class ReadyReply(msgspec.Struct, frozen=True):
-    """Whether traffic is welcome, what speaks against it, and what does not and yet needs somebody to look."""
+    """Whether to send traffic: ``problems`` prevent it, ``troubles`` only need the operator's attention."""
 
     ready: bool
     problems: list[str]
@@ -27,24 +27,24 @@ class ReadyReply(msgspec.Struct, frozen=True):
 
 
 class VersionReply(msgspec.Struct, frozen=True):
-    """What is installed."""
+    """The name and version of the package."""
 
     name: str
     version: str
 
 
 class LimitsReply(msgspec.Struct, frozen=True):
-    """Every account that something was sent for lately, a line for each of its endpoints."""
+    """The recently used accounts, one entry for each of their endpoints."""
 
     accounts: Sequence[LimitReport]
 
 
 class ErrorReply(msgspec.Struct, frozen=True):
-    """Why the request was not served."""
+    """Why the request failed."""
 
     error: str
 
 
-def json_reply(value: object, status: int = 200) -> web.Response:
-    """The value as JSON."""
+def json_response(value: object, status: int = 200) -> web.Response:
+    """Return a response with the value as JSON."""
     return web.Response(body=msgspec.json.encode(value), status=status, content_type=JSON)

@@ -1,4 +1,4 @@
-"""The routes of the three ports: from these tables requests are dispatched and the OpenAPI document is made."""
+"""The routes of the three ports: these tables dispatch requests and define the OpenAPI document."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -17,13 +17,13 @@ WEBHOOK_METHODS: Final = ("POST", "PUT", "PATCH")
 _SLASHES: Final = re.compile(r"/{2,}")
 _PARAMETER: Final = re.compile(r"\\\{(\w+)\\\}")
 _VALUES: Final = {"token": ".+"}
-"""What a parameter may be, where that is not one part of the path: a key may have slashes."""
+"""Patterns of parameters that may span several segments of the path: a key may contain slashes."""
 
 
 class HttpRoute(msgspec.Struct, frozen=True):
-    """A method on a path, the name of the method of the port's application that handles it, and its description.
+    """A method on a path, its description, and the name of its request handler in the port's application.
 
-    A parameter in the path is a name in braces. With ``heads`` HEAD is answered as GET.
+    A parameter in the path is a name in braces. ``heads`` adds HEAD.
     """
 
     method: str
@@ -58,7 +58,7 @@ ROUTES: Final[dict[PortName, tuple[HttpRoute, ...]]] = {
         HttpRoute("GET", "/metrics", "metrics", operator_operations.METRICS, heads=True),
         HttpRoute("GET", "/debug/limits", "debug_limits", operator_operations.DEBUG_LIMITS, heads=True),
         HttpRoute("POST", "/forget", "forget", operator_operations.FORGET),
-        # A HEAD would keep a recording under way that nobody gets.
+        # A HEAD would start a recording whose body nobody receives.
         HttpRoute("GET", "/record", "record", operator_operations.RECORD),
         HttpRoute("GET", "/openapi.json", "openapi", operator_operations.OPENAPI, heads=True),
     ),
@@ -68,8 +68,8 @@ ROUTES: Final[dict[PortName, tuple[HttpRoute, ...]]] = {
             HttpRoute("POST", f"/v1/{word}", "take_call", ingest_operations.call_operation(word, call))
             for word, call in CALLS.items()
         ),
-        # OpenAPI has one operation for a path, and the router's port has a /batch; a slash at the end makes no
-        # difference.
+        # The router's port has a /batch too, and OpenAPI allows one operation for a path; the trailing slash is
+        # ignored.
         HttpRoute("POST", "/batch/", "take_call", ingest_operations.call_operation("batch_unversioned", BATCH)),
         *(
             HttpRoute(
@@ -86,7 +86,7 @@ ROUTES: Final[dict[PortName, tuple[HttpRoute, ...]]] = {
 
 
 class MatchedRoute(msgspec.Struct, frozen=True):
-    """The route of a request, its path in small letters as far as it is fixed, and the parameters as they came."""
+    """The route of a request: its path in lower case, and the parameters as received."""
 
     route: HttpRoute
     path: str
@@ -94,10 +94,10 @@ class MatchedRoute(msgspec.Struct, frozen=True):
 
 
 class RouteTable:
-    """Finds the routes of requests, whatever slashes and letter case their paths have."""
+    """Finds the route of a request, ignoring the letter case and superfluous slashes of its path."""
 
     def __init__(self, routes: Sequence[HttpRoute], choices: Mapping[str, Collection[str]]) -> None:
-        """``choices``: what a parameter may be, in small letters; one that is not among them may be anything."""
+        """``choices`` has the values of a parameter, in lower case; other parameters accept every value."""
         self._fixed: dict[tuple[str, str], MatchedRoute] = {}
         self._open: list[tuple[re.Pattern[str], HttpRoute]] = []
         for route in routes:
@@ -108,7 +108,7 @@ class RouteTable:
                     self._fixed[method, path] = MatchedRoute(route, path, {})
 
     def find(self, method: str, path: str) -> MatchedRoute | None:
-        """The route of a request with this :func:`normal_path`; None where there is none."""
+        """Return the route of a request with this :func:`normal_path`, None if there is none."""
         found = self._fixed.get((method, path.lower()))
         if found is not None:
             return found
@@ -120,12 +120,12 @@ class RouteTable:
 
 
 def normal_path(path: str) -> str:
-    """The path with single slashes, and none at its end: the router's URL setting may lead to others."""
+    """Return the path without repeated and trailing slashes, which the router's URL setting may produce."""
     return _SLASHES.sub("/", path).rstrip("/") or "/"
 
 
 def _filled(path: str, choices: Mapping[str, Collection[str]]) -> list[str]:
-    """The paths that the parameters with choices lead to."""
+    """Return the path once for every combination of its parameters' choices."""
     found = [path]
     for name, values in choices.items():
         if f"{{{name}}}" in path:
@@ -134,7 +134,7 @@ def _filled(path: str, choices: Mapping[str, Collection[str]]) -> list[str]:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    """The path as a regular expression, a group for each parameter."""
+    """Return the path as a regular expression with a group for each parameter."""
     escaped = re.escape(path)
     pattern = _PARAMETER.sub(lambda found: f"(?P<{found[1]}>{_VALUES.get(found[1], '[^/]+')})", escaped)
     return re.compile(pattern, re.IGNORECASE | re.DOTALL)

@@ -52,7 +52,7 @@ _compacted: Final = BatchReader(TypedBatch, RawBatch)
 _encoder: Final = msgspec.json.Encoder()
 
 
-async def answer(body: bytes, context: TransformContext, *, compacted: bool) -> bytes:
+async def handle(body: bytes, context: TransformContext, *, compacted: bool) -> bytes:
     """Transform a batch and encode the reply, an entry for every event; raises :class:`EnvelopeError`."""
     timer = BatchTimer("processor", body, context.telemetry)
     reader = _compacted if compacted else _plain

@@ -19,10 +19,12 @@ from impact_plugin.delivery.endpoints import FORM_TYPE
 from impact_plugin.delivery.identity import order_identity, visitor_lane
 from impact_plugin.delivery.pipeline import Deliveries, DeliveryRequest
 from impact_plugin.delivery.policy import Cause, Verdict, held_back
+from impact_plugin.errors import EnvelopeError
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.delivery import DeliveryEnded
 from impact_plugin.telemetry.events.faults import RequestFault
 from impact_transformers import hash_email, holds_email
+from impact_transformers.events import UNREADABLE
 
 STATUS: Final = {"delivered": 200, "retry": 429, "rejected": 400}
 MARGIN_SECONDS: Final = 0.5
@@ -121,17 +123,16 @@ class Proxy:
         self._deliveries = deliveries
         self._telemetry = telemetry
 
-    async def answer(
+    async def handle(
         self, raw: bytes, timeout_ms: str | None, *, version: str, is_abandoned: Callable[[], bool]
     ) -> tuple[int, bytes]:
-        """The HTTP status and body for one call; raises :class:`msgspec.DecodeError` for a body not of the protocol.
+        """Deliver one request; returns the HTTP status and the body of the response.
 
-        ``is_abandoned`` tells whether the router has hung up.
+        ``is_abandoned`` returns whether the router has disconnected. Raises :class:`EnvelopeError` for a body that does
+        not follow the protocol.
         """
         started = perf_counter()
-        request = _decoder.decode(raw)
-        listed = request.metadata if version == "v1" else msgspec.Raw(b"[" + bytes(request.metadata) + b"]")
-        jobs, attempts = _raws.decode(listed), _attempts.decode(listed)
+        request, jobs, attempts = _decode(raw, version)
         delivery = self._delivery_request(request, max((one.attempt_num for one in attempts), default=0))
         verdict = delivery if isinstance(delivery, Verdict) else await self._deliver(delivery, timeout_ms, is_abandoned)
         label = "conversions" if request.endpoint.endswith("/Conversions") else "pageload"
@@ -206,6 +207,16 @@ class Proxy:
                 if path == "/PageLoad" if tracking else _CONVERSIONS.fullmatch(path):
                     return tracking
         return None
+
+
+def _decode(raw: bytes, version: str) -> tuple[ProxyRequest, list[msgspec.Raw], list[_Attempt]]:
+    """Return the request, its jobs' metadata as received, and what we read of them."""
+    try:
+        request = _decoder.decode(raw)
+        listed = request.metadata if version == "v1" else msgspec.Raw(b"[" + bytes(request.metadata) + b"]")
+        return request, _raws.decode(listed), _attempts.decode(listed)
+    except UNREADABLE as error:
+        raise EnvelopeError(str(error)) from error
 
 
 def _account(endpoint: str, config: ProxyConfig, form: Mapping[str, str]) -> str:

@@ -54,9 +54,9 @@ def destination_type(body: bytes) -> str:
     return jobs[0].dest_type.lower() if jobs else ""
 
 
-async def answer(body: bytes, destinations: Destinations, forget: Forget) -> tuple[int, bytes]:
+async def handle(body: bytes, destinations: Destinations, forget: Forget) -> tuple[int, bytes]:
     """Forget the users of every job; the HTTP status is the worst of theirs."""
-    replies = [await _answer(job, destinations, forget) for job in _read(body)]
+    replies = [await _handle_job(job, destinations, forget) for job in _read(body)]
     status = max((reply.status_code for reply in replies), default=200)
     return status, msgspec.json.encode(replies)
 
@@ -68,7 +68,7 @@ def _read(body: bytes) -> list[DeletionJob]:
         raise EnvelopeError(f"not a list of jobs: {error}") from error
 
 
-async def _answer(job: DeletionJob, destinations: Destinations, forget: Forget) -> DeletionReply:
+async def _handle_job(job: DeletionJob, destinations: Destinations, forget: Forget) -> DeletionReply:
     destination = destinations.get(msgspec.Raw(b'{"Config":' + bytes(job.config) + b"}"))
     program = destination.destination.program if destination.destination is not None else None
     if program is None:

@@ -70,7 +70,7 @@ class _Request(msgspec.Struct, frozen=True):
     endpoint: str
 
 
-class Ready(msgspec.Struct, frozen=True, rename="camel"):
+class RouterReady(msgspec.Struct, frozen=True, rename="camel"):
     """A job that needs nothing more."""
 
     batched_request: msgspec.Raw
@@ -112,7 +112,7 @@ def destination_type(body: bytes) -> str:
         return found.decode("utf-8", "replace").strip('"').lower()
 
 
-async def answer(body: bytes, context: TransformContext) -> bytes:
+async def handle(body: bytes, context: TransformContext) -> bytes:
     """Transform the jobs and encode the reply, an entry for every job; raises :class:`EnvelopeError`."""
     timer = BatchTimer("router", body, context.telemetry)
     transformed = await transform_batch(_reader.read(body, context.destinations), context, timer.counts)
@@ -120,7 +120,7 @@ async def answer(body: bytes, context: TransformContext) -> bytes:
     return timer.report(_encoder.encode(RouterReply([_entry(one, context.endpoints) for one in transformed])))
 
 
-async def answer_batch(body: bytes, context: TransformContext) -> bytes:
+async def handle_batch(body: bytes, context: TransformContext) -> bytes:
     """The reply to ``/batch``: the entries alone; there is nothing to put together, so every job stays by itself.
 
     Where the processor has transformed the jobs already, each is what is to be sent, and stays as it is.
@@ -128,21 +128,21 @@ async def answer_batch(body: bytes, context: TransformContext) -> bytes:
     batch = _reader.read_raw(body)
     ready = [_ready(job, batch.destination or job.destination) for job in batch.jobs]
     if None in ready:
-        return msgspec.json.encode(msgspec.json.decode(await answer(body, context), type=_Output).output)
+        return msgspec.json.encode(msgspec.json.decode(await handle(body, context), type=_Output).output)
     return _encoder.encode(ready)
 
 
-def _ready(job: TypedJob | RawJob, destination: msgspec.Raw) -> Ready | None:
+def _ready(job: TypedJob | RawJob, destination: msgspec.Raw) -> RouterReady | None:
     """The entry of a job that is a request object already; None for an event."""
     if not isinstance(job, RawJob):
         return None
     with suppress(*UNREADABLE):
         if _requests.decode(job.message).type == "REST":
-            return Ready(job.message, (job.metadata,), destination)
+            return RouterReady(job.message, (job.metadata,), destination)
     return None
 
 
-def answer_unavailable(body: bytes, reason: str, *, batch: bool = False) -> bytes:
+def unavailable_reply(body: bytes, reason: str, *, batch: bool = False) -> bytes:
     """The reply for jobs that cannot be taken now, here or upstream: the router sends each again later."""
     tags = {"errorCategory": "platform", "errorType": "retryable", "module": "destination", "feature": "router"}
     read = _reader.read_raw(body)

@@ -15,7 +15,7 @@ from impact_plugin import __version__
 from impact_plugin.app import Service
 from impact_plugin.config.settings import Settings, make_settings
 from impact_plugin.http.ingest import IngestApp
-from impact_plugin.http.openapi.bodies import REPLIES, REQUESTS
+from impact_plugin.http.openapi.bodies import REQUESTS, RESPONSES
 from impact_plugin.http.openapi.document import PORTS, document, document_json
 from impact_plugin.http.operator import OperatorApp
 from impact_plugin.http.router import RouterApp
@@ -111,7 +111,7 @@ def test_every_schema_has_a_short_name_and_a_use(described: dict[str, Any]) -> N
     }
 
     assert [] == [name for name in described["components"]["schemas"] if not re.fullmatch(r"[A-Za-z0-9]+", name)]
-    assert set(REQUESTS) | set(REPLIES) <= set(described["components"]["schemas"])
+    assert set(REQUESTS) | set(RESPONSES) <= set(described["components"]["schemas"])
     assert named == set(references(described))
 
 

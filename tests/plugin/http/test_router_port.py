@@ -292,7 +292,7 @@ async def test_a_defect_of_ours_is_asked_for_again(
     async def broken(*_given: Any, **_named: Any) -> bytes:
         raise RuntimeError("jane@example.com")
 
-    monkeypatch.setattr(rudder_processor, "answer", broken)
+    monkeypatch.setattr(rudder_processor, "handle", broken)
     told = await ask(http, "POST", f"{service.url}/v0/destinations/impact", b"[]")
 
     assert (told.status, told.retry, told.reason) == (503, "true", "internal_error")

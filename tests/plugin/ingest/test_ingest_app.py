@@ -17,7 +17,7 @@ from impact_plugin.errors import StateUnavailableError
 from impact_plugin.http import body_budget
 from impact_plugin.http import ingest as ingest_app
 from impact_plugin.http.ingest import IngestApp
-from impact_plugin.http.ingest_answers import STATUSES
+from impact_plugin.http.ingest_responses import STATUSES
 from impact_plugin.http.readiness import Readiness
 from impact_plugin.ingest.intake import Item, ItemResult, Unusable
 from impact_plugin.process.background import open_background
@@ -139,7 +139,7 @@ async def test_a_fault_is_an_answer_of_the_contract(
 
 async def test_a_slow_store_is_answered_in_time(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     """503, and what it was about to do is done all the same."""
-    monkeypatch.setattr(ingest_app, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(ingest_app, "RESPONSE_SECONDS", 0.05)
     port.gate.clear()
     found = await port.post("/v1/track", {"event": "x"})
     port.gate.set()
@@ -154,7 +154,7 @@ async def test_what_goes_on_after_its_answer_ends_with_the_service(
     tmp_path: Path, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sender was told to come again: nothing is lost when the work is cancelled."""
-    monkeypatch.setattr(ingest_app, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(ingest_app, "RESPONSE_SECONDS", 0.05)
     async with open_background() as tasks:
         port = Port(tmp_path, http, tasks)
         await port.start()

@@ -313,7 +313,7 @@ async def test_a_request_fault_is_an_error_with_its_place(
         await asyncio.sleep(0)
         raise RuntimeError("jane@example.com")
 
-    monkeypatch.setattr(rudder_processor, "answer", broken)
+    monkeypatch.setattr(rudder_processor, "handle", broken)
     await post(http, f"{service.url}/v0/destinations/impact", b"[]")
     (line,) = written(capsys)
 

@@ -1,1 +1,1 @@
-"""The description of every endpoint, made from the same data as the routes."""
+"""Generates the OpenAPI document from the routes and the Structs of the bodies."""

@@ -1,11 +1,11 @@
-"""The Structs that read and write the bodies of all endpoints: the schemas of the OpenAPI document are theirs."""
+"""The Structs of all request and response bodies, from which the OpenAPI document gets its schemas."""
 
 from typing import Final
 
 import msgspec
 
 from impact_plugin.delivery.limits.scheduler import LimitReport
-from impact_plugin.http.ingest_answers import IngestError, IngestReply, SingleReply
+from impact_plugin.http.ingest_responses import IngestError, IngestReply, SingleReply
 from impact_plugin.http.openapi.schemas import ANYTHING, Schema
 from impact_plugin.http.replies import ErrorReply, HealthReply, LimitsReply, ReadyReply, VersionReply
 from impact_plugin.ingest.deletion import ForgetReport, ForgetRequest
@@ -26,13 +26,13 @@ REQUESTS: Final[dict[str, type[msgspec.Struct]]] = {
     "IdentifyCall": Identify,
     "AnyCall": Event,
 }
-"""Structs that read bodies, under their names in the document."""
+"""Structs of request bodies, under their names in the document."""
 
-REPLIES: Final[dict[str, type[msgspec.Struct]]] = {
+RESPONSES: Final[dict[str, type[msgspec.Struct]]] = {
     "ProcessorSuccess": rudder_processor.ProcessorSuccess,
     "ProcessorFailure": rudder_processor.ProcessorFailure,
     "RouterSuccess": rudder_router.RouterSuccess,
-    "RouterReady": rudder_router.Ready,
+    "RouterReady": rudder_router.RouterReady,
     "RouterFailure": rudder_router.RouterFailure,
     "ProxyOutputV0": rudder_proxy.ProxyOutputV0,
     "ProxyOutputV1": rudder_proxy.ProxyOutputV1,
@@ -49,17 +49,17 @@ REPLIES: Final[dict[str, type[msgspec.Struct]]] = {
     "SingleReply": SingleReply,
     "IngestError": IngestError,
 }
-"""Structs that write bodies."""
+"""Structs of response bodies, under their names in the document."""
 
 DESCRIPTIONS: Final[dict[str, str]] = {
     "Job": (
         "One event of a batch. `message` is an event of the Segment spec in the router's dialect, `destination` holds "
-        "the configuration under `Config`, and `metadata` comes back byte for byte: both are the router's, and open."
+        "the configuration under `Config`, and `metadata` is returned byte for byte; the router defines both."
     ),
-    "Jobs": "Jobs in an object; `destinations` by id where the body is compacted, and then the jobs have none.",
-    "AnyCall": "What all calls have in common, and what of it is read. Whatever else an event has is kept.",
+    "Jobs": "Jobs in an object. In a compacted body `destinations` has the destinations by id, and the jobs have none.",
+    "AnyCall": "The fields of all calls that are read. An event may have others, which are kept.",
 }
-"""Where the Struct's own words are for whoever maintains it."""
+"""Descriptions for API users, in place of docstrings meant for maintainers."""
 
 FOREIGN: Final[dict[tuple[str, str], Schema]] = {("ProxyRequest", "metadata"): ANYTHING}
 """Raw JSON that is not always an object."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document of all endpoints, made of their declarations and of the Structs that read and write the bodies.
+"""The OpenAPI document of all endpoints, generated from the routes and the Structs of the bodies.
 
 https://spec.openapis.org/oas/v3.1.1.html
 """
@@ -11,27 +11,32 @@ import msgspec
 
 from impact_plugin import __version__
 from impact_plugin.config.settings import Settings
-from impact_plugin.http.openapi.bodies import DESCRIPTIONS, FOREIGN, REPLIES, REQUESTS
-from impact_plugin.http.openapi.operation import JSON, DocumentedAnswer, Operation
+from impact_plugin.http.openapi.bodies import DESCRIPTIONS, FOREIGN, REQUESTS, RESPONSES
+from impact_plugin.http.openapi.operation import JSON, DocumentedResponse, Operation
 from impact_plugin.http.openapi.schemas import Schema, components
 from impact_plugin.http.routes import ROUTES, PortName
 
 PORTS: Final[dict[PortName, str]] = {
     "router": (
-        "What a router asks of a transformer. It has no authentication: keep it where only the router can reach it. "
-        "Slashes too many and the case of letters make no difference. Every request that is not described here goes to "
-        "the upstream transformer and its answer back, as they are; without one the answer is 503."
+        "The transformer's API for the router. It has no authentication: make sure that only the router can reach it. "
+        "Repeated slashes and the letter case of paths are ignored. Every request that is not described here is passed "
+        "through to the upstream transformer and its response back, unchanged; without an upstream the response is 503."
     ),
-    "operator": "For operators and their machines only; it has no authentication.",
+    "operator": "For operators and their tools. It has no authentication: do not expose it.",
     "ingest": (
-        "For senders of events; open only where the configuration has sources. A request with a key that no source has "
-        "is refused, and 200 says that events are durable. A key stands in one of several places, see docs/ingest.md."
+        "For senders of events; open only if the configuration has sources. Requests with an unknown key are refused, "
+        "and a 200 means that the events are durable. For the places where a request can carry its key see "
+        "docs/ingest.md."
     ),
 }
-"""The ports, which are the tags, and what they are for."""
+"""The ports, which are the tags of the document, and their descriptions."""
 
 SECURITY_SCHEMES: Final[dict[str, Schema]] = {
-    "basicKey": {"type": "http", "scheme": "basic", "description": "The key as the user; webhooks also as password."},
+    "basicKey": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "The key as the user name; for webhooks also as the password.",
+    },
     "bearerKey": {"type": "http", "scheme": "bearer", "description": "The key."},
     "headerKey": {"type": "apiKey", "in": "header", "name": "X-Write-Key", "description": "The key."},
     "queryKey": {"type": "apiKey", "in": "query", "name": "token", "description": "The key; webhooks only."},
@@ -39,14 +44,14 @@ SECURITY_SCHEMES: Final[dict[str, Schema]] = {
 
 SECURED: Final[dict[str, list[Schema]]] = {
     "": [],
-    # Without any of them: the key is the body's writeKey, or in the path, or the source is known by its signature.
+    # {} stands for none of them: the key is in the body (writeKey) or the path, or the request is signed.
     "segment_api": [{"basicKey": []}, {"bearerKey": []}, {"headerKey": []}, {}],
     "webhook": [{"basicKey": []}, {"bearerKey": []}, {"headerKey": []}, {"queryKey": []}, {}],
 }
 
 
 def document(settings: Settings | None = None) -> dict[str, Any]:
-    """The document for a service with these settings; the defaults unless told."""
+    """Return the document for a service with these settings, by default the default settings."""
     settings = settings or Settings()
     return {
         "openapi": "3.1.0",
@@ -64,7 +69,7 @@ def document(settings: Settings | None = None) -> dict[str, Any]:
 
 
 def document_json(settings: Settings) -> bytes:
-    """The document as it is served."""
+    """Return the document as the service serves it."""
     return msgspec.json.encode(document(settings))
 
 
@@ -99,7 +104,7 @@ def _paths(settings: Settings) -> dict[str, Schema]:
 
 
 def _operation(operation: Operation, types: list[str]) -> Schema:
-    """The operation, whose ports are filled in later: several may have the same."""
+    """Return the operation; the caller adds its ports, because several ports can share one."""
     described: Schema = {
         "operationId": operation.id,
         "tags": [],
@@ -112,40 +117,40 @@ def _operation(operation: Operation, types: list[str]) -> Schema:
     if operation.body is not None:
         content = {JSON: {"schema": operation.body, "example": operation.example}}
         described["requestBody"] = {"required": True, "content": content}
-    described["responses"] = {str(answer.status): _referred(answer) for answer in operation.answers}
+    described["responses"] = {str(one.status): _referred(one) for one in operation.responses}
     described["servers"] = []
     return described
 
 
 def _parameter(parameter: Schema, types: Iterable[str]) -> Schema:
-    """The parameter; which destination types are ours, the settings say."""
+    """Return the parameter; the settings define the destination types."""
     if parameter["name"] != "type":
         return parameter
     return {**parameter, "schema": {"type": "string", "enum": list(types)}}
 
 
-def _referred(answer: DocumentedAnswer) -> Schema:
-    return {"$ref": f"#/components/responses/{answer.name}"} if answer.name else _response(answer)
+def _referred(documented: DocumentedResponse) -> Schema:
+    return {"$ref": f"#/components/responses/{documented.name}"} if documented.name else _response(documented)
 
 
-def _response(answer: DocumentedAnswer) -> Schema:
-    response: Schema = {"description": f"{HTTPStatus(answer.status).phrase}. {answer.meaning}"}
-    if answer.headers:
+def _response(documented: DocumentedResponse) -> Schema:
+    response: Schema = {"description": f"{HTTPStatus(documented.status).phrase}. {documented.meaning}"}
+    if documented.headers:
         response["headers"] = {
             name: {"description": meaning, "required": True, "schema": {"type": "string"}}
-            for name, meaning in answer.headers.items()
+            for name, meaning in documented.headers.items()
         }
-    response["content"] = {answer.media: {"schema": answer.schema}}
+    response["content"] = {documented.media: {"schema": documented.schema}}
     return response
 
 
 def _responses() -> dict[str, Schema]:
-    answers = [answer for routes in ROUTES.values() for route in routes for answer in route.operation.answers]
-    return {answer.name: _response(answer) for answer in answers if answer.name}
+    found = [one for routes in ROUTES.values() for route in routes for one in route.operation.responses]
+    return {one.name: _response(one) for one in found if one.name}
 
 
 def _schemas() -> dict[str, Schema]:
-    found = components(REQUESTS, REPLIES)
+    found = components(REQUESTS, RESPONSES)
     for (name, key), schema in FOREIGN.items():
         found[name]["properties"][key] = schema
     for name, description in DESCRIPTIONS.items():

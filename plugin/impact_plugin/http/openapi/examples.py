@@ -1,4 +1,4 @@
-"""Requests that can be sent as they stand in the OpenAPI document."""
+"""Example requests of the OpenAPI document, valid as they are."""
 
 from typing import Final
 

@@ -1,35 +1,37 @@
-"""The operations of the port for senders."""
+"""The operations of the senders' port."""
 
 from typing import Final
 
 from impact_plugin.http.openapi.examples import ORDER
-from impact_plugin.http.openapi.operation import DocumentedAnswer, Operation, parameter
+from impact_plugin.http.openapi.operation import DocumentedResponse, Operation, parameter
 from impact_plugin.http.openapi.schemas import ANYTHING, OPEN, Schema, array, either, ref
 from impact_plugin.protocols.segment_api import BATCH
 
-_RETRY: Final = {"Retry-After": "Seconds after which to send the same again."}
-_TAKEN: Final = "what became of each event is in the body. Do not send it again"
-_UNKNOWN: Final = DocumentedAnswer(404, "No such source.", ref("IngestError"), name="Unknown")
+_RETRY: Final = {"Retry-After": "Seconds to wait before retrying."}
+_TAKEN: Final = "the body has the outcome of each event. Do not retry"
+_UNKNOWN: Final = DocumentedResponse(404, "There is no such source.", ref("IngestError"), name="Unknown")
 _REFUSALS: Final = (
-    DocumentedAnswer(
+    DocumentedResponse(
         400,
-        "Not JSON, or a single event that cannot be used at a source with `strict`.",
+        "The body is not JSON, or its only event is unusable and the source is `strict`.",
         ref("IngestError"),
         name="Unusable",
     ),
-    DocumentedAnswer(401, "No source has the key, or the signature is wrong.", ref("IngestError"), name="Unauthorized"),
-    DocumentedAnswer(
-        413, "The body or the event is too large; smaller ones may be taken.", ref("IngestError"), name="TooLarge"
+    DocumentedResponse(
+        401, "No source has the key, or the signature is wrong.", ref("IngestError"), name="Unauthorized"
     ),
-    DocumentedAnswer(
-        429, "No room now, nothing was taken: send the same again.", ref("IngestError"), _RETRY, name="NoRoom"
+    DocumentedResponse(
+        413, "The body or the event is too large; send smaller batches.", ref("IngestError"), name="TooLarge"
     ),
-    DocumentedAnswer(
-        500, "A defect of impact-plugin; see its log, and send the same again.", ref("IngestError"), name="Defect"
+    DocumentedResponse(
+        429, "The service is at capacity. No event was accepted: retry.", ref("IngestError"), _RETRY, name="NoRoom"
     ),
-    DocumentedAnswer(
+    DocumentedResponse(
+        500, "A defect of impact-plugin, see its log. No event was accepted: retry.", ref("IngestError"), name="Defect"
+    ),
+    DocumentedResponse(
         503,
-        "It stops, is out of memory, slow, or cannot store: send the same again.",
+        "The service is shutting down, short of memory, slow, or cannot store events: retry.",
         ref("IngestError"),
         _RETRY,
         name="NotNow",
@@ -37,8 +39,8 @@ _REFUSALS: Final = (
 )
 
 
-def _ingest_answers(reply: Schema) -> tuple[DocumentedAnswer, ...]:
-    return (DocumentedAnswer(200, f"Durable; {_TAKEN}.", reply), *_REFUSALS)
+def _ingest_responses(reply: Schema) -> tuple[DocumentedResponse, ...]:
+    return (DocumentedResponse(200, f"Durable; {_TAKEN}.", reply), *_REFUSALS)
 
 
 _CALL_SCHEMAS: Final = {"track": "TrackCall", "page": "PageCall", "screen": "ScreenCall", "identify": "IdentifyCall"}
@@ -56,37 +58,39 @@ _BATCH_BODY: Final[Schema] = {
 
 
 def call_operation(word: str, call: str) -> Operation:
-    """A call of the Segment HTTP API; ``word`` is what the path says for it."""
+    """Return the operation of a call of the Segment HTTP API; ``word`` is its name in the path."""
     many = call == BATCH
     single = {"allOf": [ref(_CALL_SCHEMAS.get(call, "AnyCall")), {"properties": {"writeKey": ANYTHING}}]}
-    also = f" The same as /v1/{call}." if word != call else ""
+    also = f" Same as /v1/{call}." if word != call else ""
     return Operation(
         id=f"ingest_{word}",
-        summary="Events of any calls." if many else f"One {call} call.",
-        description=f"Segment HTTP API.{also} gzip and deflate are understood; the media type is not looked at.",
+        summary="Store a batch of events." if many else f"Store one {call} call.",
+        description=f"Segment HTTP API.{also} Accepts gzip and deflate; ignores the media type.",
         body=_BATCH_BODY if many else single,
         example={"batch": [ORDER]} if many else {**ORDER, "type": call},
-        answers=_ingest_answers(ref("IngestReply") if many else either(ref("SingleReply"), ref("IngestReply"))),
+        responses=_ingest_responses(ref("IngestReply") if many else either(ref("SingleReply"), ref("IngestReply"))),
         secured="segment_api",
     )
 
 
-_SOURCE: Final = parameter("path", "source", {"type": "string"}, "A source of the configuration file.", example="shop")
+_SOURCE: Final = parameter(
+    "path", "source", {"type": "string"}, "The name of a source in the configuration.", example="shop"
+)
 _TOKEN: Final = parameter("path", "token", {"type": "string"}, "A key of the source.")
 
 
 def webhook_operation(method: str, *, with_token: bool) -> Operation:
-    """Events of a webhook, with the source's key in the path or elsewhere."""
+    """Return the operation of a webhook, with the source's key in the path or elsewhere."""
     return Operation(
         id=f"webhook_{method.lower()}{'_with_token' if with_token else ''}",
-        summary="Events of a webhook.",
+        summary="Store the events of a webhook.",
         description=(
-            "An event, a list of them, lines of JSON, or an object that holds events in `batch`, `events` or "
-            "`records`; in the dialect of the source's adapter. PUT and PATCH are as POST."
+            "One event, an array of events, JSON lines, or an object with events in `batch`, `events` or `records`, in "
+            "the format of the source's adapter. PUT and PATCH work like POST."
         ),
         parameters=(_SOURCE, _TOKEN) if with_token else (_SOURCE,),
         body=either(OPEN, array(OPEN)),
         example=ORDER,
-        answers=(*_ingest_answers(either(ref("SingleReply"), ref("IngestReply"))), _UNKNOWN),
+        responses=(*_ingest_responses(either(ref("SingleReply"), ref("IngestReply"))), _UNKNOWN),
         secured="webhook",
     )

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of an endpoint: what it takes, its answers, and what each means to whoever asks."""
+"""Declarations of an endpoint for the OpenAPI document: its parameters, body and responses."""
 
 from typing import Any, Final, Literal
 
@@ -10,10 +10,10 @@ JSON: Final = "application/json"
 TEXT: Final = "text/plain"
 
 
-class DocumentedAnswer(msgspec.Struct, frozen=True):
-    """A status, what it means to whoever asked, and its body and headers (name and meaning).
+class DocumentedResponse(msgspec.Struct, frozen=True):
+    """A status, what it means to the client, and its body and headers (name and meaning).
 
-    Those that many operations have, have a name too.
+    A response that several operations share has a ``name``.
     """
 
     status: int
@@ -25,12 +25,12 @@ class DocumentedAnswer(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """What the document says of a method on a path. ``secured`` where the keys of sources are asked for."""
+    """The description of a method on a path. ``secured`` names the API whose keys it requires."""
 
     id: str
     summary: str
     description: str
-    answers: tuple[DocumentedAnswer, ...]
+    responses: tuple[DocumentedResponse, ...]
     body: Schema | None = None
     example: Any = None
     parameters: tuple[Schema, ...] = ()
@@ -38,7 +38,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parameter(place: str, name: str, schema: Schema, description: str, **more: Any) -> Schema:
-    """A parameter in the path, the query or a header."""
+    """Return a parameter in the path, the query or a header."""
     return {
         "name": name,
         "in": place,

@@ -1,7 +1,7 @@
-"""JSON Schema of the Structs that stand in requests and replies, whatever msgspec's own generator cannot take.
+"""JSON Schemas of the Structs of request and response bodies.
 
-It knows neither raw JSON nor defaults made of it, and calls two Structs of one name by their whole paths. So it is
-given a likeness of each Struct: raw JSON as an open object or as anything, and a name of our choice.
+msgspec's generator supports neither raw JSON nor defaults of it, and uses qualified names for Structs of the same name.
+We therefore pass it a stand-in for each Struct, in which raw JSON is an open object or anything, under our own name.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin
 import msgspec
 
 Schema: TypeAlias = dict[str, Any]
-Side: TypeAlias = Literal["request", "reply"]
+Direction: TypeAlias = Literal["request", "response"]
 
 PREFIX: Final = "#/components/schemas/"
 ANYTHING: Final[Schema] = {}
@@ -22,46 +22,46 @@ _ROLE: Final = re.compile(r":\w+:`~?\.?([^`]+)`")
 
 
 def components(
-    requests: Mapping[str, type[msgspec.Struct]], replies: Mapping[str, type[msgspec.Struct]]
+    requests: Mapping[str, type[msgspec.Struct]], responses: Mapping[str, type[msgspec.Struct]]
 ) -> dict[str, Schema]:
-    """A schema for each name, and one for every Struct inside under its own.
+    """Return a schema for each name, and one for every nested Struct under its own name.
 
-    In requests what has a default may be missing, and raw JSON is an object of others. In replies everything is there
-    that is not left out for being the default, and raw JSON is whatever came with the request.
+    In requests fields with a default are optional, and raw JSON is an object. In responses every field is required
+    unless its Struct omits defaults, and raw JSON is anything, since it is echoed from the request.
     """
-    likenesses = [*_Likenesses("request", requests).all(), *_Likenesses("reply", replies).all()]
-    _, found = msgspec.json.schema_components(likenesses, ref_template=PREFIX + "{name}")
+    stand_ins = [*_StandIns("request", requests).all(), *_StandIns("response", responses).all()]
+    _, found = msgspec.json.schema_components(stand_ins, ref_template=PREFIX + "{name}")
     return {name: _short(found[name]) for name in sorted(found)}
 
 
 def ref(name: str) -> Schema:
-    """The schema of that name."""
+    """Return a reference to the schema of that name."""
     return {"$ref": PREFIX + name}
 
 
 def array(items: Schema) -> Schema:
-    """A list of such."""
+    """Return the schema of an array of ``items``."""
     return {"type": "array", "items": items}
 
 
 def either(*schemas: Schema) -> Schema:
-    """One of several, or more of them at once."""
+    """Return the schema of a value that matches at least one of several."""
     return {"anyOf": list(schemas)}
 
 
 def having(**properties: Schema) -> Schema:
-    """An object with these, and with whatever else."""
+    """Return the schema of an object with these properties, and possibly others."""
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
 def plain(docstring: str | None) -> str:
-    """A docstring without the marks of reStructuredText."""
+    """Return a docstring without its reStructuredText markup."""
     text = " ".join((docstring or "").split())
     return _ROLE.sub(r"`\1`", text).replace("``", "`")
 
 
 def _short(schema: Any) -> Any:
-    """The same, said shorter: types that a value may have as a list of them, and descriptions in Markdown."""
+    """Return the schema with alternative types as one list, and descriptions in Markdown."""
     if isinstance(schema, list | tuple):
         return [_short(one) for one in schema]
     if not isinstance(schema, dict):
@@ -78,16 +78,16 @@ def _short(schema: Any) -> Any:
     return kept
 
 
-class _Likenesses:
-    """Structs as msgspec's generator can take them, each made once."""
+class _StandIns:
+    """Stand-ins of Structs that msgspec's generator supports, each created once."""
 
-    def __init__(self, side: Side, named: Mapping[str, type[msgspec.Struct]]) -> None:
-        self._side = side
+    def __init__(self, direction: Direction, named: Mapping[str, type[msgspec.Struct]]) -> None:
+        self._direction = direction
         self._names = {kind: name for name, kind in named.items()}
         self._made: dict[type[msgspec.Struct], type[msgspec.Struct]] = {}
 
     def all(self) -> list[type[msgspec.Struct]]:
-        """The likeness of every named one."""
+        """Return the stand-ins of all named Structs."""
         return [self._of(kind) for kind in self._names]
 
     def _of(self, kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
@@ -103,7 +103,7 @@ class _Likenesses:
 
     def _field(self, field: msgspec.structs.FieldInfo, kind: type[msgspec.Struct]) -> tuple[str, Any, Any]:
         name = field.name
-        always = self._side == "reply" and not kind.__struct_config__.omit_defaults
+        always = self._direction == "response" and not kind.__struct_config__.omit_defaults
         if field.required or always:
             default = msgspec.field(name=field.encode_name)
         elif isinstance(field.default, msgspec.Raw | msgspec.Struct):
@@ -115,13 +115,13 @@ class _Likenesses:
         return name, self._type(field.type), default
 
     def _type(self, annotation: Any) -> Any:
-        """The annotation with likenesses in the places of what they are of."""
+        """Return the annotation with every Struct replaced by its stand-in."""
         if annotation is msgspec.Raw:
-            return Any if self._side == "reply" else dict[str, Any]
+            return Any if self._direction == "response" else dict[str, Any]
         if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
             return self._of(annotation)
         origin, arguments = get_origin(annotation), get_args(annotation)
         if origin is None or origin is Literal:
             return annotation
         inner = tuple(self._type(argument) for argument in arguments)
-        return Union[inner] if origin in (Union, types.UnionType) else origin[inner]  # noqa: UP007 - made of a tuple
+        return Union[inner] if origin in (Union, types.UnionType) else origin[inner]  # noqa: UP007 - built from a tuple

@@ -1,8 +1,8 @@
-"""The answers of the port for senders, which each of them understands.
+"""The responses of the senders' port, chosen so that every sender reacts correctly.
 
-What is wrong with a single event is no error of the request: senders repeat a whole request for it, Jitsu for a day,
-and Kafka Connect stops. Whatever may be better later is 429 or 503 with Retry-After, which all of them repeat. Other
-statuses are never used: Jitsu takes 201 to 204 for a failure, and Segment's SDKs 501 for a final one.
+A bad event is not an error of the request: for an error Jitsu retries the whole request for a day, and Kafka Connect
+stops. Temporary failures are 429 or 503 with Retry-After, which all senders retry. We use no other statuses: Jitsu
+treats 201 to 204 as failures, and Segment's SDKs treat 501 as permanent.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from impact_transformers.normalize import redact_emails
 
 MAX_RESULTS: Final = 100
 MAX_DETAIL_CHARACTERS: Final = 200
-"""Jitsu's log shows 255 characters of an answer."""
+"""Jitsu logs 255 characters of a response."""
 
 
 class ItemReport(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """One item that was not simply stored."""
+    """One item that was not newly stored."""
 
     index: int
     message_id: str | None
@@ -32,13 +32,13 @@ class ItemReport(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 
 
 class SingleReply(msgspec.Struct, frozen=True):
-    """The one event of the request is durable."""
+    """The request's only event is durable."""
 
     success: bool
 
 
 class IngestReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The request is done with, and must not come again. ``more`` counts the results that are left out."""
+    """The request is complete: do not retry it. ``more`` counts the results that are left out."""
 
     success: bool
     accepted: int
@@ -50,7 +50,7 @@ class IngestReply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class IngestError(msgspec.Struct, frozen=True):
-    """Nothing of the request was taken: the reason as one word, and what there is to do about it."""
+    """No event was accepted: ``error`` is the reason as one word, ``detail`` explains what to do."""
 
     success: bool
     error: str
@@ -58,7 +58,7 @@ class IngestError(msgspec.Struct, frozen=True):
 
 
 class RejectedEventError(ImpactPluginError):
-    """The one event of a request cannot be used, and its source is ``strict``."""
+    """The only event of a request is unusable, and its source is ``strict``."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -82,11 +82,11 @@ STATUSES: Final[dict[RefusalReason, int]] = {
     RefusalReason.STOPPING: 503,
     RefusalReason.TOO_SLOW: 503,
 }
-"""The status of a refusal."""
+"""The HTTP status of each refusal."""
 
 
-def taken_answer(results: Sequence[ItemResult], *, single: bool) -> web.Response:
-    """200: all of it is done with, and the body says what became of each item."""
+def accepted_response(results: Sequence[ItemResult], *, single: bool) -> web.Response:
+    """Return 200: the request is complete, and the body has the outcome of each item."""
     if single and results[0].status == "stored":
         return web.Response(body=STORED, content_type=JSON)
     counts = dict.fromkeys(("stored", "duplicate", "filtered", "rejected"), 0)
@@ -107,8 +107,8 @@ def taken_answer(results: Sequence[ItemResult], *, single: bool) -> web.Response
     return web.Response(body=msgspec.json.encode(reply), content_type=JSON)
 
 
-def error_answer(status: int, reason: str, detail: str, retry_seconds: int | None = None) -> web.Response:
-    """Nothing was taken; with ``retry_seconds`` the sender is to repeat the request after them."""
+def error_response(status: int, reason: str, detail: str, retry_seconds: int | None = None) -> web.Response:
+    """Return an error: no event was accepted, and the sender may retry after ``retry_seconds``."""
     body = IngestError(success=False, error=reason, detail=redact_emails(detail)[:MAX_DETAIL_CHARACTERS])
     headers = {} if retry_seconds is None else {"Retry-After": str(retry_seconds)}
     return web.Response(body=msgspec.json.encode(body), status=status, headers=headers, content_type=JSON)
