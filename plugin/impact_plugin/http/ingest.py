@@ -174,6 +174,8 @@ class IngestApp:
         with self._shutdown.cancels(BODY_SECONDS) as scope:
             body = await read_bounded(request, limit, reservation.grow)
         if scope.cancelled_caught:
+            # Otherwise aiohttp would go on reading after the response, and hold up the shutdown.
+            request.content.feed_eof()
             detail = f"the body did not arrive in time ({BODY_SECONDS:g} s, or until the shutdown)"
             raise RefusedError(RefusalReason.TOO_SLOW, detail, 1)
         return body

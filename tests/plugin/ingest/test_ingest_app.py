@@ -167,6 +167,26 @@ async def test_what_goes_on_after_its_answer_ends_with_the_service(
     assert (503, []) == (found[0], port.taken)
 
 
+async def test_a_sender_that_goes_on_sending_at_a_stop_breaks_nothing(
+    port: Port, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answer is there before all of its body; what comes later is nobody's any more."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(port.url.rpartition(":")[2]))
+    writer.write(f"POST /v1/batch HTTP/1.1\r\nHost: x\r\nX-Write-Key: {KEY}\r\nContent-Length: 900000\r\n\r\n".encode())
+    writer.write(b" " * 1000)
+    await asyncio.sleep(0.05)
+    answered = asyncio.create_task(reader.readline())
+    port.shutdown.begin()
+    for _ in range(100):
+        writer.write(b" " * 1000)
+        await asyncio.sleep(0)
+    status = await answered
+    writer.close()
+
+    assert status.startswith(b"HTTP/1.1 503 ")
+    assert [] == [record.message for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_every_refusal_has_a_status_of_the_contract() -> None:
     """Senders of each kind understand it."""
     assert CONTRACT >= set(STATUSES.values())
