@@ -20,7 +20,7 @@ from impact_plugin.config.settings import LogSettings, ServerSettings, Settings,
 from impact_plugin.config.sources import Routing, load_routing
 from impact_plugin.errors import StateError, StateUnavailableError
 from impact_plugin.files import is_held
-from impact_plugin.ingest.deletion import MOST_IDS, ForgetReport, ForgetRequest, Forgetting, Program
+from impact_plugin.ingest.deletion import MAX_IDS, ForgetReport, ForgetRequest, Forgetting, Program
 from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.spool.sqlite_letters import open_letters
 from impact_plugin.spool.sqlite_schema import FILE as SPOOL_FILE
@@ -101,7 +101,7 @@ async def _forget_all(
 def _parts(who: ForgetRequest) -> list[ForgetRequest]:
     """Split the request into parts of the size that a service accepts."""
     pairs = [(True, id_) for id_ in who.users] + [(False, id_) for id_ in who.anonymous]
-    parts = (pairs[start : start + MOST_IDS] for start in range(0, len(pairs), MOST_IDS))
+    parts = (pairs[start : start + MAX_IDS] for start in range(0, len(pairs), MAX_IDS))
     return [
         ForgetRequest(
             tuple(id_ for is_user, id_ in part if is_user),

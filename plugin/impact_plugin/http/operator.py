@@ -11,7 +11,7 @@ from impact_plugin.http.readiness import Readiness
 from impact_plugin.http.replies import JSON, ErrorReply, LimitsReply, json_response
 from impact_plugin.http.routes import ROUTES
 from impact_plugin.http.status import StatusHandlers
-from impact_plugin.ingest.deletion import MOST_IDS, ForgetReport, ForgetRequest
+from impact_plugin.ingest.deletion import MAX_IDS, ForgetReport, ForgetRequest
 from impact_plugin.telemetry import CONTENT_TYPE, Telemetry
 from impact_transformers.events import UNREADABLE
 
@@ -70,8 +70,8 @@ class OperatorApp(StatusHandlers):
             return json_response(ErrorReply(f'send {{"users": [...], "anonymous": [...]}}: {error}'), status=400)
         except web.HTTPRequestEntityTooLarge as error:
             return json_response(ErrorReply(f"send fewer ids at a time: {error.text}"), status=413)
-        if len(who.users) + len(who.anonymous) > MOST_IDS:
-            return json_response(ErrorReply(f"at most {MOST_IDS} ids at a time"), status=400)
+        if len(who.users) + len(who.anonymous) > MAX_IDS:
+            return json_response(ErrorReply(f"at most {MAX_IDS} ids at a time"), status=400)
         try:
             return json_response(await self._forget(who.users, who.anonymous, [one.name for one in who.programs]))
         except StateUnavailableError as error:

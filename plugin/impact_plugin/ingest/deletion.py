@@ -22,7 +22,7 @@ from impact_transformers.normalize import as_text
 NO_PROGRAM: Final = ""
 """Stored events that never reached a program are found by digests of none."""
 
-MOST_IDS: Final = 1000
+MAX_IDS: Final = 1000
 NOTHING: Final = Forgotten(0, 0)
 
 

@@ -1,1 +1,1 @@
-"""The wire protocols: each file knows one router endpoint's JSON and rules, and nothing of impact.com."""
+"""The wire protocols: each module implements the JSON and rules of one endpoint, and is independent of impact.com."""

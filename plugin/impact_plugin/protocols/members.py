@@ -1,8 +1,8 @@
-"""Last resort for a body that no JSON reader takes as a whole: cut it up without reading what is inside.
+"""Fallback for a body that cannot be decoded as a whole: splits it into members without decoding them.
 
-Anyone who holds a shop's public write key can send an event nested a thousand levels deep, or with half a surrogate
-pair. Refusing the whole body would stop the router for good, since it sends the same batch again; so the members of an
-object or array are found by their brackets alone, and only the one that cannot be read is rejected.
+Anyone with a shop's public write key can send an event nested a thousand levels deep, or with half a surrogate pair.
+Refusing the whole body would block the router forever, since it retries the same batch. We therefore find the members
+of an object or array by their brackets alone, and reject only those that cannot be decoded.
 """
 
 import re
@@ -17,9 +17,9 @@ _CLOSE: Final = (b"}", b"]")
 
 
 def members(raw: bytes) -> Iterator[tuple[str, bytes]]:
-    """The first-level members of a JSON object (key and value as written) or array (keys are empty).
+    """Yield the top-level members of a JSON object (key and raw value) or array (with empty keys).
 
-    Yields nothing for anything else, and stops where the brackets do not match.
+    Yields nothing for other values, and stops at unbalanced brackets.
     """
     depth, start, key = 0, 0, ""
     for found in _TOKEN.finditer(raw):

@@ -1,4 +1,4 @@
-"""What RudderStack's processor and router protocols have in common: reading batches, and the parts of a reply.
+"""What RudderStack's processor and router protocols share: reading batches, and parts of the response.
 
 https://github.com/rudderlabs/rudder-server/blob/master/processor/types/types.go
 """
@@ -18,7 +18,7 @@ from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import redact_emails
 
 API_VERSION: Final = {"apiVersion": "2"}
-"""rudder-server panics when a 200 lacks this header or has another value."""
+"""rudder-server panics when a 200 lacks this header, or when its value differs."""
 
 COMPACTED: Final = "json+compactedv1"
 FILTERED: Final = 298
@@ -32,14 +32,14 @@ STAT_CATEGORIES: Final[dict[str, dict[str, str]]] = {
 
 
 class Ids(msgspec.Struct, frozen=True, rename="camel"):
-    """What we read of a job's metadata, and only when needed."""
+    """The fields that we read of a job's metadata, and only when needed."""
 
     destination_id: str | None = None
     workspace_id: str | None = None
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
-    """The body formats of a request object; exactly one is filled."""
+    """The body formats of a request object; exactly one is set."""
 
     JSON: msgspec.Raw
     JSON_ARRAY: msgspec.Raw
@@ -50,7 +50,7 @@ class Body(msgspec.Struct, frozen=True, gc=False):
 class RequestObject(
     msgspec.Struct, frozen=True, gc=False, rename={"endpoint_path": "endpointPath", "user_id": "userId"}
 ):
-    """What the router is to send. https://github.com/rudderlabs/rudder-server/blob/master/utils/types/types.go"""
+    """The request for the router to send. https://github.com/rudderlabs/rudder-server/blob/master/utils/types/types.go"""
 
     endpoint: str
     endpoint_path: str
@@ -65,7 +65,7 @@ class RequestObject(
 
 
 def request_object(send: Send, endpoint: Endpoint) -> RequestObject:
-    """The request as the router's delivery understands it."""
+    """Return the request in the format of the router's delivery."""
     request = send.request
     body = Body(EMPTY, EMPTY, EMPTY, request.form)
     return RequestObject(endpoint.url, request.endpoint_path, endpoint.headers_json, body)
@@ -79,14 +79,14 @@ class TypedBatch(msgspec.Struct, frozen=True):
 
 
 class RawBatch(msgspec.Struct, frozen=True):
-    """As :class:`TypedBatch`, its events not decoded yet."""
+    """Like :class:`TypedBatch`, with its events not decoded yet."""
 
     input: list[RawJob]
     destinations: dict[str, msgspec.Raw] | None = None
 
 
 class BatchReader:
-    """Reads batches: with typed events where all are well-formed, else event by event so that one spoils none."""
+    """Reads batches: typed if all events are well-formed, else event by event to isolate the malformed ones."""
 
     def __init__(
         self, typed: type[TypedBatch] | type[list[TypedJob]], raw: type[RawBatch] | type[list[RawJob]]
@@ -95,7 +95,7 @@ class BatchReader:
         self._raw = msgspec.json.Decoder(raw)
 
     def read(self, body: bytes, destinations: Destinations) -> Batch:
-        """Decode the jobs; raises :class:`EnvelopeError` when the body as a whole is not of the protocol."""
+        """Decode the jobs; raises :class:`EnvelopeError` if the body does not follow the protocol."""
         try:
             batch = _batch_of(self._typed.decode(body))
         except UNREADABLE:
@@ -103,22 +103,22 @@ class BatchReader:
         return self.read_raw(body) if _reads_message(destinations, batch) else batch
 
     def read_raw(self, body: bytes) -> Batch:
-        """Decode the jobs and leave their events as bytes."""
+        """Decode the jobs, but keep their events as bytes."""
         try:
             return _batch_of(self._raw.decode(body))
         except UNREADABLE as error:
-            batch = _rescue(body)
+            batch = _salvage(body)
             if batch is None:
                 raise undecodable(error) from error
             return batch
 
 
-def _rescue(body: bytes) -> Batch | None:
-    """The jobs of a body that cannot be read as a whole, each cut out; None when it is no batch at all."""
+def _salvage(body: bytes) -> Batch | None:
+    """Return the jobs of a body that cannot be decoded as a whole, None if it is not a batch."""
     top = dict(members(body)) if body.lstrip()[:1] == b"{" else {"input": body}
     if not top.get("input", b"").lstrip().startswith(b"["):
         return None
-    jobs = [_rescue_job(item) for _, item in members(top["input"])]
+    jobs = [_salvage_job(item) for _, item in members(top["input"])]
     if not jobs or not all(job.metadata != EMPTY for job in jobs):
         return None
     if "destinations" not in top:
@@ -127,13 +127,13 @@ def _rescue(body: bytes) -> Batch | None:
     return _batch_of(RawBatch(jobs, apart))
 
 
-def _rescue_job(item: bytes) -> RawJob:
+def _salvage_job(item: bytes) -> RawJob:
     parts = {key: msgspec.Raw(value) for key, value in members(item)}
     return RawJob(**{name: parts[name] for name in ("message", "metadata", "destination") if name in parts})
 
 
 def _batch_of(body: TypedBatch | RawBatch | list[TypedJob] | list[RawJob]) -> Batch:
-    """The jobs with their destinations; in a compacted body those stand apart, under their ids."""
+    """Return the jobs with their destinations, which a compacted body lists separately by id."""
     if isinstance(body, list):
         return Batch(body)
     apart = body.destinations
@@ -150,7 +150,7 @@ def _batch_of(body: TypedBatch | RawBatch | list[TypedJob] | list[RawJob]) -> Ba
 
 
 def _reads_message(destinations: Destinations, batch: Batch) -> bool:
-    """Whether a destination of the batch needs the events decoded in full."""
+    """Whether a destination of the batch requires fully decoded events."""
     if batch.destination is not None:
         return destinations.get(batch.destination).reads_message
     return any(destinations.get(job.destination).reads_message for job in batch.jobs)
@@ -164,7 +164,7 @@ def _ids(metadata: msgspec.Raw) -> Ids:
 
 
 def stat_tags(transformed: TransformedJob, feature: str) -> dict[str, str]:
-    """The router's labels for a failure, in the vocabulary of the stock transformer."""
+    """Return the router's labels for a failure, as the stock transformer does."""
     category = REASONS[_reason(transformed)].category
     ids = _ids(transformed.job.metadata)
     found = {"destinationId": ids.destination_id or transformed.known.id}
@@ -185,7 +185,7 @@ def _reason(transformed: TransformedJob) -> Reason:
 
 
 def error_text(outcome: Skip | Reject) -> str:
-    """The sentence an operator reads in the router's live events and logs."""
+    """Return the sentence that operators see in the router's live events and logs."""
     detail = redact_emails(outcome.detail)
     if isinstance(outcome, Skip):
         return f"{detail} ({outcome.reason})"
@@ -194,12 +194,12 @@ def error_text(outcome: Skip | Reject) -> str:
 
 
 def status_of(outcome: Skip | Reject) -> int:
-    """298 for what is filtered; 400 for the event's own fault; 500 for ours, so that the router tries again."""
+    """Return 298 for filtered and 400 for rejected events, and 500 for our defects, which the router retries."""
     if isinstance(outcome, Skip):
         return FILTERED
     return 500 if outcome.reason is Reason.TRANSFORM_FAULT else 400
 
 
 def undecodable(error: Exception) -> EnvelopeError:
-    """The fault for a body that is not of the protocol."""
+    """Return the error for a body that does not follow the protocol."""
     return EnvelopeError(f"undecodable_body: {error}")

@@ -1,4 +1,4 @@
-"""``POST /v0/destinations/impact``: a processor's batch in, one entry for each event out.
+"""``POST /v0/destinations/impact``: transforms a processor's batch, one entry for each event.
 
 https://github.com/rudderlabs/rudder-server/blob/master/processor/internal/transformer/destination_transformer/destination_transformer.go
 """
@@ -31,7 +31,7 @@ from impact_transformers import Send
 
 
 class ProcessorSuccess(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """An event the router is to deliver."""
+    """An event for the router to deliver."""
 
     output: RequestObject
     metadata: msgspec.Raw
@@ -53,7 +53,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 async def handle(body: bytes, context: TransformContext, *, compacted: bool) -> bytes:
-    """Transform a batch and encode the reply, an entry for every event; raises :class:`EnvelopeError`."""
+    """Transform a batch; returns the response body with an entry for every event. Raises :class:`EnvelopeError`."""
     timer = BatchTimer("processor", body, context.telemetry)
     reader = _compacted if compacted else _plain
     transformed = await transform_batch(reader.read(body, context.destinations), context, timer.counts)

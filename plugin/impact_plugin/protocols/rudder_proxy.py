@@ -1,7 +1,7 @@
-"""``POST /v{0,1}/destinations/impact/proxy``: deliver one request for the router and tell it what became of the jobs.
+"""``POST /v{0,1}/destinations/impact/proxy``: delivers one request and reports the status of its jobs.
 
-Only what is permanent aborts a job (400). Everything that may yet succeed is answered 429 with the true cause in the
-text: the router retries that without limit, while it gives up on a 5xx after three hours.
+Only a permanent failure aborts a job (400). Everything else is a 429 with the actual cause in the text: the router
+retries a 429 without limit, but gives up on a 5xx after three hours.
 https://github.com/rudderlabs/rudder-server/blob/master/router/transformer/transformer.go
 """
 
@@ -28,18 +28,18 @@ from impact_transformers.events import UNREADABLE
 
 STATUS: Final = {"delivered": 200, "retry": 429, "rejected": 400}
 MARGIN_SECONDS: Final = 0.5
-"""We answer this long before the router's own deadline."""
+"""We respond this long before the router's own timeout."""
 
-LEAST_SECONDS: Final = 0.1
-LONGEST_SECONDS: Final = 600.0
-"""The router's own client waits ten minutes."""
+MIN_SECONDS: Final = 0.1
+MAX_SECONDS: Final = 600.0
+"""The timeout of the router's own client."""
 
 _CONVERSIONS: Final = re.compile(r"/Advertisers/([A-Za-z0-9_-]{1,64})/Conversions")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class ProxyBody(msgspec.Struct, frozen=True):
-    """The body formats; ours are forms."""
+    """The body formats; we accept forms only."""
 
     FORM: dict[str, Any] | None = None
     JSON: dict[str, Any] | None = None
@@ -49,14 +49,14 @@ class ProxyBody(msgspec.Struct, frozen=True):
 
 
 class ProxyConfig(msgspec.Struct, frozen=True):
-    """What counts of the destination's configuration here; it may hold anything, templates for instance."""
+    """The fields that matter of the destination's configuration; values may be anything, for example templates."""
 
     account_sid: Any = msgspec.field(name="accountSID", default="")
     duplicate_orders: Any = msgspec.field(name="duplicateOrders", default="")
 
 
 class ProxyRequest(msgspec.Struct, frozen=True, rename="camel"):
-    """What the router wants delivered; ``metadata`` is a list (v1) or one object (v0)."""
+    """The request to deliver; ``metadata`` is an array (v1) or one object (v0)."""
 
     endpoint: str
     metadata: msgspec.Raw
@@ -74,7 +74,7 @@ class _Attempt(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ProxyJobReply(msgspec.Struct, frozen=True, rename="camel"):
-    """One job's fate; ``error`` carries impact.com's answer also when all is well, as the router expects."""
+    """The status of one job; ``error`` has impact.com's response even on success, as the router expects."""
 
     status_code: int
     metadata: msgspec.Raw
@@ -82,7 +82,7 @@ class ProxyJobReply(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ProxyOutputV1(msgspec.Struct, frozen=True, rename="camel"):
-    """v1: the fate of every job."""
+    """v1: a status for each job."""
 
     status: int
     message: str
@@ -92,7 +92,7 @@ class ProxyOutputV1(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ProxyOutputV0(msgspec.Struct, frozen=True, rename="camel"):
-    """v0: one fate for all; the HTTP status is it."""
+    """v0: one status for all jobs, which is also the HTTP status."""
 
     status: int
     message: str
@@ -102,7 +102,7 @@ class ProxyOutputV0(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ProxyReply(msgspec.Struct, frozen=True):
-    """The body of a reply."""
+    """The body of the response."""
 
     output: ProxyOutputV1 | ProxyOutputV0
 
@@ -114,7 +114,7 @@ _raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Proxy:
-    """Delivers for the router, within its deadline."""
+    """Delivers requests for the router, within its timeout."""
 
     def __init__(self, settings: Settings, deliveries: Deliveries, telemetry: Telemetry) -> None:
         self._api = urlsplit(settings.impact.api_url)
@@ -150,21 +150,21 @@ class Proxy:
         try:
             seconds = self._seconds(timeout_ms)
             return await self._deliveries.deliver(delivery, seconds=seconds, is_abandoned=is_abandoned)
-        except Exception as error:  # noqa: BLE001 - the border of one delivery: a 5xx of ours would end in an abort
+        except Exception as error:  # noqa: BLE001 - the boundary of one delivery: the router would abort the jobs after a 5xx
             self._telemetry.emit(RequestFault("proxy", type(error).__name__, error))
             return held_back(Cause.FAULT, "a defect of impact-plugin; see its log")
 
     def _seconds(self, timeout_ms: str | None) -> float:
-        """How long the delivery may take: the router's deadline less a margin for our own answer."""
+        """Return how long the delivery may take: the router's timeout less a margin for our response."""
         try:
             asked = float(timeout_ms) / 1000 if timeout_ms else self._timeout
         except ValueError:
             asked = self._timeout
-        asked = min(asked, LONGEST_SECONDS) if isfinite(asked) else self._timeout
-        return max(min(asked - MARGIN_SECONDS, asked * 0.9), LEAST_SECONDS)
+        asked = min(asked, MAX_SECONDS) if isfinite(asked) else self._timeout
+        return max(min(asked - MARGIN_SECONDS, asked * 0.9), MIN_SECONDS)
 
     def _delivery_request(self, request: ProxyRequest, attempt: int) -> DeliveryRequest | Verdict:
-        """What is to be sent, or why it never will be."""
+        """Return the request to send, or the verdict that rejects it."""
         tracking = self._is_tracking(request.endpoint)
         if tracking is None or request.method.upper() != "POST" or request.params:
             return _refuse(Cause.ENDPOINT_NOT_ALLOWED, "only the configured addresses of impact.com may be called")
@@ -193,7 +193,7 @@ class Proxy:
         )
 
     def _is_tracking(self, endpoint: str) -> bool | None:
-        """Whether the endpoint is on the tracking host; None when it is on neither of the configured ones."""
+        """Whether the endpoint is on the tracking host, None if it is on neither configured host."""
         try:
             url = urlsplit(endpoint)
         except ValueError:
@@ -220,7 +220,7 @@ def _decode(raw: bytes, version: str) -> tuple[ProxyRequest, list[msgspec.Raw], 
 
 
 def _account(endpoint: str, config: ProxyConfig, form: Mapping[str, str]) -> str:
-    """Whose limits count: the account of the address, else the configured one, else the program."""
+    """Return the account whose limits apply: from the URL, else as configured, else the program."""
     addressed = _CONVERSIONS.search(endpoint)
     if addressed is not None:
         return addressed[1]
@@ -235,7 +235,7 @@ def _refuse(cause: Cause, text: str) -> Verdict:
 
 
 def _without_clear_email(form: Mapping[str, str]) -> dict[str, str]:
-    """The form with CustomerEmail hashed: jobs transformed by others may still hold it in clear."""
+    """Return the form with CustomerEmail hashed: other transformers may have left it in clear."""
     clean = dict(form)
     address = clean.get("CustomerEmail")
     if address is not None:
@@ -246,7 +246,7 @@ def _without_clear_email(form: Mapping[str, str]) -> dict[str, str]:
 
 
 def _headers(given: Mapping[str, str], *, with_credentials: bool) -> dict[str, str]:
-    """Our own headers, and the router's credentials where they are due; nothing else travels on."""
+    """Return our own headers, plus the router's credentials if the endpoint needs them; drops all others."""
     headers = {"Content-Type": FORM_TYPE, "Accept": "application/json", "User-Agent": "impact-plugin"}
     if with_credentials:
         headers |= {name: value for name, value in given.items() if name.lower() == "authorization"}

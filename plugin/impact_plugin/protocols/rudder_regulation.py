@@ -1,6 +1,6 @@
-"""``POST /deleteUsers``: the router's regulation worker asks that persons be deleted.
+"""``POST /deleteUsers``: deletes users on behalf of the router's regulation worker.
 
-200 says that it is done; any other status but 404 and 405, which give the deletion up, makes it come again.
+200 means done. On 404 and 405 the worker gives up; on any other status it retries.
 https://github.com/rudderlabs/rudder-server/blob/master/regulation-worker/internal/delete/api/api.go
 """
 
@@ -11,7 +11,7 @@ import msgspec
 
 from impact_plugin.config.destinations import Destinations
 from impact_plugin.errors import EnvelopeError, StateUnavailableError
-from impact_plugin.ingest.deletion import MOST_IDS, ForgetReport
+from impact_plugin.ingest.deletion import MAX_IDS, ForgetReport
 from impact_plugin.protocols.refusals import RefusalReason
 from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import as_text
@@ -26,14 +26,14 @@ class _Typed(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class DeletionJob(_Typed, frozen=True, rename="camel"):
-    """Whom to delete, by their ids, and for which destination."""
+    """The users to delete, by their ids, at one destination."""
 
     config: msgspec.Raw = msgspec.Raw(b"{}")
     user_attributes: list[dict[str, Any]] = []
 
 
 class DeletionReply(msgspec.Struct, frozen=True, rename="camel"):
-    """What became of one job."""
+    """The result of one job."""
 
     status_code: int
     status: Literal["successful", "failed"]
@@ -46,7 +46,7 @@ _decoder: Final = msgspec.json.Decoder(list[DeletionJob])
 
 
 def destination_type(body: bytes) -> str:
-    """The type the jobs are for, in lower case; empty where there is none, or none that can be read."""
+    """Return the jobs' destination type in lower case, empty if it is missing or cannot be decoded."""
     try:
         jobs = _types_decoder.decode(body)
     except UNREADABLE:
@@ -55,7 +55,7 @@ def destination_type(body: bytes) -> str:
 
 
 async def handle(body: bytes, destinations: Destinations, forget: Forget) -> tuple[int, bytes]:
-    """Forget the users of every job; the HTTP status is the worst of theirs."""
+    """Delete the users of every job; returns the worst status and the response body."""
     replies = [await _handle_job(job, destinations, forget) for job in _read(body)]
     status = max((reply.status_code for reply in replies), default=200)
     return status, msgspec.json.encode(replies)
@@ -76,8 +76,8 @@ async def _handle_job(job: DeletionJob, destinations: Destinations, forget: Forg
         return DeletionReply(400, "failed", f"the destination's configuration does not name one program: {problem}")
     users, anonymous = ([text for who in job.user_attributes if (text := as_text(who.get(name)))] for name in IDS)
     try:
-        for start in range(0, max(len(users), len(anonymous)), MOST_IDS):
-            part = slice(start, start + MOST_IDS)
+        for start in range(0, max(len(users), len(anonymous)), MAX_IDS):
+            part = slice(start, start + MAX_IDS)
             await forget(users[part], anonymous[part], (program,))
     except StateUnavailableError as error:
         return DeletionReply(500, "failed", f"{RefusalReason.STATE_UNAVAILABLE}: {error}")

@@ -1,4 +1,4 @@
-"""``POST /routerTransform``: a router worker's jobs in, every job in exactly one entry out.
+"""``POST /routerTransform``: transforms a router worker's jobs, each in exactly one entry.
 
 https://github.com/rudderlabs/rudder-server/blob/master/router/transformer/transformer.go
 """
@@ -35,7 +35,7 @@ from impact_transformers import Send
 from impact_transformers.events import UNREADABLE
 
 UNAVAILABLE: Final = 429
-"""Retried by the router without limit: the status for jobs that cannot be taken now."""
+"""The status for jobs that cannot be transformed now: the router retries it without limit."""
 
 
 class _Addressed(msgspec.Struct, frozen=True, rename="camel"):
@@ -43,7 +43,7 @@ class _Addressed(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RouterSuccess(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A job with the request that the router is to send. ``destination`` comes back: delivery throttles by it."""
+    """A job with the request to send. ``destination`` is echoed because the router throttles by it."""
 
     batched_request: RequestObject
     metadata: tuple[msgspec.Raw]
@@ -53,7 +53,7 @@ class RouterSuccess(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class RouterFailure(msgspec.Struct, frozen=True, rename="camel"):
-    """A job that was filtered (298), failed (400) or must be sent again (429, 500)."""
+    """A job that was filtered (298), rejected (400) or should be retried (429, 500)."""
 
     metadata: tuple[msgspec.Raw]
     destination: msgspec.Raw
@@ -64,14 +64,14 @@ class RouterFailure(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Request(msgspec.Struct, frozen=True):
-    """What makes an event a request object. Events have no endpoint, and their type is a call's."""
+    """The fields that tell a request object from an event, which has no endpoint, and a call as its type."""
 
     type: str
     endpoint: str
 
 
 class RouterReady(msgspec.Struct, frozen=True, rename="camel"):
-    """A job that needs nothing more."""
+    """A job that the processor has already transformed."""
 
     batched_request: msgspec.Raw
     metadata: tuple[msgspec.Raw]
@@ -85,7 +85,7 @@ class _Output(msgspec.Struct, frozen=True):
 
 
 class RouterReply(msgspec.Struct, frozen=True):
-    """The body of a reply."""
+    """The body of the response."""
 
     output: list[RouterSuccess | RouterFailure]
 
@@ -98,8 +98,8 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def destination_type(body: bytes) -> str:
-    """The type the jobs are for, in lower case; it stands after ``input``, which is skipped without decoding it."""
-    # A plain body ends with it, and the brace that ends a body closes its outermost object: no need to skip anything.
+    """Return the jobs' destination type in lower case, without decoding the jobs."""
+    # The router writes it last, and the final brace closes the outermost object: usually there is nothing to skip.
     at_end = _AT_END.search(body, max(0, len(body) - 128))
     if at_end is not None:
         return at_end[1].decode().lower()
@@ -113,7 +113,7 @@ def destination_type(body: bytes) -> str:
 
 
 async def handle(body: bytes, context: TransformContext) -> bytes:
-    """Transform the jobs and encode the reply, an entry for every job; raises :class:`EnvelopeError`."""
+    """Transform the jobs; returns the response body with an entry for every job. Raises :class:`EnvelopeError`."""
     timer = BatchTimer("router", body, context.telemetry)
     transformed = await transform_batch(_reader.read(body, context.destinations), context, timer.counts)
     record(context, "router", lambda: _reader.read_raw(body))
@@ -121,9 +121,9 @@ async def handle(body: bytes, context: TransformContext) -> bytes:
 
 
 async def handle_batch(body: bytes, context: TransformContext) -> bytes:
-    """The reply to ``/batch``: the entries alone; there is nothing to put together, so every job stays by itself.
+    """Transform the jobs of ``/batch``; returns the entries alone, without merging any jobs.
 
-    Where the processor has transformed the jobs already, each is what is to be sent, and stays as it is.
+    Jobs that the processor has already transformed are returned unchanged.
     """
     batch = _reader.read_raw(body)
     ready = [_ready(job, batch.destination or job.destination) for job in batch.jobs]
@@ -133,7 +133,7 @@ async def handle_batch(body: bytes, context: TransformContext) -> bytes:
 
 
 def _ready(job: TypedJob | RawJob, destination: msgspec.Raw) -> RouterReady | None:
-    """The entry of a job that is a request object already; None for an event."""
+    """Return the entry of a job that is already a request object, None for an event."""
     if not isinstance(job, RawJob):
         return None
     with suppress(*UNREADABLE):
@@ -143,7 +143,7 @@ def _ready(job: TypedJob | RawJob, destination: msgspec.Raw) -> RouterReady | No
 
 
 def unavailable_reply(body: bytes, reason: str, *, batch: bool = False) -> bytes:
-    """The reply for jobs that cannot be taken now, here or upstream: the router sends each again later."""
+    """Return the response body for jobs that cannot be transformed now, here or upstream; the router retries each."""
     tags = {"errorCategory": "platform", "errorType": "retryable", "module": "destination", "feature": "router"}
     read = _reader.read_raw(body)
     output: list[RouterSuccess | RouterFailure] = [

@@ -33,7 +33,7 @@ CALLS: Final[dict[str, str]] = {
     "import": BATCH,
     "b": BATCH,
 }
-"""The last part of the path, and the call it is; the short ones are analytics.js'."""
+"""The call for each last segment of the path; analytics.js uses the short ones."""
 
 
 class _Batch(msgspec.Struct, frozen=True, rename="camel"):
@@ -53,7 +53,7 @@ _singles: Final = msgspec.json.Decoder(_Single)
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
-    """The key in the headers: Basic (user name, the colon may be missing), ``X-Write-Key``, or Bearer."""
+    """Return the key in the headers: Basic (the user name, with or without a colon), ``X-Write-Key``, or Bearer."""
     scheme, _, value = headers.get("Authorization", "").strip().partition(" ")
     if scheme.lower() == "basic":
         return basic_pair(value)[0]
@@ -61,7 +61,7 @@ def presented_key(headers: Mapping[str, str]) -> str | None:
 
 
 def basic_pair(value: str) -> tuple[str, str]:
-    """User name and password of Basic credentials; empty where they cannot be read."""
+    """Return the user name and password of Basic credentials, empty if they cannot be decoded."""
     try:
         text = base64.b64decode(value.strip(), validate=True).decode("utf-8", "replace")
     except (binascii.Error, ValueError):
@@ -71,7 +71,7 @@ def basic_pair(value: str) -> tuple[str, str]:
 
 
 def body_key(body: bytes) -> str | None:
-    """The ``writeKey`` in the body."""
+    """Return the ``writeKey`` in the body, None without one."""
     try:
         key = _singles.decode(body).write_key
     except UNREADABLE:
@@ -80,9 +80,9 @@ def body_key(body: bytes) -> str | None:
 
 
 def read_items(body: bytes, call: str, limit: int) -> Sequence[Item | Unusable]:
-    """The events of a body, each by itself, so that a bad one costs no other; ``limit`` bounds one in bytes.
+    """Return the events of a body, each separate so that a bad one affects no other; ``limit`` is in bytes per event.
 
-    Raises :class:`EnvelopeError` for a body that is no JSON object, or no batch where one is called for.
+    Raises :class:`EnvelopeError` if the body is not a JSON object, or lacks the batch of a batch call.
     """
     if call != BATCH:
         return [_item(_object(body), call, limit)]
@@ -111,7 +111,7 @@ def _item(payload: bytes, call: str | None, limit: int) -> Item | Unusable:
 
 
 def _shared(payload: bytes, shared: Mapping[str, Any], sent_at: str | None) -> bytes:
-    """The event with what the batch says for all, its own words going first."""
+    """Return the event merged with the fields that the batch shares; its own fields take precedence."""
     if shared:
         try:
             message = msgspec.json.decode(payload)
@@ -130,5 +130,5 @@ def _without_null(message: Mapping[str, Any], shared: Mapping[str, Any]) -> dict
 
 
 def _has_time(payload: bytes) -> bool:
-    """Whether it tells a time of its own; a look that errs only where the word stands elsewhere in the event."""
+    """Whether the event has a time of its own; wrong only if one of the names occurs elsewhere in it."""
     return b'"timestamp"' in payload or b'"sentAt"' in payload or b'"originalTimestamp"' in payload

@@ -1,7 +1,6 @@
-"""Signatures of webhooks, over the bytes as they came, before anything reads them.
+"""Verifies the signatures of webhooks, over the bytes as received.
 
-Every comparison takes as long for a wrong signature as for a right one, and every secret is tried, so that sender and
-receiver can exchange them one after the other.
+Comparisons take constant time, and every secret is tried, so that you can rotate secrets without downtime.
 """
 
 import base64
@@ -25,13 +24,13 @@ _WHSEC: Final = "whsec_"
 
 
 class SignatureError(ImpactPluginError):
-    """The request is not signed as it should be; the message names the header and says nothing secret."""
+    """The signature is missing or wrong; the message names the header and contains no secrets."""
 
 
 def verify(signature: Signature, headers: Mapping[str, str], body: bytes, now: float) -> None:
-    """Raise :class:`SignatureError` unless the body is signed by one of the secrets; ``now`` in seconds since 1970.
+    """Raise :class:`SignatureError` unless one of the secrets signed the body; ``now`` is in seconds since 1970.
 
-    ``headers`` are found in any letter case. ``body`` is what was signed: before decompression.
+    ``headers`` must ignore letter case. ``body`` is the body before decompression, which is what senders sign.
     """
     check = {"segment_sha1": _segment, "jitsu_hmac": _jitsu, "standard_webhooks": _standard}[signature.scheme]
     name = signature.header or HEADERS[signature.scheme]
@@ -53,9 +52,9 @@ def _segment(signature: Signature, _headers: Mapping[str, str], given: str, body
 
 
 def _jitsu(signature: Signature, headers: Mapping[str, str], given: str, body: bytes, now: float) -> None:
-    """Hex HMAC-SHA256 of ``time.body``, the time (seconds) in a header beside it.
+    """Hex HMAC-SHA256 of ``time.body``, with the time (seconds) in another header.
 
-    Jitsu can leave the time out; such requests are refused, because anybody could send them again later.
+    Jitsu can omit the time; we refuse such requests, because anyone could replay them later.
     https://github.com/jitsucom/jitsu/tree/newjitsu/libs/destination-functions/src/functions
     """
     name = f"{signature.header or HEADERS['jitsu_hmac']}-Timestamp"
@@ -66,7 +65,7 @@ def _jitsu(signature: Signature, headers: Mapping[str, str], given: str, body: b
 
 
 def _standard(signature: Signature, headers: Mapping[str, str], given: str, body: bytes, now: float) -> None:
-    """``v1,`` and base64 of HMAC-SHA256 of ``id.time.body``, several with spaces between.
+    """``v1,`` and base64 of HMAC-SHA256 of ``id.time.body``; several are separated by spaces.
 
     https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
     """
@@ -104,9 +103,9 @@ def _hex(secret: Secret, body: bytes, digest: str) -> str:
 
 
 def _webhook_key(secret: Secret) -> bytes:
-    """The key is base64, with or without ``whsec_`` before it and padding after it.
+    """Decode the base64 key, with or without the prefix ``whsec_`` and padding.
 
-    What is no base64 is a key as it stands.
+    A secret that is not base64 is the key itself.
     """
     text = secret.reveal().removeprefix(_WHSEC)
     encoded = text.rstrip("=")
@@ -117,7 +116,7 @@ def _webhook_key(secret: Secret) -> bytes:
 
 
 def _first_item(body: bytes) -> list[bytes]:
-    """The first element of an array, byte for byte."""
+    """Return the first element of an array, byte for byte."""
     try:
         items = msgspec.json.decode(body, type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Webhooks: ``POST /webhook/{source}`` with an object, an array, lines of JSON, or an object that holds the events."""
+"""Webhooks: ``POST /webhook/{source}`` with one event, an array, JSON lines, or an object that contains events."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -13,13 +13,13 @@ from impact_plugin.ingest.intake import Item, Unusable
 from impact_transformers.events import UNREADABLE
 
 LISTS: Final = ("batch", "events", "records")
-"""Where an object that is no event itself holds events."""
+"""The keys under which an object that is not an event contains events."""
 
-MOST_LINES: Final = 100_000
+MAX_LINES: Final = 100_000
 
 
 class _Holder(msgspec.Struct, frozen=True):
-    # Raw or None would be read as None only: what may be raw must be nothing else.
+    # A field of type Raw | None would always decode to None, so the type must be Raw alone.
     type: Any = None
     batch: msgspec.Raw = msgspec.Raw()
     events: msgspec.Raw = msgspec.Raw()
@@ -33,9 +33,9 @@ _lists: Final = msgspec.json.Decoder(list[msgspec.Raw])
 def presented_keys(
     source: Source, headers: Mapping[str, str], token: str, basic: tuple[str, str], bearer: str
 ) -> tuple[str, ...]:
-    """What may be the key, where the source's ``authentication`` says it is to be found.
+    """Return the candidate keys from the places that the source's ``authentication`` names.
 
-    ``token`` is of the URL, ``basic`` and ``bearer`` of the Authorization header; empty where there is none.
+    ``token`` comes from the URL, ``basic`` and ``bearer`` from the Authorization header; empty if absent.
     """
     found = {
         "bearer": (bearer,),
@@ -49,9 +49,9 @@ def presented_keys(
 
 
 def read_items(body: bytes, source: Source) -> Sequence[Item | Unusable]:
-    """The events of a body, each by itself and in the core's dialect.
+    """Return the events of a body, each separate and converted to the core's dialect.
 
-    Raises :class:`EnvelopeError` for a body in none of the forms.
+    Raises :class:`EnvelopeError` if the body has none of the supported forms.
     """
     limit = source.max_event_kb * 1024
     return [_item(raw, source, limit) for raw in _split(body)]
@@ -82,8 +82,8 @@ def _list(text: bytes) -> Sequence[msgspec.Raw]:
 
 
 def _lines(text: bytes) -> list[bytes] | None:
-    """Lines of JSON; None where the first line is not a whole object, so that they are no such lines."""
-    lines = [line for line in (line.strip() for line in text.split(b"\n", MOST_LINES)) if line]
+    """Return the lines of JSON lines, None if the first line is not a complete object."""
+    lines = [line for line in (line.strip() for line in text.split(b"\n", MAX_LINES)) if line]
     if len(lines) < 2:
         return None
     try:

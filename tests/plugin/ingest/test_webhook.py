@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from impact_plugin.config.sources import Adapter, Authentication, Source
 from impact_plugin.errors import EnvelopeError
 from impact_plugin.ingest.intake import Item, Unusable
-from impact_plugin.protocols.webhook import MOST_LINES, presented_keys, read_items
+from impact_plugin.protocols.webhook import MAX_LINES, presented_keys, read_items
 from impact_transformers import Secret
 from tests.plugin.ingest.ingest_shop import KEY, Shop
 
@@ -89,7 +89,7 @@ def test_a_bad_line_costs_no_other() -> None:
 
 def test_lines_are_not_split_without_end() -> None:
     """What is beyond is one piece, so that a body of line ends costs no memory."""
-    assert MOST_LINES + 1 == len(read(b"{}\n" * (MOST_LINES + 5)))
+    assert MAX_LINES + 1 == len(read(b"{}\n" * (MAX_LINES + 5)))
 
 
 def test_an_event_that_is_too_large_costs_no_other() -> None:

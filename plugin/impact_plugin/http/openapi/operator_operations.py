@@ -7,7 +7,7 @@ from impact_plugin.http.openapi.operation import TEXT, DocumentedResponse, Opera
 from impact_plugin.http.openapi.schemas import OPEN, Schema, having, ref
 from impact_plugin.http.recording import CONTENT_TYPE as PACKED_LINES
 from impact_plugin.http.recording import MAX_RECORDINGS
-from impact_plugin.ingest.deletion import MOST_IDS
+from impact_plugin.ingest.deletion import MAX_IDS
 
 _SECONDS: Final[Schema] = {
     "type": "number",
@@ -53,7 +53,7 @@ DEBUG_LIMITS: Final = Operation(
 FORGET: Final = Operation(
     id="forget",
     summary="Delete personal data.",
-    description=f"At most {MOST_IDS} ids per request. Repeating a request is safe.",
+    description=f"At most {MAX_IDS} ids per request. Repeating a request is safe.",
     body=ref("ForgetRequest"),
     example={"users": ["u-1"], "anonymous": ["a-1"]},
     responses=(
