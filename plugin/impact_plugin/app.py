@@ -101,7 +101,7 @@ async def run_service(
             )
         )
         if worker is not None:
-            tasks.start_soon(worker.follow)
+            tasks.start_soon(worker.end_with_supervisor)
         yield service
 
 

@@ -1,1 +1,1 @@
-"""Events from senders: taken in, kept, delivered, and deleted on request."""
+"""Accepts, stores, delivers and deletes events from senders."""

@@ -1,6 +1,6 @@
-"""Dialects of senders, renamed to the one event that the core reads; and the switches that an event carries.
+"""Converts senders' dialects to the core's event format, and evaluates an event's ``integrations``.
 
-An adapter takes one JSON object and gives one. RudderStack, Jitsu and Segment need none: the core reads them all.
+An adapter converts one JSON object to another. RudderStack, Jitsu and Segment need none: the core reads their dialects.
 """
 
 import hashlib
@@ -16,35 +16,35 @@ Adapt: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class UnadaptableError(ImpactPluginError):
-    """The object is not of the dialect; the message says what is missing."""
+    """The object does not follow the dialect; the message says what is missing."""
 
 
 def switched_off(integrations: Mapping[str, Any] | None, names: Collection[str]) -> bool:
-    """Whether the event's ``integrations`` keep it from us: a switch of our own goes before ``All``.
+    """Whether the event's ``integrations`` disable us: a switch under one of ``names`` takes precedence over ``All``.
 
     https://segment.com/docs/connections/spec/common/#integrations
     """
     if not integrations:
         return False
-    ours = {name.casefold() for name in names}
-    everybody = True
+    own = {name.casefold() for name in names}
+    enabled = True
     for name, value in integrations.items():
-        if name.casefold() in ours:
+        if name.casefold() in own:
             return value is False
         if name.casefold() == "all":
-            everybody = value is not False
-    return not everybody
+            enabled = value is not False
+    return not enabled
 
 
 def content_id(message: Mapping[str, Any]) -> str:
-    """An id for an event without one: of what it says, but for the times that its sender renews at the next try."""
-    said = {name: value for name, value in message.items() if name not in ("sentAt", "receivedAt", "messageId")}
-    digest = hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
+    """Derive an id from the content of an event without one, ignoring the times that its sender updates on a retry."""
+    content = {name: value for name, value in message.items() if name not in ("sentAt", "receivedAt", "messageId")}
+    digest = hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
     return f"content-{digest[:40]}"
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both objects in one, and ``above`` goes first; objects within are merged the same way."""
+    """Merge both objects recursively; ``above`` takes precedence."""
     found = dict(below)
     for name, value in above.items():
         known = found.get(name)
@@ -57,7 +57,7 @@ def _posthog(body: Mapping[str, Any]) -> dict[str, Any]:
     """PostHog's webhook: ``{"event": {...}, "person": {...}}``. https://posthog.com/docs/cdp/destinations/webhook"""
     event = body.get("event")
     if not isinstance(event, Mapping):
-        raise UnadaptableError("PostHog's webhook has an object under event; leave its body as it comes")
+        raise UnadaptableError("PostHog's webhook has an object under event; do not change its body")
     properties = _object(event.get("properties"))
     person = _object(_object(body.get("person")).get("properties"))
     name = event.get("event")
@@ -88,25 +88,25 @@ def _tracardi(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _jitsu_reverse_etl(body: Mapping[str, Any]) -> dict[str, Any]:
-    """One record of Jitsu's syncs: the row is the event, its idempotency key the message's.
+    """One record of Jitsu's syncs: the row is the event, and its idempotency key the message id.
 
-    A deleted row is no person's wish to be deleted, and no order's reversal either, so it is refused.
+    Refuses deleted rows: they are neither a request to delete a person nor the reversal of an order.
     https://docs.jitsu.com
     """
     data = body.get("data")
     if not isinstance(data, Mapping):
         raise UnadaptableError("a record of Jitsu's syncs has an object under data")
     if body.get("operation") == "delete":
-        raise UnadaptableError("a deleted row is no event; let the sync send upserts only")
+        raise UnadaptableError("a deleted row is not an event; configure the sync to send upserts only")
     return {"messageId": body.get("idempotencyKey") or body.get("key"), **data}
 
 
-def _as_it_is(body: Mapping[str, Any]) -> dict[str, Any]:
+def _unchanged(body: Mapping[str, Any]) -> dict[str, Any]:
     return dict(body)
 
 
 ADAPTERS: Final[dict[Adapter, Adapt]] = {
-    "segment": _as_it_is,
+    "segment": _unchanged,
     "posthog": _posthog,
     "tracardi": _tracardi,
     "jitsu_reverse_etl": _jitsu_reverse_etl,

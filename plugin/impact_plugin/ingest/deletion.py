@@ -1,6 +1,6 @@
-"""Deletion of a person: whatever is kept of them, wherever it is kept, and a word about what was done.
+"""Deletes a person's data from the sessions and the spool, and reports what was deleted.
 
-The ledger of conversions needs none: it holds keyed digests of orders, and nothing of whoever made them.
+The ledger of conversions holds keyed digests of orders and no personal data, so there is nothing to delete.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -20,28 +20,28 @@ from impact_transformers.events import UNREADABLE
 from impact_transformers.normalize import as_text
 
 NO_PROGRAM: Final = ""
-"""Stored events that never reached a program are found by digests of none."""
+"""Identities of stored events that never reached a program are digests with this one."""
 
 MAX_IDS: Final = 1000
 NOTHING: Final = Forgotten(0, 0)
 
 
 class Program(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An account and a campaign of it: what clicks are remembered for."""
+    """A campaign of an account: the scope in which clicks are remembered."""
 
     account: str
     campaign: str
 
     @property
     def name(self) -> str:
-        """As the sessions write it."""
+        """The program as the sessions store it."""
         return self.account + SEPARATOR + self.campaign
 
 
 class ForgetRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whom to forget: the body of the operator port's ``POST /forget``.
+    """The persons to forget: the body of the operator port's ``POST /forget``.
 
-    ``programs`` are those beside the configured destinations', such as a router's.
+    ``programs`` adds programs to those of the configured destinations, for example a router's.
     """
 
     users: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class ForgetRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ForgetReport(msgspec.Struct, frozen=True):
-    """What was deleted: remembered identities, events that waited, and dead letters; at how many programs."""
+    """The numbers of deleted identities, waiting events and dead letters, and of the programs searched."""
 
     identities: int
     waiting: int
@@ -69,9 +69,10 @@ _messages: Final = msgspec.json.Decoder(_Message)
 
 
 class Forgetting:
-    """Deletes persons; ``configured`` gives the programs of every destination, as the sessions write them.
+    """Deletes personal data.
 
-    Without events of senders there is no ``spool``.
+    ``configured`` returns the programs of every destination, as the sessions store them. ``spool`` is None in a service
+    without senders.
     """
 
     def __init__(
@@ -87,18 +88,18 @@ class Forgetting:
         self._configured = configured
 
     async def forget(self, users: Sequence[str], anonymous: Sequence[str], more: Collection[str] = ()) -> ForgetReport:
-        """Forget these ids, and the anonymous ones that were joined to the users; again and again is harmless.
+        """Forget these ids, and the anonymous ids that were joined to the users. Idempotent.
 
-        At the programs of the configured destinations, and at ``more``.
+        Searches the programs of the configured destinations, and ``more``.
 
-        Raises :class:`StateUnavailableError` when something could not be reached: then it is to be asked again.
+        Raises :class:`StateUnavailableError` when something could not be deleted; the caller must retry.
         """
         programs = {*self._configured(), *more}
         given = [id_ for id_ in (*users, *anonymous) if id_]
-        # An address is stored concealed by the ingest port, and as it came by the router's.
+        # The ingest port stores an e-mail address concealed, the router's port as received.
         ids = list(dict.fromkeys([*given, *map(conceal_emails, given)]))
         identities = await self._sessions.identities([*programs, NO_PROGRAM], ids)
-        # The sessions last: only they know who was joined, and whoever has to ask again needs that again.
+        # The sessions come last: a retry needs the joined identities, which only they know.
         removed = NOTHING if self._spool is None else await self._spool.forget(identities)
         known = await self._sessions.forget(identities)
         self._telemetry.emit(PersonForgotten(known, removed.waiting, removed.dead))
@@ -106,7 +107,7 @@ class Forgetting:
 
 
 def deletion_of(item: Item | Unusable) -> tuple[list[str], list[str]] | None:
-    """Whose deletion a message asks for. https://segment.com/docs/connections/destinations/catalog/webhooks/"""
+    """Return the ids that a deletion message names, None for other messages. https://segment.com/docs/connections/destinations/catalog/webhooks/"""
     if isinstance(item, Unusable) or item.type is not None or b"delete" not in bytes(item.payload).lower():
         return None
     try:

@@ -1,9 +1,9 @@
-"""From the spool to impact.com: every row that is due becomes a request of the present configuration, and has an end.
+"""Delivers the spool to impact.com: turns every due row into a request with the current configuration, and settles it.
 
-Each destination has a feed of its own, so that one that is held up never holds up another. A feed keeps at most
-``WINDOW`` rows in memory, half of them conversions and half others, so that orders never wait behind a backlog of page
-loads, nor page loads forever behind orders. A visitor's rows go one after the other; while one waits for its next try,
-those behind it wait in the spool.
+Each destination has its own feed, so that a slow one never blocks another. A feed keeps at most ``WINDOW`` rows in
+memory, half of them conversions and half others, so that orders never wait behind a backlog of page loads, nor page
+loads forever behind orders. A visitor's rows are sent in sequence; while one waits for its retry, the rows behind it
+wait in the spool.
 """
 
 from collections import deque
@@ -36,44 +36,44 @@ from impact_transformers import NO_VISIT, Conversion, Outcome, Reason, Reject, S
 from impact_transformers.normalize import redact_emails
 
 WINDOW: Final = 128
-"""Rows of a destination in memory; twice what its account may have under way."""
+"""Rows of a destination in memory; twice as many as its account may have in flight."""
 
 PATIENCE_SECONDS: Final = 30.0
-"""How long a row may wait for a permit to be sent before it goes back to the spool."""
+"""How long a row may wait for a permit before it returns to the spool."""
 
 PAUSE_SECONDS: Final = 2.0
-"""How long a kind of rows pauses after it was refused a permit; with jitter."""
+"""How long a kind of rows pauses after one got no permit; with jitter."""
 
 POLL_SECONDS: Final = 1.0
-"""How often a feed reads the spool when nobody wakes it: commands change the spool, and rows fall due."""
+"""How often a feed reads the spool without being woken: commands change the spool, and rows become due."""
 
-LONGEST_BACK_OFF: Final = 300.0
+MAX_BACK_OFF_SECONDS: Final = 300.0
 MAX_FAULTS: Final = 5
-"""How many tries of a row may fail by a defect of ours before the row becomes a dead letter."""
+"""How many attempts of a row may fail because of our defects before the row becomes a dead letter."""
 
 HELD: Final = frozenset({Cause.WAITING, Cause.BUSY, Cause.STOPPING, Cause.STATE_UNAVAILABLE})
-"""Not sent, and not because of the row: it goes back untried, and its kind pauses."""
+"""Not sent, for a reason outside the row: it returns to the spool untried, and its kind pauses."""
 
 UNTRIED: Final = frozenset({Cause.QUOTA, Cause.CREDENTIALS, Cause.OVERLOAD, Cause.ORDER_UNDER_WAY})
-"""Sent or not, the row is not at fault: such a try does not count."""
+"""The row is not at fault, whether it was sent or not: the attempt does not count."""
 
 _visits: Final = msgspec.msgpack.Decoder(Visit)
 
 
 def back_off(attempt: int, random: Random) -> float:
-    """Seconds until the next try after ``attempt`` failed ones: a random part of 2 ** attempt, 300 at most."""
-    return random.uniform(0.1, min(LONGEST_BACK_OFF, 2.0 ** min(attempt, 10)))
+    """Return the seconds to the next attempt after ``attempt`` failures: random, at most 2 ** attempt and 300."""
+    return random.uniform(0.1, min(MAX_BACK_OFF_SECONDS, 2.0 ** min(attempt, 10)))
 
 
 class DrainedRow(msgspec.Struct, frozen=True):
-    """How a try of a row ended: with impact.com's verdict, or with an outcome that is not sent; and what was sent."""
+    """The result of an attempt: a verdict, or an outcome without a request; and the request that was sent."""
 
     result: Verdict | Outcome
     request: bytes = b""
 
 
 class Drain:
-    """Delivers what the spool holds, while :meth:`run` does."""
+    """Delivers the rows of the spool while :meth:`run` runs."""
 
     def __init__(
         self,
@@ -101,16 +101,16 @@ class Drain:
         self._down = ""
 
     def trouble(self) -> str:
-        """What is wrong with the spool, in words for the operator; "" for nothing."""
-        return f"senders of events get 503 and must send again: {self._down}" if self._down else ""
+        """Return what is wrong with the spool, for the operator; "" if nothing is."""
+        return f"senders get 503 and must retry: {self._down}" if self._down else ""
 
     def wake(self) -> None:
-        """Something was stored, or the configuration has changed."""
+        """Make all feeds read the spool, after an event was stored or the configuration changed."""
         for feed in self._feeds.values():
             feed.wanted.set()
 
     async def run(self, tasks: TaskGroup) -> None:
-        """Keep a feed for each destination, and measure, until cancelled; feeds and rows are tasks of the group."""
+        """Run a feed for each destination, and measure, until cancelled; feeds and rows are tasks of the group."""
 
         async def turn() -> None:
             for name in self._routing().destinations:
@@ -123,14 +123,14 @@ class Drain:
         await repeat(self.telemetry, "spool", turn, POLL_SECONDS)
 
     def stop(self) -> None:
-        """Let no stored event begin to be sent."""
+        """Start no more deliveries."""
         self.stopping = True
         self.wake()
 
     async def finish(self, seconds: float) -> None:
-        """After :meth:`stop`: wait for what is under way, ``seconds`` at most, and write down what is known.
+        """After :meth:`stop`, wait up to ``seconds`` for rows in flight, then flush the spool.
 
-        What is late is cancelled with the task group, and stays in the spool.
+        Rows still in flight are cancelled with the task group, and stay in the spool.
         """
         with move_on_after(seconds):
             for feed in list(self._feeds.values()):
@@ -141,31 +141,31 @@ class Drain:
             self._failed(error)
 
     def report(self, error: StateUnavailableError) -> None:
-        """The spool could not be read or written; reported once."""
+        """Report that the spool could not be read or written; emits telemetry once."""
         self._failed(error)
 
     def known(self, name: str) -> KnownDestination | None:
-        """The destination as it is configured now; None when it no longer is."""
+        """Return the destination as currently configured, None if it no longer is."""
         return self._routing().destinations.get(name)
 
     async def deliver(self, row: SpoolRow, known: KnownDestination) -> "DrainedRow":
-        """Send the row; returns how that ended."""
+        """Transform and send the row; returns the result."""
         outcome = await self._transform(row, known)
         if not isinstance(outcome, Send):
             return DrainedRow(outcome)
         request = self._request(outcome, row)
-        # Its person may be forgotten while it waits for a permit to be sent.
+        # While it waits for a permit, a deletion request may remove it.
         verdict = await self._deliveries.deliver(
             request, seconds=self._patience, is_abandoned=lambda: not self.spool.holds(row)
         )
         return DrainedRow(verdict, f"POST {request.url}\n\n".encode() + request.body)
 
     async def _transform(self, row: SpoolRow, known: KnownDestination) -> Outcome:
-        """What becomes of the row now, with the visit that was decided when it was taken."""
+        """Transform the row, with the visit that was decided when the event was accepted."""
         prepared = self._step.read(row.payload, known)
         if row.visit:
             return self._step.conclude(prepared, _visits.decode(row.visit))
-        # It had no question when it was taken, or no usable configuration: a question it has now is asked now.
+        # It had no question when it was accepted, or no usable configuration: ask the question it has now.
         question = prepared.question
         visit = NO_VISIT if question is None else (await self._sessions.visits([question]))[0]
         return self._step.conclude(prepared, visit)
@@ -198,7 +198,7 @@ class Drain:
 
     async def _measured(self) -> SpoolMeasured:
         tally = await self.spool.tally()
-        # Every destination is reported, or a drained one would keep its last number.
+        # Report every destination: the gauge of an empty one would keep its last value.
         waiting = dict.fromkeys(self._feeds, 0) | dict(tally.waiting)
         age = 0.0 if tally.oldest is None else max(0.0, self.clock() - tally.oldest / 1000)
         capacity = tally.capacity_rows, tally.capacity_bytes
@@ -227,7 +227,7 @@ class _Feed:
         self.idle.set()
 
     async def run(self) -> None:
-        """Take what is due whenever there is room, until the drain stops."""
+        """Take due rows whenever there is room, until the drain stops."""
         while not self._drain.stopping:
             self.wanted = Event()
             taken = 0
@@ -236,13 +236,13 @@ class _Feed:
                     taken += await self._take(urgent=urgent)
             except StateUnavailableError as error:
                 self._drain.report(error)
-            except Exception as error:  # noqa: BLE001 - the border of one read: a defect must not end the feed
+            except Exception as error:  # noqa: BLE001 - the boundary of one read: a defect must not end the feed
                 self._drain.telemetry.emit(RequestFault("spool", type(error).__name__, error))
             if not taken:
                 await self._wait()
 
     async def _wait(self) -> None:
-        """Until the feed is woken, or a moment has passed."""
+        """Wait until the feed is woken, or for a moment."""
         with move_on_after(POLL_SECONDS):
             await self.wanted.wait()
 
@@ -250,7 +250,7 @@ class _Feed:
         """Take as many rows of one kind as there is room for; returns how many."""
         room = WINDOW // 2 - self._held[urgent]
         now = current_time()
-        # Taking a few at a time would cost a read of the spool for each few.
+        # Every call reads the spool: wait until there is room for several rows.
         if room < WINDOW // 8 or now < self._paused[urgent] or self._drain.known(self._name) is None:
             return 0
         rows = await self._drain.spool.take(self._name, urgent=urgent, limit=room)
@@ -259,7 +259,7 @@ class _Feed:
         return len(rows)
 
     def _admit(self, row: SpoolRow) -> None:
-        """Start the row, or let it wait behind those of its visitor."""
+        """Start the row, or queue it behind the rows of its visitor."""
         if self.idle.is_set():
             self.idle = Event()
         self._held[row.urgent] += 1
@@ -275,7 +275,7 @@ class _Feed:
         self._row_tasks.start_soon(run_guarded, self._drain.telemetry, "drain", partial(self._work, row))
 
     async def _work(self, row: SpoolRow) -> None:
-        """One row to its end, or back into the spool."""
+        """Settle the row, or return it to the spool."""
         blocked = True
         try:
             blocked = await self._try(row)
@@ -290,31 +290,31 @@ class _Feed:
             self.wanted.set()
 
     async def _try(self, row: SpoolRow) -> bool:
-        """Deliver it and settle it; True when those behind it must wait."""
+        """Deliver and settle the row; returns whether the rows behind it must wait."""
         drain = self._drain
         known = drain.known(self._name)
         if drain.stopping or known is None:
             return self._put_back(row)
         try:
-            ended = await drain.deliver(row, known)
+            drained = await drain.deliver(row, known)
         except StateUnavailableError:
             return self._put_back(row)
-        except Exception as error:  # noqa: BLE001 - the border of one row: a defect of ours is this row's error only
+        except Exception as error:  # noqa: BLE001 - the boundary of one row: a defect affects this row only
             drain.telemetry.emit(RequestFault("drain", type(error).__name__, error))
             return self._fault(row, type(error).__name__)
-        return self._settle(row, ended)
+        return self._settle(row, drained)
 
-    def _settle(self, row: SpoolRow, ended: DrainedRow) -> bool:
-        match ended.result:
+    def _settle(self, row: SpoolRow, drained: DrainedRow) -> bool:
+        match drained.result:
             case Verdict():
-                return self._settle_verdict(row, ended.result, ended.request)
+                return self._settle_verdict(row, drained.result, drained.request)
             case Skip():
-                self._report("filtered", str(ended.result.reason))
+                self._report("filtered", str(drained.result.reason))
                 self._drain.spool.done(row)
             case Reject(reason=Reason.TRANSFORM_FAULT):
-                return self._fault(row, ended.result.detail)
+                return self._fault(row, drained.result.detail)
             case Reject():
-                self._reject(row, str(ended.result.reason), redact_emails(ended.result.detail))
+                self._reject(row, str(drained.result.reason), redact_emails(drained.result.detail))
             case Send():
                 pass
         return False
@@ -331,18 +331,19 @@ class _Feed:
         if cause in HELD:
             return self._put_back(row)
         self._report("held", cause)
-        failed = cause not in UNTRIED
-        seconds = back_off(row.attempt + 1 if failed else 1, self._drain.random)
-        self._drain.spool.later(row, int((self._drain.clock() + seconds) * 1000), failed=failed)
-        return True
+        return self._retry_later(row, failed=cause not in UNTRIED)
 
     def _fault(self, row: SpoolRow, detail: str) -> bool:
         if row.attempt + 1 >= MAX_FAULTS:
             self._reject(row, str(DeadLetterReason.FAULT), detail)
             return False
         self._report("held", Cause.FAULT)
-        seconds = back_off(row.attempt + 1, self._drain.random)
-        self._drain.spool.later(row, int((self._drain.clock() + seconds) * 1000), failed=True)
+        return self._retry_later(row, failed=True)
+
+    def _retry_later(self, row: SpoolRow, *, failed: bool) -> bool:
+        """Schedule the next attempt; one that did not fail keeps its row's count, and backs off least."""
+        seconds = back_off(row.attempt + 1 if failed else 1, self._drain.random)
+        self._drain.spool.later(row, int((self._drain.clock() + seconds) * 1000), failed=failed)
         return True
 
     def _reject(self, row: SpoolRow, reason: str, detail: str, request: bytes = b"") -> None:
@@ -350,14 +351,14 @@ class _Feed:
         self._drain.spool.bury(row, DeadLetterCause(reason, detail[:MAX_DETAIL], request))
 
     def _put_back(self, row: SpoolRow) -> bool:
-        """Back untried; its kind pauses, because the next row would be refused too."""
+        """Return the row untried; its kind pauses, because the next row would get no permit either."""
         pause = PAUSE_SECONDS * self._drain.random.uniform(0.5, 1.0)
         self._paused[row.urgent] = current_time() + pause
         self._drain.spool.release([row])
         return True
 
     def _next(self, row: SpoolRow, *, blocked: bool) -> None:
-        """Let the visitor's next row go, or all of them back into the spool."""
+        """Start the visitor's next row, or return all of them to the spool."""
         if row.lane is None:
             return
         lane = self._lanes[row.lane]

@@ -1,7 +1,7 @@
-"""Takes events from senders and makes them durable: conceals addresses, decides what becomes of each, stores it.
+"""Accepts events from senders: conceals e-mail addresses, determines each outcome, and stores the events durably.
 
-The outcome is worked out here once, for the reply and for the session state. The drain works it out again when it sends
-the event, with the configuration of that moment and the visit that was decided here.
+The outcome is needed here for the response and the session state. The drain transforms the event again when it sends
+it, with the configuration of that moment and the visit that was decided here.
 """
 
 import hashlib
@@ -48,30 +48,30 @@ from impact_transformers.normalize import as_text, redact_emails
 Status: TypeAlias = Literal["stored", "duplicate", "filtered", "rejected"]
 
 SWITCHED_OFF: Final = "integrations_disabled"
-"""The reason of an event whose ``integrations`` switch us off. https://segment.com/docs/connections/spec/common/"""
+"""The reason of an event whose ``integrations`` disable us. https://segment.com/docs/connections/spec/common/"""
 
 PAUSE_AFTER_SECONDS: Final = 0.005
 CLOCK_INTERVAL: Final = 32
 KEPT_BYTES: Final = 4096
-"""How much of something that is no event its dead letter keeps."""
+"""How much of an undecodable event its dead letter keeps."""
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """One event as the sender wrote it: a JSON object. ``type`` is the path's, which wins over the body's."""
+    """One event as the sender wrote it: a JSON object. ``type`` is the path's and overrides the body's."""
 
     payload: bytes | msgspec.Raw
     type: str | None = None
 
 
 class Unusable(msgspec.Struct, frozen=True, gc=False):
-    """Something in an event's place that cannot be one, and why."""
+    """An item that cannot be an event, and why."""
 
     detail: str
     payload: bytes = b""
 
 
 class ItemResult(msgspec.Struct, frozen=True, gc=False):
-    """What became of one item. ``reason`` is set for what was filtered or rejected."""
+    """The result of one item. ``reason`` is set if it was filtered or rejected."""
 
     message_id: str | None
     status: Status
@@ -80,7 +80,7 @@ class ItemResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Envelope(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What is read of an event before it is decoded in full."""
+    """The fields that we read of an event before decoding it in full."""
 
     type: Any = None
     message_id: Any = None
@@ -90,7 +90,7 @@ class _Envelope(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class _Prepared(msgspec.Struct, frozen=True, gc=False):
-    """An event prepared for each of its destinations; ``seen`` is its digest, by which a duplicate is known."""
+    """An event prepared for each of its destinations; ``seen`` is the digest that detects duplicates."""
 
     message_id: str
     seen: bytes
@@ -104,7 +104,7 @@ _visits: Final = msgspec.msgpack.Encoder()
 
 
 class Intake:
-    """Takes events of all sources."""
+    """Accepts the events of all sources."""
 
     def __init__(
         self,
@@ -128,10 +128,10 @@ class Intake:
         self._recorder = recorder
 
     async def take(self, source: Source, items: Sequence[Item | Unusable]) -> list[ItemResult]:
-        """Make the items durable; returns what became of each, in order.
+        """Store the items durably; returns the result of each, in order.
 
-        Raises :class:`impact_plugin.spool.base.SpoolFullError` and :class:`StateUnavailableError`; then nothing was
-        taken, and the sender must send everything again.
+        Raises :class:`impact_plugin.spool.base.SpoolFullError` or :class:`StateUnavailableError` if nothing was stored
+        and the sender must retry.
         """
         started = perf_counter()
         now = self._clock()
@@ -158,7 +158,7 @@ class Intake:
         return results
 
     def _record(self, source: Source, prepared: Sequence[_Prepared | ItemResult]) -> None:
-        """Hand the events to the recorder, while somebody records."""
+        """Hand the events to the recorder while a recording is in progress."""
         if not self._recorder.listening:
             return
         jobs = [
@@ -169,7 +169,7 @@ class Intake:
         self._recorder.take(source.name, jobs)
 
     async def _store(self, events: Sequence[NewEvent], places: Sequence[int], results: list[ItemResult]) -> None:
-        """Store the events, and correct the results of those that were stored before."""
+        """Store the events, and mark those that were stored before as duplicates."""
         if not events:
             return
         try:
@@ -178,7 +178,7 @@ class Intake:
             self._drain.report(error)
             raise
         for place, new in zip(places, stored, strict=True):
-            # A sender that repeats a rejected event gets the same answer; it stays one dead letter.
+            # A retry of a rejected event gets the same result, and there is still one dead letter.
             if not new and results[place].status != "rejected":
                 results[place] = ItemResult(results[place].message_id, "duplicate")
         self._drain.wake()
@@ -186,7 +186,7 @@ class Intake:
     async def _prepare_all(
         self, source: Source, items: Sequence[Item | Unusable], destinations: Sequence[KnownDestination], now: float
     ) -> list[_Prepared | ItemResult]:
-        """Everything but the sessions, pausing now and then for other requests."""
+        """Prepare all items, yielding to other requests periodically."""
         received = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         prepared: list[_Prepared | ItemResult] = []
         turn = perf_counter()
@@ -220,14 +220,14 @@ class Intake:
     def _unreadable(
         self, source: Source, payload: bytes, detail: str, destinations: Sequence[KnownDestination]
     ) -> _Prepared:
-        """Something that is no event: it becomes a dead letter, so that an operator can see what was sent."""
+        """Return a dead letter for an undecodable event, so that the operator can see what was sent."""
         kept = conceal_bytes(payload[:KEPT_BYTES])
         draft = Draft(Reject(Reason.UNDECODABLE_EVENT, redact_emails(detail)))
         seen = self._seen(source, "", "", hashlib.sha256(payload).hexdigest())
         return _Prepared("", seen, kept, None, tuple(PreparedEvent(known, None, draft) for known in destinations[:1]))
 
     def _conclude(self, one: _Prepared, visits: Sequence[Visit]) -> tuple[tuple[NewRow, ...], ItemResult]:
-        """The rows of an event, and the result for its sender: the best of those at its destinations."""
+        """Return the rows of an event, and the result for its sender: the best one of all destinations."""
         rows: list[NewRow] = []
         found: list[ItemResult] = []
         for part, visit in zip(one.parts, visits, strict=True):
@@ -251,7 +251,7 @@ class Intake:
         return NewRow(part.known.id, one.payload, decided, urgent, people[0] if people else None, people, order_id)
 
     def _people(self, event: AnyEvent | None, draft: Draft) -> tuple[bytes, ...]:
-        """Digests of the persons the event is about, the visitor first; of no program where the event reached none."""
+        """Return digests of the event's identities, the visitor first; without a program if the event reached none."""
         if not isinstance(event, Event):
             return ()
         program = "" if draft.destination is None else draft.destination.clicks.program
@@ -263,9 +263,9 @@ class Intake:
 
 
 def settle_payload(payload: bytes, call: str | None, envelope: _Envelope, received: str) -> tuple[str, bytes]:
-    """The message id, and the event as it is stored: with the path's call, without addresses, with a time.
+    """Return the message id, and the event to store: with the path's call and a time, without e-mail addresses.
 
-    An event without an id gets one made from its content, so that a repetition is known as the same event.
+    An event without an id gets one derived from its content, which identifies a retry as the same event.
     """
     message_id = as_text(envelope.message_id)
     if may_hold_email(payload) or (call is not None and call != envelope.type):
@@ -281,14 +281,14 @@ def settle_payload(payload: bytes, call: str | None, envelope: _Envelope, receiv
 
 
 def with_entries(payload: bytes, added: Mapping[str, Any]) -> bytes:
-    """The object with more entries; of two entries of one name, JSON readers take the last."""
+    """Append entries to the object; JSON decoders use the last of two entries with the same name."""
     entries = msgspec.json.encode(added)[1:]
     head = payload.rstrip()[:-1].rstrip()
     return head + (b"" if head.endswith(b"{") else b",") + entries
 
 
 def conceal_bytes(payload: bytes) -> bytes:
-    """Bytes that may be no JSON, without addresses."""
+    """Return bytes, which may not be JSON, without e-mail addresses."""
     return redact_emails(payload.decode("utf-8", "replace")).encode() if may_hold_email(payload) else payload
 
 

@@ -1,4 +1,4 @@
-"""Sources and destinations of a running service, read again."""
+"""Reloads the sources and destinations of a running service."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,9 +9,9 @@ from impact_plugin.telemetry.events.ingest import RoutingLoaded, RoutingRefused
 
 
 class RoutingReload:
-    """Reads the file again and reports what came of it; ``changed`` is called when it could be used.
+    """Reloads the configuration file, and emits telemetry about it.
 
-    ``serves_senders`` tells whether the port for senders is open.
+    ``changed`` is called after a successful reload. ``serves_senders`` is whether the senders' port is open.
     """
 
     def __init__(
@@ -23,19 +23,19 @@ class RoutingReload:
         self._serves_senders = serves_senders
 
     def __call__(self) -> None:
-        """Read the file again; one that cannot be used changes nothing."""
+        """Reload the file; an invalid one changes nothing."""
         try:
             changes = self._routing.reload()
         except SettingsError as error:
             self._telemetry.emit(RoutingRefused(str(error)))
             return
         if self._routing.current.sources and not self._serves_senders:
-            self._telemetry.emit(RoutingRefused("the port for senders opens at the next start: restart the service"))
+            self._telemetry.emit(RoutingRefused("the senders' port opens only at start: restart the service"))
         report_loaded(self._routing.current, self._telemetry, changes)
         for call in self._changed:
             call()
 
 
 def report_loaded(routing: Routing, telemetry: Telemetry, changes: tuple[str, ...] = ()) -> None:
-    """Report what is configured now."""
+    """Emit the current configuration."""
     telemetry.emit(RoutingLoaded(len(routing.sources), len(routing.destinations), changes))

@@ -1,1 +1,1 @@
-"""Processes: supervisor, workers, sockets and memory."""
+"""Processes: supervisor, worker, listening sockets, memory limit, and shutdown."""

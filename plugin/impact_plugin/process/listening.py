@@ -1,10 +1,10 @@
-"""Listening sockets, and how connections are taken from them.
+"""Opens the listening sockets and accepts connections without losing any.
 
-A router that opens a connection for each request must meet none that is lost: whatever a process has accepted and not
-read yet is reset when the process is killed, and what waits in the queue of a socket is lost when its last owner closes
-it. So the socket may belong to a supervisor that outlives its workers, the kernel keeps a connection in the queue until
-its request is there (``TCP_DEFER_ACCEPT``, https://man7.org/linux/man-pages/man7/tcp.7.html), connections are accepted
-a few at a time, and each is read from at once.
+A router may open a connection for each request. When a process is killed, the kernel resets the connections that it
+accepted but has not read from; when the last owner of a socket closes it, the queued connections are lost. Therefore a
+supervisor that outlives its workers may own the socket, the kernel queues a connection until its request arrives
+(``TCP_DEFER_ACCEPT``, https://man7.org/linux/man-pages/man7/tcp.7.html), and we accept a few connections at a time and
+read from each immediately.
 """
 
 import asyncio
@@ -22,27 +22,27 @@ from impact_plugin.errors import SettingsError
 from impact_transformers.configuration import Problem
 
 BACKLOG: Final = 4096
-"""Connections that wait to be accepted, as far as the system allows (net.core.somaxconn)."""
+"""The length of the accept queue; the system may limit it further (net.core.somaxconn)."""
 
 DEFER_SECONDS: Final = 30
-"""How long the kernel keeps a connection without a request; then it is accepted as it is."""
+"""How long the kernel queues a connection without a request before we accept it anyway."""
 
-AT_A_TIME: Final = 16
-"""Connections accepted in one turn of the loop: what is accepted is served, not queued where a kill loses it."""
+ACCEPTS_PER_TURN: Final = 16
+"""Connections accepted per iteration of the event loop; further ones stay in the kernel's queue, safe from a kill."""
 
-FIRST_BYTES: Final = 256 * 1024
+FIRST_READ_BYTES: Final = 256 * 1024
 PAUSE_SECONDS: Final = 0.1
-"""How long to wait when the process has no descriptor left for a connection."""
+"""How long to stop accepting when the process is out of file descriptors."""
 
-LEAST_GRACE_SECONDS: Final = 0.01
-"""For aiohttp 0 is no limit at all."""
+MIN_GRACE_SECONDS: Final = 0.01
+"""aiohttp treats 0 as no limit."""
 
 KEEP_ALIVE_SECONDS: Final = 75.0
-"""rudder-server keeps idle connections for 30 s; closing later than it does spares both sides a reset."""
+"""Longer than rudder-server keeps idle connections (30 s), so that it closes them first, without a reset."""
 
 
 class Sockets(msgspec.Struct, frozen=True):
-    """What a service listens on; without senders there is no ingest socket."""
+    """The listening sockets of a service; without sources there is no ingest socket."""
 
     router: socket.socket
     operator: socket.socket
@@ -50,7 +50,7 @@ class Sockets(msgspec.Struct, frozen=True):
 
 
 def bind_all(server: ServerSettings, *, ingest: bool) -> Sockets:
-    """Listen where the settings say; raises :class:`SettingsError`."""
+    """Listen on the configured addresses; raises :class:`SettingsError`."""
     with ExitStack() as opened:
         router = opened.enter_context(bind(server.host, server.port))
         operator = opened.enter_context(bind(server.operator_host, server.operator_port))
@@ -82,13 +82,13 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def url_of(listening: socket.socket) -> str:
-    """Where the socket listens, for people and clients."""
+    """Return the URL of a listening socket."""
     host, port = listening.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class Port(msgspec.Struct, frozen=True):
-    """An application and the socket it is served on."""
+    """An application and its listening socket."""
 
     app: web.Application
     listening: socket.socket
@@ -96,7 +96,7 @@ class Port(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def serve_ports(ports: Sequence[Port], grace_seconds: float) -> AsyncIterator[None]:
-    """Serve until the block ends, and requests under way for up to ``grace_seconds`` longer, on all ports at once."""
+    """Serve all ports until the block ends; then stop accepting, and finish requests within ``grace_seconds``."""
     runners = [_runner(port.app, grace_seconds) for port in ports]
     acceptors: list[Acceptor] = []
     try:
@@ -120,38 +120,38 @@ def _runner(app: web.Application, grace_seconds: float) -> web.AppRunner:
         app,
         access_log=None,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
-        # aiohttp waits twice as long: first for a handler, then for it to notice that its body ends.
-        shutdown_timeout=max(grace_seconds / 2, LEAST_GRACE_SECONDS),
+        # aiohttp applies the timeout twice: to the handler, and then to the rest of the request body.
+        shutdown_timeout=max(grace_seconds / 2, MIN_GRACE_SECONDS),
         handler_cancellation=False,
         auto_decompress=False,
     )
 
 
 class Acceptor:
-    """Takes connections from a listening socket that other processes may share."""
+    """Accepts connections from a listening socket that other processes may share."""
 
     def __init__(self, listening: socket.socket, server: web.Server) -> None:
         self._listening = listening
         self._server = server
         self._loop = asyncio.get_running_loop()
-        self._beginning: set[asyncio.Task[object]] = set()
+        self._starting: set[asyncio.Task[object]] = set()
         self._resuming: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to accept."""
+        """Start accepting."""
         self._loop.add_reader(self._listening.fileno(), self._accept)
 
     async def stop(self) -> None:
-        """Accept no more; what waits in the queue stays there for whoever else has the socket."""
+        """Stop accepting; queued connections stay for the other owners of the socket."""
         self._loop.remove_reader(self._listening.fileno())
         if self._resuming is not None:
             self._resuming.cancel()
         self._listening.close()
-        # What is accepted is known to the server after this, and so is finished before the process ends.
-        await asyncio.gather(*self._beginning, return_exceptions=True)
+        # After this the server knows every accepted connection, and serves it before the process ends.
+        await asyncio.gather(*self._starting, return_exceptions=True)
 
     def _accept(self) -> None:
-        for _ in range(AT_A_TIME):
+        for _ in range(ACCEPTS_PER_TURN):
             try:
                 connection, _ = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -159,29 +159,29 @@ class Acceptor:
             except OSError:
                 self._pause()
                 return
-            self._begin(connection)
+            self._start_serving(connection)
 
-    def _begin(self, connection: socket.socket) -> None:
+    def _start_serving(self, connection: socket.socket) -> None:
         first = b""
         connection.setblocking(False)
         with suppress(OSError):
-            first = connection.recv(FIRST_BYTES)
+            first = connection.recv(FIRST_READ_BYTES)
         # A task of asyncio, for each request of a router that keeps no connection: anyio's costs five times as much.
         task = self._loop.create_task(self._serve(connection, first))
-        self._beginning.add(task)
-        task.add_done_callback(self._beginning.discard)
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
 
     async def _serve(self, connection: socket.socket, first: bytes) -> None:
-        await self._loop.connect_accepted_socket(lambda: _Begun(self._server, first), connection)
+        await self._loop.connect_accepted_socket(lambda: _PrereadProtocol(self._server, first), connection)
 
     def _pause(self) -> None:
-        """Come back later: out of descriptors, the socket stays readable, and asking at once would take the loop."""
+        """Stop accepting for a while: without free file descriptors, retrying immediately would spin the event loop."""
         self._loop.remove_reader(self._listening.fileno())
         self._resuming = self._loop.call_later(PAUSE_SECONDS, self.start)
 
 
-class _Begun(asyncio.Protocol):
-    """Hands a connection over to aiohttp together with what was read of it."""
+class _PrereadProtocol(asyncio.Protocol):
+    """Hands a connection over to aiohttp, together with the bytes already read from it."""
 
     def __init__(self, server: web.Server, first: bytes) -> None:
         self._server = server

@@ -1,6 +1,6 @@
-"""The memory ceiling: above it events are refused, so that a process that grows does not take its neighbours along.
+"""Enforces the memory limit: a process above it refuses events, so that it does not starve others on the machine.
 
-What else a process uses up is measured in the same look.
+Also measures the process's CPU time, file descriptors, and event loop lag.
 """
 
 import os
@@ -14,9 +14,9 @@ from impact_plugin.process.background import repeat, run_guarded
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.process import MemoryExceeded, MemoryRecovered, ProcessMeasured
 
-LOOK_SECONDS: Final = 1.0
+MEASURE_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 30.0
-"""How long a supervised worker may stay above its ceiling before another one takes its place."""
+"""How long a supervised worker may exceed its limit before the supervisor replaces it."""
 
 _STATM: Final = Path("/proc/self/statm")
 _DESCRIPTORS: Final = Path("/proc/self/fd")
@@ -24,7 +24,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is not swapped out; 0 where the system does not tell.
+    """Return the resident memory of this process, 0 if the system does not provide it.
 
     https://man7.org/linux/man-pages/man5/proc_pid_statm.5.html
     """
@@ -35,9 +35,9 @@ def resident_bytes() -> int:
 
 
 def open_descriptors() -> int:
-    """How many file descriptors this process has open; 0 where the system does not tell.
+    """Return the number of open file descriptors of this process, 0 if the system does not provide it.
 
-    Since Linux 6.2 the folder's size is their number; before it they have to be listed.
+    Since Linux 6.2 it is the size of the directory; before, we have to list it.
     https://docs.kernel.org/filesystems/proc.html
     """
     try:
@@ -47,9 +47,9 @@ def open_descriptors() -> int:
 
 
 class MemoryWatch:
-    """Looks every second; ``exceeded`` tells whether events are to be refused.
+    """Measures the process every second.
 
-    ``give_up`` is called once when the process stays above its ceiling; None where nobody would replace it.
+    ``give_up`` is called once if the process stays above its limit; None for a process that would not be replaced.
     """
 
     def __init__(
@@ -65,21 +65,21 @@ class MemoryWatch:
         self._read = read
         self._since: float | None = None
         self._used = 0.0
-        self._looked_at = monotonic() - LOOK_SECONDS
+        self._measured_at = monotonic() - MEASURE_SECONDS
 
     @property
     def exceeded(self) -> bool:
-        """Whether the process holds more than it may."""
+        """Whether the process exceeds its memory limit, and must refuse events."""
         return self._since is not None
 
     def trouble(self) -> str:
-        """What an operator should know; "" for nothing."""
+        """Return what the operator should know, "" if nothing."""
         return "events are refused: the process is above server.max_memory_mb" if self.exceeded else ""
 
-    def look(self, now: float, loop_lag: float = 0.0) -> None:
-        """Measure, and tell what changed."""
+    def measure(self, now: float, loop_lag: float = 0.0) -> None:
+        """Measure the process, and emit telemetry when it crosses its limit."""
         size = self._read()
-        self._measure(size, loop_lag)
+        self._report(size, loop_lag)
         if not self._ceiling:
             return
         if size <= self._ceiling:
@@ -93,7 +93,7 @@ class MemoryWatch:
             self._give_up()
             self._give_up = None
 
-    def _measure(self, size: int, loop_lag: float) -> None:
+    def _report(self, size: int, loop_lag: float) -> None:
         before, self._used = self._used, process_time()
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._telemetry.emit(
@@ -108,11 +108,11 @@ class MemoryWatch:
         )
 
     async def watch(self) -> None:
-        """Look at once, and then again and again until cancelled."""
-        await run_guarded(self._telemetry, "memory", self._look_now)
-        await repeat(self._telemetry, "memory", self._look_now, LOOK_SECONDS)
+        """Measure immediately and then every second, until cancelled."""
+        await run_guarded(self._telemetry, "memory", self._measure_now)
+        await repeat(self._telemetry, "memory", self._measure_now, MEASURE_SECONDS)
 
-    async def _look_now(self) -> None:
-        now, before = monotonic(), self._looked_at
-        self._looked_at = now
-        self.look(now, max(0.0, now - before - LOOK_SECONDS))
+    async def _measure_now(self) -> None:
+        now, before = monotonic(), self._measured_at
+        self._measured_at = now
+        self.measure(now, max(0.0, now - before - MEASURE_SECONDS))

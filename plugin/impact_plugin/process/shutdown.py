@@ -1,4 +1,4 @@
-"""The end of a service: what takes nothing new from then on, and how long what is under way may go on."""
+"""The shutdown of the service, and the grace period for requests in progress."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from anyio import CancelScope, current_time, move_on_after
 
 
 class Shutdown:
-    """Whether the service is stopping, and how much of its grace period is left."""
+    """Tracks whether the service is shutting down, and the rest of its grace period."""
 
     def __init__(self, grace_seconds: float) -> None:
         self.grace_seconds = grace_seconds
@@ -16,23 +16,23 @@ class Shutdown:
 
     @property
     def begun(self) -> bool:
-        """Whether the service is stopping."""
+        """Whether the service is shutting down."""
         return self._deadline is not None
 
     def begin(self) -> None:
-        """Stop: the grace period begins, and the blocks of :meth:`cancels` end."""
+        """Begin the shutdown: starts the grace period, and cancels the blocks of :meth:`cancels`."""
         if self._deadline is None:
             self._deadline = current_time() + self.grace_seconds
             for scope in self._scopes:
                 scope.cancel()
 
     def seconds_left(self) -> float:
-        """What is left of the grace period; all of it before it begins."""
+        """Return the rest of the grace period; all of it before the shutdown."""
         return self.grace_seconds if self._deadline is None else max(0.0, self._deadline - current_time())
 
     @contextmanager
     def cancels(self, seconds: float) -> Iterator[CancelScope]:
-        """Cancel the block after ``seconds``, or as soon as the service is stopping; the scope tells whether it was."""
+        """Cancel the block after ``seconds``, or when the shutdown begins."""
         with move_on_after(seconds) as scope:
             self._scopes.add(scope)
             if self.begun:

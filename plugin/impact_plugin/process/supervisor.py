@@ -1,9 +1,9 @@
-"""The supervisor: it owns the listening sockets, and sees to it that a worker serves them.
+"""The supervisor: owns the listening sockets, and keeps a worker serving them.
 
-The sockets outlive every worker, so that a router meets neither a refused connection nor one that was lost in a queue:
-what comes while the worker is replaced waits. A worker that dies is replaced at once, by a spare process which has
-loaded its code already, because that takes longest. On SIGHUP it is replaced by a process that loads code, settings and
-configuration anew; one that cannot start leaves the old one where it is.
+The sockets outlive every worker, so that no connection of a router is refused or lost in a queue: connections wait
+while a worker is being replaced. A worker that dies is replaced immediately by a spare process that has already loaded
+its code, which takes longest. On SIGHUP the worker is replaced by a process that reloads code, settings and
+configuration; if that cannot start, the old worker continues.
 """
 
 import os
@@ -42,23 +42,23 @@ from impact_plugin.telemetry.events.process import (
 
 PREPARE_SECONDS: Final = 30.0
 READY_SECONDS: Final = 120.0
-"""How long a worker may take to open a large state before no spare process is prepared beside it."""
+"""How long to wait for a worker to open its state; after that it gets no spare process."""
 
 LATE_SECONDS: Final = 5.0
-"""How much longer than its grace period a worker may take to end before it is killed."""
+"""How long after its grace period a worker is killed."""
 
 PAUSES_SECONDS: Final = (0.0, 0.1, 0.2, 0.4, 0.8)
-"""Before each next try to replace a worker that never got ready; the last one for all further tries."""
+"""Back-off before replacing workers that never became ready; further replacements wait as long as the last."""
 
 UNUSABLE: Final = 2
 """A worker's exit code for settings or state that cannot be used."""
 
 NUMBER: Final = 0
-"""What the log calls the worker, of which there is one."""
+"""The only worker's number in the log."""
 
 
 class WorkerProcess:
-    """A worker's process and the supervisor's end of the line between the two."""
+    """A worker process, and the supervisor's end of the connection to it."""
 
     def __init__(self, process: Process, line: socket.socket) -> None:
         self.pid = process.pid
@@ -70,46 +70,46 @@ class WorkerProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative for the signal that ended it."""
+        """None while the process runs; negative if a signal ended it."""
         return self._process.returncode
 
     async def listen(self) -> None:
-        """Hear what it says until it ends."""
-        heard = b""
+        """Receive the worker's messages until it ends."""
+        received = b""
         with self._line, suppress(OSError):
-            while more := await self._hear():
-                heard += more
-                if PREPARED in heard:
+            while more := await self._receive():
+                received += more
+                if PREPARED in received:
                     self.prepared.set()
-                if READY in heard:
+                if READY in received:
                     self.ready.set()
 
     async def wait(self) -> None:
-        """Wait for its end."""
+        """Wait until the process ends."""
         await self._process.wait()
         self.ended.set()
 
-    async def gives(self, sign: Event, seconds: float) -> bool:
-        """Whether it gives the sign in time, and still runs."""
+    async def reaches(self, state: Event, seconds: float) -> bool:
+        """Wait for ``prepared`` or ``ready``; returns whether the process reached it in time and still runs."""
         with move_on_after(seconds):
-            await _first(sign.wait, self.ended.wait)
-        return sign.is_set() and not self.ended.is_set()
+            await _first(state.wait, self.ended.wait)
+        return state.is_set() and not self.ended.is_set()
 
     def begin(self) -> None:
-        """Let it open its state and serve."""
+        """Let the worker open its state and serve."""
         self.begun = True
         with suppress(OSError):
             self._line.send(GO)
 
     async def stop(self, seconds: float) -> None:
-        """Let it finish what is under way; after so many seconds it is killed."""
+        """Shut the worker down gracefully; kill it after ``seconds``."""
         self._signal(signal.SIGTERM)
         with move_on_after(seconds):
             await self.ended.wait()
         self._signal(signal.SIGKILL)
         await self.ended.wait()
 
-    async def _hear(self) -> bytes:
+    async def _receive(self) -> bytes:
         await wait_readable(self._line)
         return self._line.recv(64)
 
@@ -119,7 +119,7 @@ class WorkerProcess:
 
 
 class Supervisor:
-    """Keeps a worker serving, whichever process it is at the moment."""
+    """Keeps one worker serving, and replaces its process when needed."""
 
     def __init__(
         self, sockets: Sockets, command: Sequence[str], grace_seconds: float, telemetry: Telemetry, tasks: TaskGroup
@@ -136,7 +136,7 @@ class Supervisor:
         self._replacement_wanted = Event()
 
     async def serve(self) -> int:
-        """Keep a worker there until cancelled; the exit code of a first one that cannot use what it was given."""
+        """Keep a worker running until cancelled; returns the exit code if the first one rejects its settings or state."""
         worker, served, failures = await self._start_worker(), False, 0
         while True:
             await _first(worker.ended.wait, self._replacement_wanted.wait)
@@ -151,7 +151,7 @@ class Supervisor:
             worker = await self._handle_end(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
 
     async def handle_signals(self, signals: AsyncIterator[signal.Signals], serving: CancelScope) -> None:
-        """Replace the worker on SIGHUP, and cancel ``serving`` on all others."""
+        """Replace the worker on SIGHUP; cancel ``serving`` on other signals."""
         async for number in signals:
             if number == signal.SIGHUP:
                 self._replacement_wanted.set()
@@ -159,25 +159,25 @@ class Supervisor:
                 serving.cancel()
 
     async def stop(self) -> None:
-        """End all processes: the worker within its grace period, those that have not begun at once."""
+        """Stop all processes: the worker within its grace period, and spare ones immediately."""
         self._sparing.cancel()
         async with create_task_group() as stopping:
             for process in self._processes:
                 stopping.start_soon(process.stop, self._patience_seconds if process.begun else 0)
 
     async def _handle_end(self, pause_seconds: float) -> WorkerProcess:
-        """The worker has ended by itself: another one takes its place."""
+        """Replace a worker that ended by itself."""
         self._restarts += 1
         await sleep(pause_seconds)
         return await self._start_worker()
 
     async def _handle_replacement(self, old: WorkerProcess) -> WorkerProcess:
-        """A new process begins when the old one, which holds the state, has ended; unless it could not be prepared."""
+        """Prepare a new process, stop the old one, which holds the state, and let the new one begin."""
         self._replacement_wanted = Event()
-        # The spare one has loaded what was there before.
+        # The spare process has loaded the old code and configuration.
         await self._drop_spare()
         fresh = await self._launch(self._restarts)
-        if await fresh.gives(fresh.prepared, PREPARE_SECONDS):
+        if await fresh.reaches(fresh.prepared, PREPARE_SECONDS):
             await old.stop(self._patience_seconds)
             fresh.begin()
             self._telemetry.emit(WorkerReplaced(NUMBER, old.pid, fresh.pid))
@@ -198,7 +198,7 @@ class Supervisor:
         return worker
 
     async def _launch(self, restarts: int) -> WorkerProcess:
-        """Start a process that loads its code and waits for the word to begin."""
+        """Start a process that loads its code and waits for the signal to begin."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs, ExitStack() as unused:
@@ -228,13 +228,13 @@ class Supervisor:
         self._tasks.start_soon(self._prepare_spare, worker, self._sparing)
 
     async def _prepare_spare(self, worker: WorkerProcess, scope: CancelScope) -> None:
-        """Launch the next process, when the worker does not need the processor for its own start any more."""
+        """Launch the spare process once the worker is ready and no longer needs the CPU for its start."""
         with scope:
-            if await worker.gives(worker.ready, READY_SECONDS):
+            if await worker.reaches(worker.ready, READY_SECONDS):
                 self._spare = await self._launch(self._restarts + 1)
 
     async def _take_spare(self) -> WorkerProcess | None:
-        """The spare process, if it is of use."""
+        """Return the spare process if it is usable."""
         spare = self._spare
         if spare is not None and spare.prepared.is_set() and not spare.ended.is_set():
             self._spare = None
@@ -255,9 +255,9 @@ class Supervisor:
 
 
 async def supervise(server: ServerSettings, arguments: Sequence[str], telemetry: Telemetry, *, ingest: bool) -> int:
-    """Serve with a worker until SIGTERM or SIGINT; the exit code.
+    """Serve with a worker until SIGTERM or SIGINT; returns the exit code.
 
-    ``arguments`` are those of the command that runs the worker.
+    ``arguments`` are the command-line arguments that run the worker.
     """
     command = [sys.executable, "-m", "impact_plugin", *arguments]
     with ExitStack() as stack:
@@ -281,7 +281,7 @@ async def supervise(server: ServerSettings, arguments: Sequence[str], telemetry:
 
 
 async def _first(*waits: Callable[[], Awaitable[object]]) -> None:
-    """Return when the first of them does, and cancel the others."""
+    """Return when the first of the waits does, and cancel the others."""
     async with create_task_group() as tasks:
 
         async def wait(one: Callable[[], Awaitable[object]]) -> None:

@@ -1,7 +1,8 @@
-"""This process as the worker of a supervisor: the sockets it was given, and the line between the two.
+"""The worker's side of the supervision: its inherited sockets, and its connection to the supervisor.
 
-The worker says ``prepared`` when its code is loaded and its settings are good, waits for ``go`` before it touches any
-state, and says ``ready`` when it takes requests. When the line ends the supervisor is gone, and so the worker goes too.
+The worker sends ``prepared`` when it has loaded its code and validated its settings, waits for ``go`` before it opens
+any state, and sends ``ready`` when it accepts requests. When the connection ends, so has the supervisor, and the worker
+shuts down.
 """
 
 import signal
@@ -18,7 +19,7 @@ from impact_plugin.process.listening import Sockets
 from impact_transformers.configuration import Problem
 
 VARIABLE: Final = "IMPACT_PLUGIN_WORKER"
-"""Set by the supervisor for its workers, and by nobody else."""
+"""Set only by the supervisor, for its workers."""
 
 PREPARED: Final = b"prepared\n"
 GO: Final = b"go\n"
@@ -26,7 +27,7 @@ READY: Final = b"ready\n"
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """What the supervisor hands over: file descriptors, and how often it had to replace this worker."""
+    """What the supervisor passes to a worker: file descriptors, and how often it replaced the worker."""
 
     router: int
     operator: int
@@ -36,7 +37,7 @@ class Assignment(msgspec.Struct, frozen=True):
 
 
 class Worker:
-    """The worker's end of the line."""
+    """The worker's end of the connection to its supervisor."""
 
     def __init__(self, assignment: Assignment) -> None:
         ingest = None if assignment.ingest is None else socket.socket(fileno=assignment.ingest)
@@ -48,23 +49,23 @@ class Worker:
         self._line.setblocking(False)
 
     async def wait_for_go(self) -> bool:
-        """Say that all is prepared and wait for the word to begin; False when the supervisor is gone."""
-        self._say(PREPARED)
-        return await self._heard() == GO
+        """Report that the process is prepared and wait for ``go``; returns False if the supervisor has ended."""
+        self._send(PREPARED)
+        return await self._receive() == GO
 
-    async def follow(self) -> None:
-        """Say that requests are taken, and end with the supervisor: another one may need the ports and the state."""
-        self._say(READY)
-        while await self._heard():
+    async def end_with_supervisor(self) -> None:
+        """Report that the service is ready, and shut down when the supervisor ends, to free the ports and the state."""
+        self._send(READY)
+        while await self._receive():
             pass
         signal.raise_signal(signal.SIGTERM)
 
-    def _say(self, word: bytes) -> None:
-        # When the supervisor is gone, the next thing heard is the end of the line.
+    def _send(self, message: bytes) -> None:
+        # If the supervisor has ended, the next _receive notices.
         with suppress(OSError):
-            self._line.send(word)
+            self._line.send(message)
 
-    async def _heard(self) -> bytes:
+    async def _receive(self) -> bytes:
         try:
             await wait_readable(self._line)
             return self._line.recv(len(GO))
@@ -73,12 +74,12 @@ class Worker:
 
 
 def assigned(environment: Mapping[str, str]) -> Worker | None:
-    """The worker this process is; None where nobody supervises it."""
-    told = environment.get(VARIABLE)
-    if told is None:
+    """Return this process's worker, None if it has no supervisor."""
+    assignment = environment.get(VARIABLE)
+    if assignment is None:
         return None
     try:
-        return Worker(msgspec.json.decode(told, type=Assignment))
+        return Worker(msgspec.json.decode(assignment, type=Assignment))
     except (msgspec.DecodeError, OSError) as error:
         raise SettingsError(
             Problem(VARIABLE, f"is set by serve --workers for its own workers; unset it: {error}")
@@ -86,5 +87,5 @@ def assigned(environment: Mapping[str, str]) -> Worker | None:
 
 
 def assign(environment: MutableMapping[str, str], assignment: Assignment) -> None:
-    """Tell a worker that is about to start."""
+    """Add the assignment to the environment of a worker to be started."""
     environment[VARIABLE] = msgspec.json.encode(assignment).decode()

@@ -1,1 +1,1 @@
-"""Unique clicks and the visitor's click id."""
+"""Sessions: decide on unique clicks, and remember visitors' click ids."""

@@ -1,4 +1,4 @@
-"""Forgetting by the times of the events, so that a replay of months remembers what the service would remember."""
+"""Expires session state by event time, so that a replay of months remembers what the service would."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,13 +10,13 @@ from impact_plugin.store.table import GENERATIONS, GenerationTable
 
 DAY_MS: Final = 86_400_000
 CONFIRMING_EVENTS: Final = 256
-"""How many events in a row must lie in the next generation before it begins: a wrong clock or two forget nothing."""
+"""Consecutive events needed to begin a generation: a few events with wrong clocks must not expire anything."""
 
 FREEING_SECONDS: Final = 60.0
 
 
 class GenerationClock(msgspec.Struct):
-    """When the next generation begins: ``due`` in ms since 1970, and how many events in a row lay at or after it."""
+    """When the next generation begins: at ``due`` (ms since 1970); ``beyond`` counts consecutive events since then."""
 
     span: int
     generation: int = 0
@@ -24,8 +24,8 @@ class GenerationClock(msgspec.Struct):
     beyond: int = 0
     least: int = 0
 
-    def turns(self, time: int) -> bool:
-        """Take note of an event; returns whether a generation begins with it."""
+    def advance(self, time: int) -> bool:
+        """Note an event; returns whether it begins a new generation."""
         if self.due is not None and time < self.due:
             self.beyond = 0
             return False
@@ -33,18 +33,18 @@ class GenerationClock(msgspec.Struct):
         self.beyond += 1
         if self.beyond < CONFIRMING_EVENTS:
             return False
-        # The first time only settles when the next generation begins.
+        # The first time only determines when the next generation begins.
         begins = self.due is not None
         self.generation, self.due, self.beyond = self.generation + begins, self.least + self.span, 0
         return begins
 
 
 class Ageing:
-    """Ages tables by the event times, as the service does by its clock with the default settings.
+    """Ages tables by event time, as the service does by its clock with the default settings.
 
     ``decisions`` are kept for ``retention`` (milliseconds), ``clicks`` as long as clicks are remembered. Events without
-    a time say nothing. With ``on=False`` nothing is forgotten: files may follow each other that are of the same days,
-    and the events of the second must find what the first left.
+    a time are ignored. ``on=False`` disables expiry, for consecutive files of the same days: events of the second must
+    find the state that the first left.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Ageing:
         self._on = on
 
     def note(self, time: int) -> None:
-        """An event of this time was decided; 0 for one without a time."""
+        """Note the time of a decided event, 0 if it has none."""
         if not time or not self._on:
             return
         for clock, tables in ((self.decision_clock, self._decisions), (self.click_clock, self._clicks)):
-            if clock.turns(time):
+            if clock.advance(time):
                 for table in tables:
                     table.advance(clock.generation)
                     table.free(FREEING_SECONDS)

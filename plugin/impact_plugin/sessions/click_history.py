@@ -1,4 +1,4 @@
-"""Which earlier event decided about a click, and which brought a click id: for people who ask why."""
+"""Explains decisions: which earlier event decided a click, and which one brought a click id."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,19 +16,19 @@ START_BYTES: Final = 8
 
 
 class EarlierEvent(msgspec.Struct, frozen=True, rename="camel"):
-    """An earlier event of the files: its number, from 1, and its messageId."""
+    """An earlier event in the files: its number, from 1, and its messageId."""
 
     event: int
     message_id: str | None
 
 
 class ClickExplanation(msgspec.Struct, frozen=True):
-    """How the sessions came to their answer.
+    """How the sessions reached their decision.
 
-    ``key`` is what makes the click unique. ``start`` and ``end`` are those of the window that the click opened or fell
-    into, and ``opener`` is the event that opened it. ``clicked`` is the event that brought ``click_id``, the remembered
-    one that is sent. ``asked`` tells that a remembered click id was wanted, ``replayed`` that the same message was
-    answered before.
+    ``key`` identifies the click. ``start`` and ``end`` are those of the window that the click opened or fell into, and
+    ``opener`` is the event that opened it. ``clicked`` is the event that brought ``click_id``, the remembered click id
+    to send. ``asked`` is whether the event needed a remembered click id, ``replayed`` whether the same message was
+    decided before.
     """
 
     decision: Decision | None = None
@@ -43,19 +43,19 @@ class ClickExplanation(msgspec.Struct, frozen=True):
 
 
 NOT_ASKED: Final = ClickExplanation()
-"""For an event that asked the sessions nothing."""
+"""The explanation of an event without a question to the sessions."""
 
 
 class ClickHistory:
-    """Remembers events by what they decided; its tables age as those of the engine that they explain."""
+    """Remembers which events made which decisions; its tables age like those of the engine."""
 
     def __init__(self, digests: Digests, capacity: int) -> None:
         self._digests = digests
         self._openers = GenerationTable(capacity)
         self._explanations = GenerationTable(capacity)
-        self._bringers = GenerationTable(capacity)
+        self._click_events = GenerationTable(capacity)
         self.decisions = (self._openers, self._explanations)
-        self.clicks = (self._bringers,)
+        self.clicks = (self._click_events,)
         self._encode = msgspec.msgpack.Encoder().encode
         self._event_of = msgspec.msgpack.Decoder(EarlierEvent).decode
         self._explanation_of = msgspec.msgpack.Decoder(ClickExplanation).decode
@@ -67,11 +67,11 @@ class ClickHistory:
         queries: Sequence[SessionQuery],
         answers: Sequence[SessionAnswer],
     ) -> list[ClickExplanation]:
-        """Explain the answers to the questions of one request."""
-        # The engine writes the clicks of a request before it answers, and so must the history.
+        """Explain the decisions on the questions of one request."""
+        # The engine writes all clicks of a request before it answers, and so must the history.
         for event, question in zip(events, questions, strict=True):
             if question.click_id is not None:
-                self._first(self._bringers, self._click_key(question.click_id), event)
+                self._keep_first(self._click_events, self._click_key(question.click_id), event)
         return [self._explain_one(*one) for one in zip(events, questions, queries, answers, strict=True)]
 
     def _explain_one(
@@ -81,18 +81,18 @@ class ClickHistory:
             known = self._explanations.get(query.owner)
             if known is not None:
                 return msgspec.structs.replace(self._explanation_of(known), replayed=True)
-        explanation = self._made(event, question, query, answer)
+        explanation = self._explanation(event, question, query, answer)
         self._explanations.put(query.owner, self._encode(explanation))
         return explanation
 
-    def _made(
+    def _explanation(
         self, event: EarlierEvent, question: Question, query: SessionQuery, answer: SessionAnswer
     ) -> ClickExplanation:
         decided = answer.decision is not None
         opener = None
         if decided and query.key is not None:
             opener = self._opener(event, query.key, answer)
-        bringer = None if answer.click_id is None else self._bringers.get(self._click_key(answer.click_id))
+        click_event = None if answer.click_id is None else self._click_events.get(self._click_key(answer.click_id))
         return ClickExplanation(
             answer.decision,
             answer.replayed,
@@ -102,7 +102,7 @@ class ClickHistory:
             opener,
             question.asks,
             answer.click_id,
-            None if bringer is None else self._event_of(bringer),
+            None if click_event is None else self._event_of(click_event),
         )
 
     def _opener(self, event: EarlierEvent, key: bytes, answer: SessionAnswer) -> EarlierEvent | None:
@@ -113,12 +113,12 @@ class ClickHistory:
         held = self._openers.get(place)
         if held is None:
             return None
-        # Written again, as the engine writes the window again: it lives on as long as the window does.
+        # Rewrite it, as the engine rewrites the window, so that both expire together.
         self._openers.put(place, held)
         return self._event_of(held)
 
-    def _first(self, table: GenerationTable, key: bytes, event: EarlierEvent) -> None:
-        """Keep the first event under the key, for as long as later ones say the same."""
+    def _keep_first(self, table: GenerationTable, key: bytes, event: EarlierEvent) -> None:
+        """Keep the first event under the key; later events with the same key renew it."""
         table.put(key, table.get(key) or self._encode(event))
 
     def _click_key(self, click_id: str) -> bytes:

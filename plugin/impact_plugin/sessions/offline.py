@@ -1,4 +1,4 @@
-"""Sessions of files of events: the service's own rules on an empty memory, which ages by the times of the events."""
+"""Sessions for files of events: the service's rules on an empty state, which expires by event time."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -18,7 +18,7 @@ from impact_transformers.normalize import as_text
 RETENTION_MS: Final = int(StateSettings().decision_retention_hours * 60) * MINUTE_MS
 CAPACITY: Final = 5_000_000
 SECRET: Final = Secret("replay")
-"""Digests must be the same when an interrupted replay goes on; they keep the memory small, and hide nothing."""
+"""Digests must stay the same when an interrupted replay continues. They save memory; they protect nothing here."""
 
 
 class AskingEvent(msgspec.Struct, frozen=True, gc=False):
@@ -31,7 +31,7 @@ class AskingEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class OfflineAnswer(msgspec.Struct, frozen=True, gc=False):
-    """The answer to one question, and how it came about where the sessions explain."""
+    """The answer to one question, with its explanation if the sessions explain."""
 
     answer: SessionAnswer
     explanation: ClickExplanation = NOT_ASKED

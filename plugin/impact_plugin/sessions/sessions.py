@@ -1,8 +1,8 @@
-"""Questions of events to the session state, digests in place of identifiers, and what happens when the state is down.
+"""Answers events' questions from the session state, using digests of identifiers, and handles a failed store.
 
-One call of the store serves a batch. While the store is out of reach a batch is refused so that the router keeps it,
-but for no longer than the grace period: after that this process decides alone, because the router's processor holds
-back all its destinations while one of them waits.
+One call of the store serves a batch. While the store is unavailable we refuse batches, so that the router keeps them,
+but only for the grace period: after that this process decides alone, because one waiting destination blocks all
+destinations of the router's processor.
 """
 
 import hashlib
@@ -29,14 +29,14 @@ from impact_transformers import NO_VISIT, Question, Secret, Visit
 from impact_transformers.clicks import SEPARATOR, clamp
 
 DIGEST_BYTES: Final = 15
-"""A hundred and twenty bits, keyed: no two of a billion messages meet, and only who has the secret can look one up."""
+"""120 bits, keyed: no collisions among a billion messages, and useless without the secret."""
 
 CACHED_DIGESTS: Final = 65_536
 CHECK_SECONDS: Final = 1.0
 
 
 class Digests:
-    """Keyed digests of what must not be stored in clear; the same for all processes that share the secret."""
+    """Computes keyed digests of identifiers; the same in all processes that share the secret."""
 
     def __init__(self, secret: Secret) -> None:
         # blake2b takes keys of at most 64 bytes; operators may write longer ones.
@@ -45,13 +45,13 @@ class Digests:
         self._known: dict[tuple[str, str, str], bytes] = {}
 
     def of(self, text: str) -> bytes:
-        """The digest of a text."""
+        """Return the digest of a text."""
         digest = self._hash.copy()
         digest.update(text.encode("utf-8", "surrogatepass"))
         return digest.digest()
 
     def of_identity(self, kind: str, program: str, id_: str) -> bytes:
-        """The digest of an identity; kept, because a visitor sends many events in a row."""
+        """Return the digest of an identity; cached, because a visitor sends many consecutive events."""
         known = self._known.get((kind, program, id_))
         if known is None:
             if len(self._known) >= CACHED_DIGESTS:
@@ -62,14 +62,14 @@ class Digests:
     def identities(
         self, program: str, anonymous_id: str | None, user_id: str | None
     ) -> tuple[bytes | None, bytes | None]:
-        """The anonymous and the user identity at a program."""
+        """Return the digests of the anonymous and the user identity at a program."""
         return (
             None if anonymous_id is None else self.of_identity("anonymous", program, anonymous_id),
             None if user_id is None else self.of_identity("user", program, user_id),
         )
 
     def query(self, question: Question, now: int | None) -> SessionQuery:
-        """The question in digests, its time settled; ``now`` is in milliseconds, None for the events of a file."""
+        """Return the question with digests and a definite time; ``now`` is in milliseconds, None for events of files."""
         program, time = question.program, question.time
         if time is None:
             time = now or 0
@@ -87,7 +87,7 @@ class Digests:
             question.asks,
             question.joins,
             question.order,
-            # A time that may be ours is another one at the next try: the message must be known, and not written again.
+            # A time from our clock differs on a retry: recognize the message, so that it is not written again.
             question.asks or question.received is None,
             question.referral_ms,
             question.first,
@@ -95,7 +95,7 @@ class Digests:
 
 
 class Health(msgspec.Struct):
-    """How the store does: since when it is out of reach (monotonic seconds), why, and whether we decide alone."""
+    """The store's health: unavailable since when (monotonic seconds) and why, and whether we decide alone."""
 
     down_since: float | None = None
     cause: str = ""
@@ -124,7 +124,7 @@ class Sessions:
         self.health = Health()
 
     async def visits(self, questions: Sequence[Question | None]) -> list[Visit]:
-        """The visit of each event, in order; raises :class:`StateUnavailableError` within the grace period."""
+        """Return the visit of each event, in order; raises :class:`StateUnavailableError` within the grace period."""
         now = int(self._clock() * 1000)
         query = self._digests.query
         asked = [question for question in questions if question is not None]
@@ -141,9 +141,9 @@ class Sessions:
         return [NO_VISIT if question is None else next(found) for question in questions]
 
     async def identities(self, programs: Collection[str], ids: Collection[str]) -> list[bytes]:
-        """The digests of persons at programs: of each id as a user's and as an anonymous one, and of who was joined.
+        """Return digests of ids at programs, each as a user id and as an anonymous id, and of the joined identities.
 
-        Whoever asks may not know which of the two an id is. Raises :class:`StateUnavailableError`.
+        Callers may not know which kind an id is. Raises :class:`StateUnavailableError`.
         """
         found = [
             one
@@ -157,12 +157,12 @@ class Sessions:
     async def forget(self, identities: Sequence[bytes]) -> int:
         """Forget the clicks of these identities; returns how many were known.
 
-        The decisions about their messages hold no identity and go with time. Raises :class:`StateUnavailableError`.
+        Decisions about their messages contain no identity, and expire. Raises :class:`StateUnavailableError`.
         """
         return await self._store.forget(identities)
 
     async def watch(self) -> None:
-        """Look after the store: whether it is back, and what it holds; runs until cancelled."""
+        """Check and measure the store every second, until cancelled."""
         await repeat(self._telemetry, "state", self._check, CHECK_SECONDS)
 
     async def _check(self) -> None:
@@ -174,17 +174,17 @@ class Sessions:
         except StateUnavailableError as error:
             self._failed(error)
         finally:
-            self._lose_patience()
+            self._end_grace()
 
     async def _decide(self, queries: Sequence[SessionQuery]) -> tuple[list[SessionAnswer], bool]:
-        """The answers, and whether they are this process's own."""
+        """Return the answers, and whether this process decided alone."""
         health = self.health
         if health.down_since is None:
             try:
                 return await self._store.decide(queries), False
             except StateUnavailableError as error:
                 self._failed(error)
-        self._lose_patience()
+        self._end_grace()
         if health.alone:
             return await self._store.decide_locally(queries), True
         raise StateUnavailableError(health.cause)
@@ -196,7 +196,7 @@ class Sessions:
             health.down_since = monotonic()
             self._telemetry.emit(StateFailed(health.cause, self._grace))
 
-    def _lose_patience(self) -> None:
+    def _end_grace(self) -> None:
         health = self.health
         if health.alone or health.down_since is None or monotonic() - health.down_since < self._grace:
             return

@@ -173,7 +173,7 @@ def test_one_is_shown_with_all_there_is_to_know(capsys: pytest.CaptureFixture[st
     for text in (
         "dead letter 1: refused",
         "meaning: impact.com refused a parameter",
-        "fix: Correct what impact.com's answer names, then retry.",
+        "fix: Correct what impact.com's response names, then retry.",
         "detail: wrong for",
         "request: POST /Advertisers/IRtest/Conversions",
         "    OrderId=o-1",

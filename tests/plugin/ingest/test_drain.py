@@ -18,7 +18,7 @@ from impact_plugin.delivery.endpoints import Endpoints
 from impact_plugin.delivery.pipeline import DeliveryRequest
 from impact_plugin.delivery.policy import Cause, Verdict
 from impact_plugin.errors import StateUnavailableError
-from impact_plugin.ingest.drain import LONGEST_BACK_OFF, MAX_FAULTS, WINDOW, Drain, back_off
+from impact_plugin.ingest.drain import MAX_BACK_OFF_SECONDS, MAX_FAULTS, WINDOW, Drain, back_off
 from impact_plugin.process.background import open_background
 from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.spool.base import DeadLetterFilter, NewEvent, NewRow
@@ -207,7 +207,7 @@ async def test_a_failed_row_holds_back_its_visitor_only(place: Place) -> None:
         await asyncio.sleep(0.2)
         held_back = "a:order" not in place.engine.sent
         place.engine.answer = lambda _: OK
-        place.offset = LONGEST_BACK_OFF
+        place.offset = MAX_BACK_OFF_SECONDS
         await place.empty()
 
     assert held_back
@@ -247,7 +247,7 @@ async def test_only_what_failed_counts_as_an_attempt(place: Place, cause: Cause,
     async with place.draining():
         await place.until(lambda: len(place.engine.sent) == 1)
         await asyncio.sleep(0.2)
-    place.offset = LONGEST_BACK_OFF
+    place.offset = MAX_BACK_OFF_SECONDS
     (row,) = await place.spool.take("eu", urgent=False, limit=10)
 
     assert counted == row.attempt
@@ -280,7 +280,7 @@ async def test_a_defect_is_tried_some_times_and_buried(place: Place) -> None:
     async with place.draining():
         for _ in range(MAX_FAULTS):
             await asyncio.sleep(0.1)
-            place.offset += LONGEST_BACK_OFF
+            place.offset += MAX_BACK_OFF_SECONDS
             place.drain.wake()
         await place.empty()
 
@@ -306,7 +306,7 @@ async def test_a_defect_in_the_transformation_is_tried_some_times_and_buried(pla
     async with place.draining():
         for _ in range(MAX_FAULTS):
             await asyncio.sleep(0.1)
-            place.offset += LONGEST_BACK_OFF
+            place.offset += MAX_BACK_OFF_SECONDS
             place.drain.wake()
         await place.empty()
     faults = place.telemetry.metrics.registry.get_sample_value("impact_plugin_faults_total", {"where": "event"})
@@ -385,5 +385,5 @@ def test_the_back_off_grows_and_is_bounded() -> None:
     chances = [Random(seed) for seed in range(200)]  # noqa: S311 - jitter, not a secret
     longest = [max(back_off(attempt, chance) for chance in chances) for attempt in (1, 3, 5, 20)]
 
-    assert [2, 8, 32, LONGEST_BACK_OFF] == pytest.approx(longest, rel=0.1)
+    assert [2, 8, 32, MAX_BACK_OFF_SECONDS] == pytest.approx(longest, rel=0.1)
     assert min(back_off(20, chance) for chance in chances) < 10

@@ -30,10 +30,10 @@ class Watched:
     def _give_up(self) -> None:
         self.given_up += 1
 
-    def look(self, size: int, now: float) -> bool:
+    def measure(self, size: int, now: float) -> bool:
         """Measure this size at this time, and say whether it is too much."""
         self.size = size
-        self.watch.look(now)
+        self.watch.measure(now)
         return self.watch.exceeded
 
     def value(self, name: str) -> float | None:
@@ -45,27 +45,27 @@ def test_above_the_ceiling_and_below_it_again() -> None:
     """The ceiling itself is still allowed; the metrics move along."""
     watched = Watched()
 
-    assert not watched.look(CEILING, 0.0)
+    assert not watched.measure(CEILING, 0.0)
     assert watched.watch.trouble() == ""
-    assert watched.look(CEILING + 1, 1.0)
+    assert watched.measure(CEILING + 1, 1.0)
     assert watched.value("impact_plugin_over_memory") == 1
     assert watched.value("impact_plugin_memory_bytes") == CEILING + 1
     assert watched.value("impact_plugin_memory_ceiling_bytes") == CEILING
     assert "server.max_memory_mb" in watched.watch.trouble()
-    assert not watched.look(CEILING - 1, 2.0)
+    assert not watched.measure(CEILING - 1, 2.0)
     assert watched.value("impact_plugin_over_memory") == 0
 
 
 def test_a_process_that_stays_above_gives_up_once() -> None:
     """After its patience, counted from when it went above, and not again while it ends."""
     watched = Watched()
-    watched.look(CEILING + 1, 0.0)
-    watched.look(CEILING, 10.0)
-    watched.look(CEILING + 1, 11.0)
-    watched.look(CEILING + 1, 10.9 + PATIENCE_SECONDS)
+    watched.measure(CEILING + 1, 0.0)
+    watched.measure(CEILING, 10.0)
+    watched.measure(CEILING + 1, 11.0)
+    watched.measure(CEILING + 1, 10.9 + PATIENCE_SECONDS)
     assert watched.given_up == 0
-    watched.look(CEILING + 1, 11.0 + PATIENCE_SECONDS)
-    watched.look(CEILING + 1, 12.0 + PATIENCE_SECONDS)
+    watched.measure(CEILING + 1, 11.0 + PATIENCE_SECONDS)
+    watched.measure(CEILING + 1, 12.0 + PATIENCE_SECONDS)
 
     assert watched.given_up == 1
 
@@ -74,7 +74,7 @@ def test_without_a_ceiling_memory_is_measured_only() -> None:
     """0 is none."""
     watched = Watched(ceiling=0)
 
-    assert not watched.look(10**15, 0.0)
+    assert not watched.measure(10**15, 0.0)
     assert watched.value("impact_plugin_memory_bytes") == 10**15
 
 
