@@ -1,4 +1,4 @@
-"""The composition root: settings in, a listening service out. How the parts are put together is known here alone."""
+"""The composition root: the only module that connects the parts to a running service."""
 
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -57,9 +57,9 @@ from impact_transformers.configuration import Problem
 
 
 class Service(msgspec.Struct, frozen=True):
-    """A running service and where it listens; ``ingest_url`` is empty where no sources are configured.
+    """A running service and its URLs; ``ingest_url`` is empty without configured sources.
 
-    ``reload`` reads sources and destinations again.
+    ``reload`` reloads sources and destinations.
     """
 
     url: str
@@ -77,15 +77,16 @@ async def run_service(
     routing: RoutingFile | None = None,
     worker: Worker | None = None,
 ) -> AsyncIterator[Service]:
-    """Listen until the block ends, then finish what is under way within the grace period.
+    """Serve until the block ends, then shut down gracefully within the grace period.
 
-    ``clock`` tells seconds since 1970. With sources in ``routing`` their port opens too. A ``worker`` brings sockets
-    that listen already; without one they are opened as the settings say. The same task must enter and leave the block.
+    ``clock`` returns seconds since 1970. With sources in ``routing`` the senders' port opens too. A ``worker`` provides
+    listening sockets; without one they are opened according to the settings. The same task must enter and exit the
+    block.
     """
     load_manifest()
     _make_folder(Path(settings.state.dir))
     async with AsyncExitStack() as stack:
-        # What is opened first is closed last: resources outlive the tasks that use them, and the tasks the ports.
+        # Closes in reverse order: resources outlive the tasks that use them, and the tasks outlive the ports.
         resources = await _open_resources(settings, clock, routing or RoutingFile(None, {}), stack)
         tasks = await stack.enter_async_context(open_background())
         parts = _Parts(resources, environment, tasks, supervised=worker is not None)
@@ -106,10 +107,9 @@ async def run_service(
 
 
 class _Resources(msgspec.Struct, frozen=True):
-    """What a service is given, and what is opened for it: from before its first task until after its last.
+    """The configuration and resources of a service, open from before its first task until after its last.
 
-    ``spool`` is None where there are no sources and no events of earlier ones, ``recording`` where the settings ask for
-    none.
+    ``spool`` is None without sources and stored events of former sources, ``recording`` if the settings request none.
     """
 
     settings: Settings
@@ -128,7 +128,7 @@ class _Resources(msgspec.Struct, frozen=True):
 async def _open_resources(
     settings: Settings, clock: Callable[[], float], routing: RoutingFile, stack: AsyncExitStack
 ) -> _Resources:
-    """Open everything; the state is loaded, because nothing can be answered without it."""
+    """Open all resources, and load the state, which every request needs."""
     telemetry, folder, started = Telemetry(), Path(settings.state.dir), monotonic()
     digests = Digests(settings.state.secret or load_or_create_secret(folder))
     store = await stack.enter_async_context(open_store(settings.state, clock))
@@ -145,7 +145,7 @@ async def _open_resources(
 
 
 class _Parts:
-    """The parts of a service, each made of those before it; ``ingest`` is None where no sources are configured."""
+    """The parts of a service, each built from the ones before it; ``ingest`` is None without configured sources."""
 
     def __init__(
         self, resources: _Resources, environment: Mapping[str, str], tasks: TaskGroup, *, supervised: bool
@@ -220,7 +220,7 @@ class _Parts:
         )
 
     def _make_features(self) -> Features:
-        """The features, of the upstream where there is one; it is asked again and again in the background."""
+        """Return the features; those of an upstream are polled in the background."""
         resources = self._resources
         settings, upstream = resources.settings, resources.upstream
         if not upstream.is_configured:
@@ -255,7 +255,7 @@ class _Parts:
         )
 
     def start(self) -> None:
-        """Start the work in the background."""
+        """Start the background tasks."""
         resources = self._resources
         for watch in (self._memory.watch, self._sessions.watch, self._deliveries.run):
             self._tasks.start_soon(watch)
@@ -266,7 +266,7 @@ class _Parts:
             self._tasks.start_soon(run_guarded, resources.telemetry, "recording", write)
 
     def ports(self, sockets: Sockets) -> list[Port]:
-        """The applications on their sockets."""
+        """Return the applications with their sockets."""
         router, operator = self._router.application(), self._operator.application()
         found = [Port(router, sockets.router), Port(operator, sockets.operator)]
         if self.ingest is not None and sockets.ingest is not None:
@@ -274,7 +274,7 @@ class _Parts:
         return found
 
     def describe(self, sockets: Sockets) -> Service:
-        """The service that listens on these sockets."""
+        """Return the service that listens on these sockets."""
         telemetry, routing = self._resources.telemetry, self._resources.routing
         changed = () if self._drain is None else (self._drain.wake,)
         reload = RoutingReload(routing, telemetry, changed, serves_senders=self.ingest is not None)
@@ -282,7 +282,7 @@ class _Parts:
         return Service(url_of(sockets.router), url_of(sockets.operator), ingest_url, telemetry, reload)
 
     def stop(self) -> None:
-        """Take nothing new; what waits is answered to come again, and what is under way goes on."""
+        """Begin the shutdown: refuse waiting requests so that clients retry, and let those in flight finish."""
         if self._shutdown.begun:
             return
         self._shutdown.begin()
@@ -292,7 +292,7 @@ class _Parts:
         self._resources.telemetry.emit(ServiceStopping(self._shutdown.grace_seconds))
 
     async def finish(self) -> None:
-        """Wait for what is under way, for what is left of the grace period; all else is cancelled with the tasks."""
+        """Wait for requests in flight for the rest of the grace period; the others are cancelled with the tasks."""
         self.stop()
         with CancelScope(shield=True):
             if self._drain is not None:
@@ -304,9 +304,9 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(Problem("state.dir", f"{folder} cannot be made: {error.strerror}")) from error
+        raise SettingsError(Problem("state.dir", f"{folder} cannot be created: {error.strerror}")) from error
 
 
 def _end_this_process() -> None:
-    """What a supervised process does that stays above its memory ceiling: another one takes its place."""
+    """Shut down a supervised process that stays above its memory limit; the supervisor replaces it."""
     signal.raise_signal(signal.SIGTERM)

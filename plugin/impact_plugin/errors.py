@@ -1,23 +1,23 @@
-"""The faults this package raises; outcomes of events are values, see :mod:`impact_transformers.outcome`."""
+"""The exceptions of this package; outcomes of events are values, see :mod:`impact_transformers.outcome`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    # At run time it would load the whole core for `impact-plugin --version`.
+    # At run time the import would load the whole core for `impact-plugin --version`.
     from impact_transformers.configuration import Problem
 
 
 class ImpactPluginError(Exception):
-    """Base of every fault of ours."""
+    """Base class of all exceptions of this package."""
 
 
 class ManifestError(ImpactPluginError):
-    """``manifest.json`` cannot be used."""
+    """``manifest.json`` is invalid."""
 
 
 class SettingsError(ImpactPluginError):
-    """Settings, sources or destinations cannot be used; ``problems`` has every mistake, its place and what to do."""
+    """Settings, sources or destinations are invalid; ``problems`` lists each problem, its location and fix."""
 
     def __init__(self, *problems: "Problem") -> None:
         super().__init__("; ".join(map(str, problems)))
@@ -25,7 +25,7 @@ class SettingsError(ImpactPluginError):
 
 
 class StateError(ImpactPluginError):
-    """What is at ``path`` in the folder of the state cannot be used until the operator does something about it."""
+    """The file or folder at ``path`` in the state folder is unusable until the operator fixes it."""
 
     def __init__(self, path: Path, message: str) -> None:
         super().__init__(f"{path}: {message}")
@@ -33,11 +33,11 @@ class StateError(ImpactPluginError):
 
 
 class StateUnavailableError(ImpactPluginError):
-    """Sessions, orders or spool cannot be reached or written now: nothing was done, and the caller must ask again.
+    """Sessions, orders or spool are unavailable: nothing was done, and the caller must retry.
 
-    The message says why, without secrets. In contrast to :class:`StateError` it may pass by itself.
+    The message gives the cause, without secrets. Unlike :class:`StateError` it may resolve itself.
     """
 
 
 class EnvelopeError(ImpactPluginError):
-    """A router's request is not of the form its protocol prescribes."""
+    """The body of a request does not follow its protocol."""

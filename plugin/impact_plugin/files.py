@@ -1,4 +1,4 @@
-"""Files: held by one process, private, written whole or not at all."""
+"""Lock files, private files, and atomic writes."""
 
 import contextlib
 import fcntl
@@ -16,10 +16,10 @@ SYNCHRONOUS: Final[dict[Durability, str]] = {"power": "FULL", "process": "NORMAL
 
 @contextmanager
 def hold_file(path: Path, unusable: Callable[[Path, Exception], StateError], taken: str) -> Iterator[None]:
-    """Hold the lock file; the system lets go of it when the process dies, however it does.
+    """Hold the lock file; the system releases the lock when the process ends for any reason.
 
-    Raises :class:`StateError`: with ``taken``, where another process holds it; as ``unusable`` says, where it cannot be
-    opened.
+    Raises :class:`StateError`: with the message ``taken`` if another process holds the lock, and what ``unusable``
+    returns if the file cannot be opened.
     """
     try:
         opened = path.open("a", encoding="utf-8")
@@ -34,7 +34,7 @@ def hold_file(path: Path, unusable: Callable[[Path, Exception], StateError], tak
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock file; where there is none, none is made."""
+    """Return whether a process holds the lock file; never creates it."""
     if not path.exists():
         return False
     try:
@@ -48,10 +48,10 @@ def is_held(path: Path) -> bool:
 
 
 def make_private(path: Path) -> None:
-    """Make a file that only its owner reads, where there is none; raises OSError.
+    """Create a file that only its owner can read, unless it exists; raises OSError.
 
-    A file that is there is not even opened: closing it would let go of every lock that SQLite holds on it in this
-    process, and the next process that closes the database would take its log away from under us.
+    Never opens an existing file: closing it would release every lock that SQLite holds on it in this process, and the
+    next process that closes the database would delete the log that we still use.
     https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
     """
     with contextlib.suppress(FileExistsError):
@@ -59,27 +59,27 @@ def make_private(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Write a file whole or not at all, see :func:`replacing`; raises OSError. Blocks until the disk has it."""
+    """Write a file atomically, see :func:`replacing`; raises OSError. Blocks until the file is on disk."""
     with replacing(path, private=private) as file:
         file.write(content)
 
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
-    """Lend a new file that takes the place of the one at ``path`` when the block ends, and not before it is on disk.
+    """Yield a new file that replaces the one at ``path`` when the block ends and the file is on disk.
 
-    Whatever happens to the block, the process or the power, the old content or the new one is there, never a part. A
-    ``private`` file is readable and writable for its owner only, also where the one before was not. What cannot be
-    replaced, a pipe or a device such as /dev/stdout, is written as it is. Raises OSError.
+    If the block, the process or the power fails, the old content stays; there is never partial content. Only the owner
+    can read and write a ``private`` file, even if the old one was less strict. Pipes and devices such as /dev/stdout
+    cannot be replaced, and are written directly. Raises OSError.
     """
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
             yield file
         return
-    # Of a symbolic link, what it leads to.
+    # Replace the target of a symbolic link, not the link.
     target = path.resolve()
     unfinished = target.with_name(f"{target.name}.new")
-    # Left by a process that was killed; of other modes, or somebody else's.
+    # A killed process may have left one, with other permissions or another owner.
     unfinished.unlink(missing_ok=True)
     opened = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
     try:
@@ -95,7 +95,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring what the folder's files are called to disk: else a power cut could bring the old one back."""
+    """Flush the folder's entries to disk: otherwise a power failure could bring the old file back."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(opened)

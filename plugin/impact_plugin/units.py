@@ -1,4 +1,4 @@
-"""Settings are in units that people think in; these take them to seconds and bytes."""
+"""Factors that convert the units of settings to seconds and bytes."""
 
 from typing import Final
 

@@ -138,7 +138,7 @@ async def _send_unless_abandoned(
     async with open_background() as tasks:
         tasks.start_soon(_cancel_when_abandoned, request, tasks.cancel_scope)
         return await sending
-    raise aiohttp.ClientConnectionError("the router hung up")
+    raise aiohttp.ClientConnectionError("the router disconnected")
 
 
 async def _cancel_when_abandoned(request: web.Request, scope: CancelScope) -> None:

@@ -136,7 +136,7 @@ class Supervisor:
         self._replacement_wanted = Event()
 
     async def serve(self) -> int:
-        """Keep a worker running until cancelled; returns the exit code if the first one rejects its settings or state."""
+        """Keep a worker running until cancelled; returns early if the first one rejects its settings or state."""
         worker, served, failures = await self._start_worker(), False, 0
         while True:
             await _first(worker.ended.wait, self._replacement_wanted.wait)

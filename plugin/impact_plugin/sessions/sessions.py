@@ -69,7 +69,7 @@ class Digests:
         )
 
     def query(self, question: Question, now: int | None) -> SessionQuery:
-        """Return the question with digests and a definite time; ``now`` is in milliseconds, None for events of files."""
+        """Return the question with digests and a definite time; ``now`` is in ms, None for events of files."""
         program, time = question.program, question.time
         if time is None:
             time = now or 0
@@ -103,10 +103,10 @@ class Health(msgspec.Struct):
 
 
 class Sessions:
-    """What a batch asks."""
+    """Answers the questions of batches, and tracks the health of the store."""
 
     takes_questions: ClassVar[bool] = True
-    """A question costs a third of an event's transformation; what stands in for sessions may do without."""
+    """Whether events need questions; a stand-in for sessions may save their cost, a third of a transformation."""
 
     def __init__(
         self,
@@ -223,21 +223,21 @@ class Sessions:
 
 
 def decision_label(answer: SessionAnswer, *, alone: bool = False) -> str:
-    """What counts as the decision about a click candidate; ``alone`` when this process decided by itself."""
+    """Return the metric label of a decision about a click candidate; ``alone`` if this process decided alone."""
     if alone:
         return "undecided"
     return "replayed" if answer.replayed else str(answer.decision)
 
 
 def click_id_origin(question: Question, answer: SessionAnswer) -> str:
-    """Whether an order carried its click id, got the remembered one (stitched), or goes without."""
+    """Return whether an order carried its click id, got the remembered one (stitched), or has none."""
     if question.click_id is not None:
         return "carried"
     return "without" if answer.click_id is None else "stitched"
 
 
 def visit_of(answer: SessionAnswer, *, alone: bool = False) -> Visit:
-    """What an answer says about the visit; ``alone`` as above."""
+    """Return the visit for an answer; ``alone`` if this process decided alone."""
     if answer.decision is None and answer.click_id is None:
         return NO_VISIT
     return Visit(answer.decision, answer.click_id, undecided=alone and answer.decision is not None)

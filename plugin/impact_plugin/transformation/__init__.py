@@ -1,1 +1,1 @@
-"""From a decoded event to its outcome, with sessions in between."""
+"""Transforms events to outcomes, with the answers of the sessions."""

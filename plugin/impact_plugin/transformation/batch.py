@@ -1,4 +1,4 @@
-"""A router's batch in our types, and the loop that transforms it without holding up the service."""
+"""The types of a router's batch, and the loop that transforms it without blocking the event loop."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,19 +20,19 @@ from impact_transformers import DecodedEvent, Outcome, Send
 from impact_transformers.events import UNREADABLE
 
 CLOCK_INTERVAL: Final = 32
-"""Events between two readings of the clock."""
+"""The clock is read once per this many events."""
 
-CONCLUDED_AT_ONCE: Final = 1024
-"""Events concluded without a pause; each takes less than a microsecond."""
+CONCLUDED_PER_TURN: Final = 1024
+"""Events concluded between two yields to the event loop; each takes less than a microsecond."""
 
 PAUSE_AFTER_SECONDS: Final = 0.005
-"""How long a batch may keep the event loop: a large batch must not delay a small one, or /health, by much."""
+"""How long a batch may block the event loop: a large one must not delay small ones, or /health, by much."""
 
 EMPTY: Final = msgspec.Raw(b"{}")
 
 
 class TypedJob(msgspec.Struct, frozen=True, gc=False):
-    """One event of a batch, decoded with it. ``metadata`` is echoed as it came, byte for byte."""
+    """One event of a batch, decoded together with it. ``metadata`` is echoed byte for byte."""
 
     message: DecodedEvent
     metadata: msgspec.Raw
@@ -40,7 +40,7 @@ class TypedJob(msgspec.Struct, frozen=True, gc=False):
 
 
 class RawJob(msgspec.Struct, frozen=True, gc=False):
-    """One event of a batch, to be decoded by itself: it is not well-formed, or is to be read whole."""
+    """One event of a batch, to be decoded separately: it is malformed, or needed in full."""
 
     message: msgspec.Raw = EMPTY
     metadata: msgspec.Raw = EMPTY
@@ -48,14 +48,14 @@ class RawJob(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """The events of one request; ``destination`` is the one of all of them, where it stands apart."""
+    """The events of one request; ``destination`` is set if the request has one destination for all of them."""
 
     jobs: Sequence[TypedJob | RawJob]
     destination: msgspec.Raw | None = None
 
 
 class TransformedJob(msgspec.Struct, frozen=True, gc=False):
-    """One event of a batch with its outcome. ``destination`` is as the router wrote it."""
+    """One event of a batch with its outcome. ``destination`` is the router's JSON."""
 
     job: TypedJob | RawJob
     destination: msgspec.Raw
@@ -64,14 +64,14 @@ class TransformedJob(msgspec.Struct, frozen=True, gc=False):
 
 
 class BatchCounts(msgspec.Struct, frozen=True):
-    """How many events by (call, outcome, reason), where a request's outcome is its endpoint path; and the notices."""
+    """Counts events by (call, outcome, reason), with the endpoint path as the outcome of a request; and notices."""
 
     outcomes: Counter[tuple[str, str, str]]
     notices: Counter[str]
 
 
 class TransformContext(msgspec.Struct, frozen=True):
-    """What every batch is transformed with."""
+    """The dependencies of transforming a batch."""
 
     destinations: Destinations
     endpoints: Endpoints
@@ -81,7 +81,7 @@ class TransformContext(msgspec.Struct, frozen=True):
 
 
 class BatchTimer:
-    """Times one batch and reports it when its reply is ready."""
+    """Times one batch, and reports it when its response is ready."""
 
     def __init__(self, protocol: Literal["processor", "router"], body: bytes, telemetry: Telemetry) -> None:
         self._protocol = protocol
@@ -90,25 +90,25 @@ class BatchTimer:
         self._started = perf_counter()
         self.counts = BatchCounts(Counter(), Counter())
 
-    def report(self, reply: bytes) -> bytes:
-        """Emit the one telemetry event of this batch."""
+    def report(self, body: bytes) -> bytes:
+        """Emit the telemetry event of this batch; returns the response body unchanged."""
         seconds = perf_counter() - self._started
         outcomes, notices = self.counts.outcomes, self.counts.notices
         self._telemetry.emit(
-            BatchTransformed(self._protocol, outcomes.total(), outcomes, notices, seconds, self._bytes_in, len(reply))
+            BatchTransformed(self._protocol, outcomes.total(), outcomes, notices, seconds, self._bytes_in, len(body))
         )
-        return reply
+        return body
 
 
 class _RecordedDestination(msgspec.Struct, frozen=True):
-    """What a recording keeps of a destination."""
+    """The fields of a destination that a recording contains."""
 
     id: str = msgspec.field(name="ID", default="")
     config: msgspec.Raw = msgspec.field(name="Config", default=EMPTY)
 
 
 def record(context: TransformContext, via: Literal["processor", "router"], read: Callable[[], Batch]) -> None:
-    """Hand the batch to the recorder; while somebody records, and only then, it is read once more, whole."""
+    """Hand the batch to the recorder while a recording is in progress; this decodes it again, in full."""
     if not context.recorder.listening:
         return
     batch, destination_of = read(), _recorded_destinations()
@@ -121,7 +121,7 @@ def record(context: TransformContext, via: Literal["processor", "router"], read:
 
 
 def _recorded_destinations() -> Callable[[msgspec.Raw], tuple[str, msgspec.Raw]]:
-    """Reads the destinations of one batch, which are few, each once."""
+    """Return a function that decodes a batch's destinations, which are few, once each."""
 
     @cache
     def read(raw: bytes) -> tuple[str, msgspec.Raw]:
@@ -135,10 +135,9 @@ def _recorded_destinations() -> Callable[[msgspec.Raw], tuple[str, msgspec.Raw]]
 
 
 async def transform_batch(batch: Batch, context: TransformContext, counts: BatchCounts) -> list[TransformedJob]:
-    """Give every job its outcome, in order; a fault in one is that one's alone.
+    """Return every job with its outcome, in order; a defect in one affects no other.
 
-    Raises :class:`StateUnavailableError` when the session state is out of reach and the router must send the batch
-    again.
+    Raises :class:`StateUnavailableError` if the session state is unavailable and the router must retry the batch.
     """
     step = TransformStep(faults_to(context.telemetry), context.sessions.takes_questions)
     prepared = await _prepare_all(batch, context.destinations, step)
@@ -155,13 +154,13 @@ async def transform_batch(batch: Batch, context: TransformContext, counts: Batch
                 counts.notices.update(outcome.notices)
         else:
             outcomes[one.call, outcome_word(outcome), outcome.reason] += 1
-        if number % CONCLUDED_AT_ONCE == CONCLUDED_AT_ONCE - 1:
+        if number % CONCLUDED_PER_TURN == CONCLUDED_PER_TURN - 1:
             await checkpoint()
     return transformed
 
 
 async def _prepare_all(batch: Batch, destinations: Destinations, step: TransformStep) -> list[PreparedEvent]:
-    """Everything but the sessions, pausing now and then for other requests."""
+    """Prepare all jobs, yielding to other requests periodically."""
     prepared: list[PreparedEvent] = []
     shared = batch.destination
     known = destinations.get(EMPTY if shared is None else shared)

@@ -1,8 +1,8 @@
-"""One event at one destination: decoded, prepared with its question to the sessions, concluded with its visit.
+"""Transforms one event for one destination: decode, prepare with a question to the sessions, conclude with the visit.
 
-Whatever transforms events does it through :class:`TransformStep`: the router's batches, intake and drain of the ingest
-port, ``replay`` and ``explain``. The fault border of one event stands here and nowhere else: a defect of ours rejects
-the event it met and is reported, and no other event is lost by it.
+All transformations go through :class:`TransformStep`: the router's batches, the intake and drain of the ingest port,
+``replay`` and ``explain``. It is also the only place that isolates defects: an unexpected exception is reported and
+rejects its event, and affects no other.
 """
 
 from collections.abc import Callable
@@ -38,15 +38,14 @@ RawEvent: TypeAlias = bytes | msgspec.Raw
 ReportFault: TypeAlias = Callable[[Exception], None]
 OutcomeWord: TypeAlias = Literal["sent", "filtered", "rejected"]
 
-
 ORDER_ID_KEYS: Final = ("order_id", "orderId")
-"""Where senders write the id of an order. https://segment.com/docs/connections/spec/ecommerce/v2/"""
+"""The property names of an order id. https://segment.com/docs/connections/spec/ecommerce/v2/"""
 
 
 class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event at one destination, waiting for its visit.
+    """One event for one destination, waiting for its visit.
 
-    ``event`` is None for bytes that hold no event. ``question`` is None when the event asks the sessions nothing.
+    ``event`` is None if it could not be decoded. ``question`` is None if the event needs nothing from the sessions.
     """
 
     known: KnownDestination
@@ -56,39 +55,39 @@ class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def call(self) -> str:
-        """The event's call as a metric label: bounded, whatever type the sender wrote."""
+        """The event's call as a metric label, bounded for any type that a sender writes."""
         return type(self.event).__name__ if isinstance(self.event, Event) else "Other"
 
     @property
     def order_ids(self) -> list[str]:
-        """The order ids that the event names, by which an operator finds it even where it became no request."""
+        """The order ids in the event, so that operators can find it even if it became no request."""
         properties = self.event.properties if isinstance(self.event, Event) else None
         found = (as_text((properties or {}).get(key)) for key in ORDER_ID_KEYS)
         return [order_id for order_id in found if order_id]
 
 
 class TransformStep(msgspec.Struct, frozen=True):
-    """Decodes, prepares and concludes events one at a time; ``report_fault`` gets every exception that is our defect.
+    """Decodes, prepares and concludes events; calls ``report_fault`` with every unexpected exception.
 
-    Without ``asks`` no event gets a question: there are no sessions to answer it.
+    Without ``asks`` no event gets a question, for when there are no sessions to answer it.
     """
 
     report_fault: ReportFault
     asks: bool = True
 
     def decode(self, raw: RawEvent) -> AnyEvent | Reject:
-        """The event in these bytes, or why there is none."""
+        """Decode an event; returns a rejection if that fails."""
         try:
             return decode_event(raw)
         except UndecodableEventError as error:
             return _undecodable(error)
-        except Exception as error:  # noqa: BLE001 - the border of one event: our defect is this event's error only
+        except Exception as error:  # noqa: BLE001 - the boundary of one event: a defect affects this event only
             return self._reject(error)
 
     def prepare(self, event: AnyEvent, known: KnownDestination, raw: RawEvent | None = None) -> PreparedEvent:
-        """What becomes of a decoded event at the destination, as far as it is known without the visit.
+        """Transform a decoded event for the destination as far as possible without the visit.
 
-        ``raw`` is the same event in bytes, read again by destinations that look at the whole message.
+        ``raw`` is the same event in bytes, for destinations whose mapping reads the whole message.
         """
         destination = known.destination
         if destination is None:
@@ -98,7 +97,7 @@ class TransformStep(msgspec.Struct, frozen=True):
             draft = prepare(event, destination, message)
         except UndecodableEventError as error:
             return PreparedEvent(known, event, Draft(_undecodable(error)))
-        except Exception as error:  # noqa: BLE001 - the border of one event, as above
+        except Exception as error:  # noqa: BLE001 - the boundary of one event, as above
             return PreparedEvent(known, event, Draft(self._reject(error)))
         return PreparedEvent(known, event, draft, self._question(draft) if self.asks else None)
 
@@ -110,14 +109,14 @@ class TransformStep(msgspec.Struct, frozen=True):
         return self.prepare(event, known, raw)
 
     def conclude(self, prepared: PreparedEvent, visit: Visit) -> Outcome:
-        """What becomes of the event now that its visit is known."""
+        """Return the outcome of the event with its visit."""
         try:
             return conclude(prepared.draft, visit)
-        except Exception as error:  # noqa: BLE001 - the border of one event, as above
+        except Exception as error:  # noqa: BLE001 - the boundary of one event, as above
             return self._reject(error)
 
     def explain(self, prepared: PreparedEvent, outcome: Outcome, raw: RawEvent) -> tuple[Step, ...]:
-        """How each parameter came about on the way to the outcome; none where no mapping was consulted."""
+        """Return how each parameter of the outcome was determined; empty if no mapping was evaluated."""
         event, destination = prepared.event, prepared.known.destination
         if event is None or destination is None:
             return ()
@@ -125,14 +124,14 @@ class TransformStep(msgspec.Struct, frozen=True):
             return ()
         try:
             return steps_to(outcome, event, destination, decode_object(raw))
-        except Exception as error:  # noqa: BLE001 - the border of one event, as above; it is shown without its steps
+        except Exception as error:  # noqa: BLE001 - the boundary of one event, as above; shown without its steps
             self.report_fault(error)
             return ()
 
     def _question(self, draft: Draft) -> Question | None:
         try:
             return draft.question
-        except Exception as error:  # noqa: BLE001 - the border of one event, as above; it is sent without its visit
+        except Exception as error:  # noqa: BLE001 - the boundary of one event, as above; sent without its visit
             self.report_fault(error)
             return None
 
@@ -142,12 +141,12 @@ class TransformStep(msgspec.Struct, frozen=True):
 
 
 def faults_to(telemetry: Telemetry) -> ReportFault:
-    """Report faults as telemetry events."""
+    """Return a function that emits exceptions as telemetry events."""
     return lambda error: telemetry.emit(TransformFault(type(error).__name__, error))
 
 
 def outcome_word(outcome: Outcome) -> OutcomeWord:
-    """The word for an outcome that operators meet everywhere: in replies, metrics, reports and the glossary."""
+    """Return the word for an outcome, as in responses, metrics, reports and the glossary."""
     if isinstance(outcome, Send):
         return "sent"
     return "filtered" if isinstance(outcome, Skip) else "rejected"
