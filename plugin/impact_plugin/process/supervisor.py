@@ -199,11 +199,11 @@ class Supervisor:
 
     async def _launch(self, restarts: int) -> WorkerProcess:
         """Start a process that loads its code and waits for the signal to begin."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with theirs, ExitStack() as unused:
-            unused.enter_context(ours)
-            process = WorkerProcess(await self._open_process(theirs.fileno(), restarts), ours)
+        own_end, worker_end = socket.socketpair()
+        own_end.setblocking(False)
+        with worker_end, ExitStack() as unused:
+            unused.enter_context(own_end)
+            process = WorkerProcess(await self._open_process(worker_end.fileno(), restarts), own_end)
             unused.pop_all()
         self._processes.add(process)
         self._tasks.start_soon(process.listen)
