@@ -91,9 +91,12 @@ async def run_service(
         tasks = await stack.enter_async_context(open_background())
         parts = _Parts(resources, environment, tasks, supervised=worker is not None)
         sockets = worker.sockets if worker else bind_all(settings.server, ingest=parts.ingest is not None)
+        grace_seconds = settings.server.shutdown_grace_seconds
+        # Whoever asks whether it is ready, or for metrics, is answered until the end.
+        await stack.enter_async_context(serve_ports([parts.operator_port(sockets)], grace_seconds))
         parts.start()
         stack.push_async_callback(parts.finish)
-        await stack.enter_async_context(serve_ports(parts.ports(sockets), settings.server.shutdown_grace_seconds))
+        await stack.enter_async_context(serve_ports(parts.traffic_ports(sockets), grace_seconds))
         stack.callback(parts.stop)
         service = parts.describe(sockets)
         resources.telemetry.emit(
@@ -265,10 +268,13 @@ class _Parts:
             write = partial(self._recordings.write, resources.recording, resources.settings.record)
             self._tasks.start_soon(run_guarded, resources.telemetry, "recording", write)
 
-    def ports(self, sockets: Sockets) -> list[Port]:
-        """Return the applications with their sockets."""
-        router, operator = self._router.application(), self._operator.application()
-        found = [Port(router, sockets.router), Port(operator, sockets.operator)]
+    def operator_port(self, sockets: Sockets) -> Port:
+        """Return the operator's application with its socket."""
+        return Port(self._operator.application(), sockets.operator)
+
+    def traffic_ports(self, sockets: Sockets) -> list[Port]:
+        """Return the applications for the router and for senders with their sockets."""
+        found = [Port(self._router.application(), sockets.router)]
         if self.ingest is not None and sockets.ingest is not None:
             found.append(Port(self.ingest.application(), sockets.ingest))
         return found

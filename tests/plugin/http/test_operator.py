@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import stat
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,32 @@ async def test_a_request_under_way_is_finished_when_the_service_stops(
     assert await under_way == 200
     with pytest.raises(aiohttp.ClientConnectorError):
         await get(http, f"{service.url}/health")
+
+
+async def test_a_stopping_service_says_so_until_its_requests_are_finished(
+    http: aiohttp.ClientSession, impact: FakeImpact, tmp_path: Path
+) -> None:
+    """``/ready`` on the operator's port is 503 meanwhile: a balancer that asks there is not left to guess."""
+    impact.script([{"delay": 0.5}])
+
+    async def statuses(service: Service) -> list[int]:
+        found = []
+        # The port is closed in the moment in which the last request is finished.
+        with suppress(aiohttp.ClientError):
+            while not under_way.done():
+                async with http.get(f"{service.operator_url}/ready") as response:
+                    found.append(response.status)
+                await asyncio.sleep(0.02)
+        return found
+
+    async with run_service(settings_for(impact, tmp_path / "var", 5.0), {}) as service:
+        under_way = asyncio.create_task(deliver(http, service, impact))
+        await until_called(impact)
+        asking = asyncio.create_task(statuses(service))
+        await asyncio.sleep(0.1)
+
+    assert await under_way == 200
+    assert {200, 503} == set(await asking)
 
 
 async def test_a_stopping_service_waits_for_the_grace_period_only(
