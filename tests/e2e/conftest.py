@@ -16,7 +16,8 @@ import pytest
 
 from impact_plugin.testing.fake_impact import FakeImpact
 from tests.e2e.ingest_site import IngestSite
-from tests.e2e.processes import SECONDS, Process
+from tests.e2e.processes import Process
+from tests.waiting import SECONDS
 
 TOOLS: Final = Path(__file__).parents[2] / "tools"
 

@@ -13,10 +13,11 @@ import aiohttp
 import pytest
 
 from impact_plugin.testing.fake_impact import Call, FakeImpact
+from tests import builders
+from tests.builders import HOME, TOKEN
+from tests.waiting import SECONDS, until
 
 KEY: Final = "a-key-of-the-shop-0123456789"
-TOKEN: Final = "test-token-secret"
-SECONDS: Final = 60.0
 
 
 class IngestSite:
@@ -125,14 +126,6 @@ enableIdentifyEvents = true
         await asyncio.sleep(0.2)
 
 
-async def until(done: Callable[[], bool], otherwise: str, seconds: float = SECONDS) -> None:
-    """Look again and again until it is so: what is waited for happens in another process."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, otherwise
-        await asyncio.sleep(0.02)
-
-
 def body_of(events: list[dict[str, Any]]) -> bytes:
     """A batch."""
     return json.dumps({"batch": events}).encode()
@@ -140,19 +133,12 @@ def body_of(events: list[dict[str, Any]]) -> bytes:
 
 def page(visitor: str, number: int) -> dict[str, Any]:
     """A page of a visitor."""
-    url = f"https://shop.example.com/{visitor}/{number}"
-    return {"type": "page", **_common(f"page-{visitor}-{number}", visitor), "properties": {"url": url}}
+    return builders.page(f"page-{visitor}-{number}", visitor, f"{HOME}{visitor}/{number}")
 
 
 def order(visitor: str, number: int) -> dict[str, Any]:
     """An order of a visitor."""
-    properties = {"order_id": f"order-{visitor}-{number}", "total": 25.0, "currency": "EUR"}
-    common = _common(f"order-{visitor}-{number}", visitor)
-    return {"type": "track", "event": "Order Completed", **common, "properties": properties}
-
-
-def _common(message: str, visitor: str) -> dict[str, Any]:
-    return {"messageId": message, "anonymousId": visitor, "timestamp": "2026-09-10T10:00:00.000Z"}
+    return builders.order(f"order-{visitor}-{number}", f"order-{visitor}-{number}", visitor)
 
 
 def name_of(call: Call) -> str:

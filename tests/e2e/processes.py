@@ -6,10 +6,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Final
 
-SECONDS: Final = 60.0
-"""Generous: a start takes less than one on a machine that has nothing else to do."""
+from tests.waiting import SECONDS
 
 
 class Process:

@@ -16,10 +16,11 @@ import structlog
 from blockbuster import blockbuster_ctx
 
 from impact_plugin.app import Service, run_service
-from impact_plugin.config.settings import LogSettings, Settings
+from impact_plugin.config.settings import LogSettings
 from impact_plugin.telemetry import configure_logging
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.strict_rudder import StrictRudder, Summary
+from tests.builders import settings
 from tests.one_task import in_one_task
 
 Transform = Literal["processor", "router"]
@@ -43,13 +44,8 @@ async def impact_fixture() -> AsyncIterator[FakeImpact]:
 @pytest.fixture(name="service")
 async def service_fixture(impact: FakeImpact, tmp_path: Path) -> AsyncIterator[Service]:
     """Lend a running service that sends to the stand-in."""
-    tree = {
-        "server": {"port": 0, "operator_port": 0, "shutdown_grace_seconds": 1.0},
-        "impact": {"tracking_url": impact.url, "api_url": impact.url},
-        "state": {"dir": str(tmp_path / "var")},
-    }
     configure_logging(LogSettings(level="error"))
-    async with in_one_task(run_service(msgspec.convert(tree, Settings), {})) as service:
+    async with in_one_task(run_service(settings(tmp_path / "var", impact.url), {})) as service:
         yield service
     structlog.reset_defaults()
 

@@ -1,7 +1,6 @@
 """The service is killed, or told to stop, while it delivers: what impact.com got is counted call by call."""
 
 import asyncio
-import base64
 import signal
 import sys
 import time
@@ -14,9 +13,8 @@ import pytest
 
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.rudder_queue import JobEnd, RouterJob, RouterQueue
+from tests.builders import CONFIG, basic, conversion, request
 
-CONFIG = {"accountSID": "IRtest", "apiKey": "token-of-tests", "campaignId": "23224"}
-CREDENTIALS = "Basic " + base64.b64encode(b"IRtest:token-of-tests").decode()
 ORDERS = 100
 """For each kill or stop: it comes when half of them have been answered since the last one."""
 
@@ -31,21 +29,9 @@ UNDER_WAY_SECONDS = ANSWER_SECONDS + 0.1
 def job(impact: FakeImpact, number: int) -> RouterJob:
     """An order of one of forty visitors."""
     visitor = f"visitor-{number % 40}"
-    form = {
-        "CampaignId": "23224",
-        "EventTypeId": "1",
-        "EventDate": "2026-09-10T10:00:00Z",
-        "CustomProfileId": visitor,
-        "OrderId": f"order-{number}",
-    }
-    request = {
-        "type": "REST",
-        "endpoint": f"{impact.url}/Advertisers/IRtest/Conversions",
-        "method": "POST",
-        "headers": {"Authorization": CREDENTIALS, "Content-Type": "application/x-www-form-urlencoded"},
-        "body": {"FORM": form},
-    }
-    return RouterJob(number, visitor, lambda _attempt: request)
+    form = conversion(f"order-{number}", visitor)
+    delivery = request(f"{impact.url}/Advertisers/IRtest/Conversions", form, basic())
+    return RouterJob(number, visitor, lambda _attempt: delivery)
 
 
 def raw_calls(impact: FakeImpact) -> Counter[str]:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from impact_plugin.testing.fake_impact import FakeImpact
-from tests.e2e.ingest_site import KEY, SECONDS, IngestSite, until
+from tests.e2e.ingest_site import KEY, IngestSite
+from tests.waiting import SECONDS, until
 
 SENDER = Path(__file__).with_name("sdk_sender.py")
 SDKS = [

@@ -24,8 +24,9 @@ from impact_plugin.config.sources import RoutingFile
 from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_plugin.spool.sqlite_schema import FILE
 from impact_plugin.testing.fake_impact import FakeImpact
-from tests.e2e.ingest_site import KEY, SECONDS, IngestSite, arrivals, body_of, name_of, order, page, until
+from tests.e2e.ingest_site import KEY, IngestSite, arrivals, body_of, name_of, order, page
 from tests.e2e.processes import work_of
+from tests.waiting import SECONDS, until
 
 KILLS = [5, pytest.param(200, marks=[pytest.mark.campaign, pytest.mark.timeout(1800)])]
 SENDERS = 4

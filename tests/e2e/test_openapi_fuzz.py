@@ -27,7 +27,8 @@ from impact_plugin.http.openapi.document import document
 from impact_plugin.http.openapi.operation import JSON
 from impact_plugin.http.routes import ROUTES, HttpRoute, PortName
 from impact_plugin.testing.fake_impact import FakeImpact
-from tests.e2e.ingest_site import KEY, TOKEN, IngestSite
+from tests.builders import TOKEN
+from tests.e2e.ingest_site import KEY, IngestSite
 from tests.properties import tried
 
 AnyCase = Case[Any]

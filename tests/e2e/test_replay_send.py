@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from impact_plugin.testing.fake_impact import FakeImpact
-from tests.e2e.ingest_site import KEY, IngestSite, arrivals, name_of, order, page, until
+from tests.e2e.ingest_site import KEY, IngestSite, arrivals, name_of, order, page
+from tests.waiting import until
 
 VISITORS = 80
 """For each kill, so that there is something left to send."""

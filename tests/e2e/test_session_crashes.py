@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import HTTPConnection, HTTPException
@@ -20,16 +20,12 @@ import pytest
 from impact_plugin.config.settings import StateSettings
 from impact_plugin.store.base import SessionQuery
 from impact_plugin.store.embedded import FILE, open_store
+from tests import builders
+from tests.builders import batch, moment
 
 CAMPAIGN = [pytest.mark.campaign, pytest.mark.timeout(1800)]
 SECONDS = 60.0
 PATH = "/v0/destinations/impact"
-CONFIG = {
-    "accountSID": "IRtest",
-    "apiKey": "test-token-secret",
-    "campaignId": "23224",
-    "actionEventNames": [{"eventName": "Order Completed"}],
-}
 
 Told = dict[str, tuple[str, str | None]]
 """By message: the label and the click id of its request."""
@@ -46,7 +42,7 @@ class Plugin:
         """One batch of a processor and what became of each of its events."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
         try:
-            connection.request("POST", PATH, body_of(events), {"Content-Type": "application/json"})
+            connection.request("POST", PATH, batch(events), {"Content-Type": "application/json"})
             response = connection.getresponse()
             content = response.read()
             assert response.status == 200, content
@@ -63,7 +59,7 @@ class Plugin:
 
     def ask_and_kill(self, events: Sequence[dict[str, Any]], delay: Callable[[], None]) -> Told:
         """Send a batch, kill the process after the delay, and then look what came of it."""
-        body = body_of(events)
+        body = batch(events)
         head = (
             f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
@@ -109,20 +105,6 @@ def file_fixture(tmp_path: Path) -> Path:
     return tmp_path / "var" / FILE
 
 
-def body_of(events: Iterable[dict[str, Any]]) -> bytes:
-    """A plain batch."""
-    return json.dumps(
-        [
-            {
-                "message": event,
-                "metadata": {"jobId": number, "destinationId": "d-1", "messageId": event["messageId"]},
-                "destination": {"ID": "d-1", "Config": CONFIG},
-            }
-            for number, event in enumerate(events, 1)
-        ]
-    ).encode()
-
-
 def told(content: bytes) -> Told:
     """What a reply says of each message."""
     return {
@@ -131,25 +113,14 @@ def told(content: bytes) -> Told:
     }
 
 
-def event(message: str, visitor: str, minute: int, **more: Any) -> dict[str, Any]:
-    """What every event has."""
-    moment = f"2026-09-10T{10 + minute // 60}:{minute % 60:02}"
-    return {
-        "messageId": message, "anonymousId": visitor,
-        "timestamp": f"{moment}:00.000Z", "receivedAt": f"{moment}:01.000Z", **more,
-    }  # fmt: skip
-
-
 def landing(message: str, visitor: str, minute: int = 0) -> dict[str, Any]:
     """A page call that is a click, or a repeat of one; each visitor has a click id of the own."""
-    url = f"https://shop.example.com/?im_ref=CLICK-{visitor}"
-    return event(message, visitor, minute, type="page", properties={"url": url})
+    return builders.landing(message, visitor, f"CLICK-{visitor}", **moment(minute))
 
 
 def order(message: str, visitor: str, minute: int = 90) -> dict[str, Any]:
     """An order that carries no click id."""
-    said = {"order_id": message, "total": 25.0}
-    return event(message, visitor, minute, type="track", event="Order Completed", properties=said)
+    return builders.order(message, message, visitor, **moment(minute))
 
 
 def journey(visitor: str, step: int = 1) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from aiohttp import web
 
 from impact_plugin.rudder.feature_checks import check_features
 from impact_plugin.testing.strict_rudder import StrictRudder
+from tests import builders
+from tests.builders import SHOP
 
 MIB: Final = 1024 * 1024
 BLOCK: Final = bytes(range(256)) * 1024
@@ -24,12 +26,6 @@ ROOM: Final = 24 * MIB
 """How much a body of any size may add to the process: buffers of both connections, and what Python keeps."""
 
 SIZES: Final = [0, 1, 65_535, 65_536, 65_537, MIB + 1, LARGE]
-CONFIG: Final = {
-    "accountSID": "IRtest",
-    "apiKey": "test-token-secret",
-    "campaignId": "23224",
-    "actionEventNames": [{"eventName": "Order Completed"}],
-}
 
 
 class Stock:
@@ -223,14 +219,7 @@ async def test_compressed_bodies_of_many_sizes_pass_unopened(
 
 def order(number: int) -> dict[str, Any]:
     """An order of one of twenty visitors."""
-    return {
-        "type": "track",
-        "event": "Order Completed",
-        "messageId": f"m-{number}",
-        "anonymousId": f"a-{number % 20}",
-        "timestamp": "2026-09-10T10:00:00.000Z",
-        "properties": {"order_id": f"o-{number}", "total": 25.0, "currency": "EUR"},
-    }
+    return builders.order(f"o-{number}", f"m-{number}", f"a-{number % 20}")
 
 
 async def test_interleaved_destinations_each_get_their_own(
@@ -244,7 +233,7 @@ async def test_interleaved_destinations_each_get_their_own(
         job = {
             "message": order(number),
             "metadata": {"jobId": number, "destinationId": "d"},
-            "destination": {"ID": "d", "Config": CONFIG},
+            "destination": {"ID": "d", "Config": SHOP},
         }
         path = "/v0/destinations/impact" if ours else "/v0/destinations/marketo"
         async with http.post(service.url + path, json=[job]) as response:
@@ -262,7 +251,7 @@ async def test_where_events_are_transformed_may_change_at_any_time(
 ) -> None:
     """Jobs queued under one mode and new ones under the other, side by side: every order once."""
     service = await front(stock.url)
-    async with StrictRudder(service.url, destination_config=CONFIG, concurrency=8) as rudder:
+    async with StrictRudder(service.url, destination_config=SHOP, concurrency=8) as rudder:
         await rudder.wait_for_features()
         runs = [
             rudder.run(
@@ -322,7 +311,7 @@ async def test_a_state_store_that_hangs_delays_no_other_destination(
             "properties": {"url": "https://a.b/?irclickid=c"},
         },
         "metadata": {"jobId": 1, "destinationId": "d"},
-        "destination": {"ID": "d", "Config": CONFIG},
+        "destination": {"ID": "d", "Config": SHOP},
     }
 
     async def ask(path: str) -> tuple[int, float]:

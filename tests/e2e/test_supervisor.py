@@ -19,15 +19,11 @@ import pytest
 
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.strict_rudder import StrictRudder, Summary
+from tests import builders
+from tests.builders import SHOP, TOKEN, job, page
 from tests.e2e.processes import children_of, is_running, work_of
 
 SECONDS: Final = 60.0
-CONFIG: Final = {
-    "accountSID": "IRtest",
-    "apiKey": "test-token-secret",
-    "campaignId": "23224",
-    "actionEventNames": [{"eventName": "Order Completed"}],
-}
 WAITING: Final = 200
 ORDERS: Final = 400
 """For each kill and each replacement: it comes when half of them have been answered since the last one."""
@@ -138,18 +134,7 @@ def status_of(connection: socket.socket) -> str:
     return received.partition(b"\r\n")[0].decode()
 
 
-JOBS: Final = [
-    {
-        "message": {
-            "type": "page",
-            "messageId": "m",
-            "anonymousId": "a",
-            "properties": {"url": "https://shop.example/"},
-        },
-        "metadata": {"jobId": 1, "destinationId": "d-1"},
-        "destination": {"ID": "d-1", "Config": CONFIG},
-    }
-]
+JOBS: Final = [job(page())]
 ROUTER: Final = request("/v0/destinations/impact", JOBS)
 SENDER: Final = request("/v1/track", {"event": "x", "anonymousId": "a"}, "Authorization: Bearer a-key-of-the-tests")
 
@@ -216,15 +201,8 @@ async def test_a_worker_that_dies_is_replaced_by_the_one_prepared(serve: Serve) 
 
 def order(number: int) -> dict[str, Any]:
     """An order of one of a hundred visitors."""
-    return {
-        "type": "track",
-        "event": "Order Completed",
-        "messageId": f"m-{number}",
-        "anonymousId": f"a-{number % 100}",
-        "userId": f"u-{number % 100}",
-        "timestamp": "2026-09-10T10:00:00.000Z",
-        "properties": {"order_id": f"o-{number}", "total": 25.0, "currency": "EUR"},
-    }
+    visitor = number % 100
+    return builders.order(f"o-{number}", f"m-{number}", f"a-{visitor}", userId=f"u-{visitor}")
 
 
 async def delivered(impact: FakeImpact, orders: int) -> None:
@@ -253,10 +231,10 @@ async def test_no_order_is_lost_while_workers_are_killed_and_replaced(
 ) -> None:
     """A new connection for each request, kills, then replacements under load: no panic, no loss, no wrong reply."""
     orders = [order(number) for number in range(2 * times * ORDERS)]
-    async with FakeImpact(auth_token="test-token-secret") as impact:
+    async with FakeImpact(auth_token=TOKEN) as impact:
         site = await serve(IMPACT__API_URL=impact.url, IMPACT__TRACKING_URL=impact.url, LOG__LEVEL="info")
         async with StrictRudder(
-            site.url, destination_config=CONFIG, keep_alive=False, concurrency=100, sleep=patient
+            site.url, destination_config=SHOP, keep_alive=False, concurrency=100, sleep=patient
         ) as rudder:
             await rudder.wait_for_features()
             running = asyncio.create_task(rudder.run(orders, transform=transform, delivery="proxy", attempts=20))
@@ -331,10 +309,10 @@ async def test_a_stop_in_the_midst_of_a_replacement_ends_both_processes(serve: S
 
 async def test_what_is_under_way_is_finished_at_the_end(serve: Serve) -> None:
     """On SIGTERM the request that waits for impact.com is answered, and the exit code is 0."""
-    async with FakeImpact(auth_token="test-token-secret") as impact:
+    async with FakeImpact(auth_token=TOKEN) as impact:
         impact.script([{"delay": 1.0}])
         site = await serve(IMPACT__API_URL=impact.url, IMPACT__TRACKING_URL=impact.url)
-        async with StrictRudder(site.url, destination_config=CONFIG) as rudder:
+        async with StrictRudder(site.url, destination_config=SHOP) as rudder:
             running = asyncio.create_task(rudder.run([order(1)], delivery="proxy"))
             async with asyncio.timeout(SECONDS):
                 while not impact.calls:  # noqa: ASYNC110 - kept by the stand-in

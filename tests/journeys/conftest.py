@@ -1,19 +1,16 @@
 """A running service for journeys, shared, and settings for a test's own."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Final
 
 import pytest
 import pytest_asyncio
 import structlog
 
 from impact_plugin.app import Service, run_service
-from impact_plugin.config.settings import LogSettings, Settings, make_settings
+from impact_plugin.config.settings import LogSettings, Settings
 from impact_plugin.telemetry import configure_logging
+from tests.builders import settings
 from tests.one_task import in_one_task
-
-NOWHERE: Final = "http://127.0.0.1:9"
-"""Requests are made here, and never delivered."""
 
 NewStore = Callable[[], Settings]
 
@@ -31,13 +28,7 @@ def new_store_fixture(tmp_path_factory: pytest.TempPathFactory) -> NewStore:
     """Lend a maker of settings for a service whose store is empty; the same settings again are the same store."""
 
     def make() -> Settings:
-        return make_settings(
-            {
-                "server": {"port": 0, "operator_port": 0, "shutdown_grace_seconds": 1.0},
-                "impact": {"tracking_url": NOWHERE, "api_url": NOWHERE},
-                "state": {"dir": str(tmp_path_factory.mktemp("state"))},
-            }
-        )
+        return settings(tmp_path_factory.mktemp("state"))
 
     return make
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from unittest.mock import Mock
 
 import aiohttp
@@ -15,18 +15,11 @@ from aiohttp import web
 from aioresponses import aioresponses
 
 from impact_plugin.app import Service, run_service
-from impact_plugin.config.settings import LogSettings, Settings, load_settings, make_settings
+from impact_plugin.config.settings import LogSettings, Settings, load_settings
 from impact_plugin.telemetry import configure_logging
 from impact_plugin.testing.fake_impact import FakeImpact
+from tests.builders import SHOP, job, order, page, settings
 from tests.one_task import in_one_task
-
-CONFIG: Final[dict[str, Any]] = {
-    "accountSID": "IRtest",
-    "apiKey": "test-token-secret",
-    "campaignId": "23224",
-    "actionEventNames": [{"eventName": "Order Completed"}],
-}
-NOWHERE: Final = "http://127.0.0.1:9"
 
 
 @pytest.fixture(autouse=True)
@@ -57,16 +50,8 @@ async def start_fixture(tmp_path: Path, impact: FakeImpact) -> AsyncIterator[Cal
             clock: Callable[[], float] = time.time,
             **sections: dict[str, Any],
         ) -> Service:
-            tree: dict[str, dict[str, Any]] = {
-                "server": {"port": 0, "operator_port": 0, "ingest_port": 0, "shutdown_grace_seconds": 1.0},
-                "impact": {"tracking_url": impact.url, "api_url": impact.url},
-                "state": {"dir": str(tmp_path / "var")},
-            }
-            for name, values in sections.items():
-                tree[name] = {**tree.get(name, {}), **values}
-            return await stack.enter_async_context(
-                in_one_task(run_service(make_settings(tree), environment or {}, clock))
-            )
+            chosen = settings(tmp_path / "var", impact.url, **sections)
+            return await stack.enter_async_context(in_one_task(run_service(chosen, environment or {}, clock)))
 
         yield start
 
@@ -168,43 +153,22 @@ def load_fixture() -> Callable[..., Settings]:
 @pytest.fixture(name="config")
 def config_fixture() -> dict[str, Any]:
     """Lend the configuration of an ordinary destination."""
-    return dict(CONFIG)
+    return dict(SHOP)
 
 
 @pytest.fixture(name="page")
 def page_fixture() -> dict[str, Any]:
     """Lend a page call that becomes a Page Load."""
-    return {
-        "type": "page",
-        "messageId": "m-page",
-        "anonymousId": "a-1",
-        "timestamp": "2026-09-10T10:00:00.000Z",
-        "properties": {"url": "https://shop.example.com/"},
-    }
+    return page()
 
 
 @pytest.fixture(name="order")
 def order_fixture() -> dict[str, Any]:
     """Lend an order that becomes a Conversion."""
-    return {
-        "type": "track",
-        "event": "Order Completed",
-        "messageId": "m-order",
-        "anonymousId": "a-1",
-        "timestamp": "2026-09-10T10:00:00.000Z",
-        "properties": {"order_id": "o-1", "total": 25.0, "currency": "EUR"},
-    }
+    return order()
 
 
 @pytest.fixture(name="item")
-def item_fixture(config: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+def item_fixture() -> Callable[..., dict[str, Any]]:
     """Lend a maker of elements of a plain batch."""
-
-    def item(message: Any, job: int = 1, settings: dict[str, Any] | None = None, to: str = "d-1") -> dict[str, Any]:
-        return {
-            "message": message,
-            "metadata": {"jobId": job, "destinationId": to, "workspaceId": "ws-1"},
-            "destination": {"ID": to, "WorkspaceID": "ws-1", "Config": settings or config},
-        }
-
-    return item
+    return job

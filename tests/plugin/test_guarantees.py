@@ -5,7 +5,6 @@ router with its 64 workers and its retry table run in this process, over real so
 """
 
 import asyncio
-import base64
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,15 +14,14 @@ from typing import Any
 import pytest
 
 from impact_plugin.app import Service, run_service
-from impact_plugin.config.settings import make_settings
 from impact_plugin.testing.capacity import Capacity
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.rudder_queue import JobEnd, Mischief, RouterJob, RouterQueue
 from impact_plugin.testing.virtual_time import VirtualLoop, run_virtual
+from tests.builders import CONFIG, TOKEN, basic, conversion, page_load, request, settings
 
 pytestmark = pytest.mark.slow
 
-CONFIG = {"accountSID": "IRtest", "apiKey": "token-of-tests", "campaignId": "23224"}
 HOUR = 3600.0
 
 
@@ -51,16 +49,9 @@ async def world(folder: Path, *, delivery: dict[str, Any] | None = None, **rudde
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     async with FakeImpact(clock=loop.wall) as impact:
-        settings = make_settings(
-            {
-                "server": {"port": 0, "operator_port": 0},
-                "impact": {"tracking_url": impact.url, "api_url": impact.url},
-                "state": {"dir": str(folder), "durability": "process"},
-                "delivery": delivery or {},
-            }
-        )
+        chosen = settings(folder, impact.url, state={"durability": "process"}, delivery=delivery or {})
         async with (
-            run_service(settings, {}, loop.wall) as service,
+            run_service(chosen, {}, loop.wall) as service,
             RouterQueue(service.url, config=CONFIG, **rudder) as queue,
         ):
             yield World(impact, service, queue)
@@ -80,46 +71,23 @@ def job(
     number: int,
     visitor: int,
     *,
-    tokens: Sequence[str] = ("token-of-tests",),
+    tokens: Sequence[str] = (TOKEN,),
     forms: Sequence[dict[str, str]] = ({},),
 ) -> RouterJob:
     """An order; of ``tokens`` and ``forms`` the attempt takes its own, the last for all later ones."""
 
     def prepare(attempt: int) -> dict[str, Any]:
         token = tokens[min(attempt, len(tokens) - 1)]
-        credentials = base64.b64encode(f"IRtest:{token}".encode()).decode()
-        form = {
-            "CampaignId": "23224",
-            "EventTypeId": "1",
-            "EventDate": "2026-09-10T10:00:00Z",
-            "CustomProfileId": f"visitor-{visitor}",
-            "OrderId": f"order-{number}",
-            **forms[min(attempt, len(forms) - 1)],
-        }
-        return request_of(f"{impact.url}/Advertisers/IRtest/Conversions", form, f"Basic {credentials}")
+        form = conversion(f"order-{number}", f"visitor-{visitor}") | forms[min(attempt, len(forms) - 1)]
+        return request(f"{impact.url}/Advertisers/IRtest/Conversions", form, basic(password=token))
 
     return RouterJob(number, f"visitor-{visitor}", prepare)
 
 
 def page(impact: FakeImpact, number: int, visitor: int) -> RouterJob:
     """A page load."""
-    form = {"CampaignId": "23224", "EventDate": "2026-09-10T10:00:00Z", "CustomProfileId": f"visitor-{visitor}"}
-    return RouterJob(number, f"visitor-{visitor}", lambda _: request_of(f"{impact.url}/PageLoad", form, None))
-
-
-def request_of(endpoint: str, form: dict[str, str], authorization: str | None) -> dict[str, Any]:
-    """The request object of a job."""
-    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-    return {
-        "type": "REST",
-        "endpoint": endpoint,
-        "method": "POST",
-        "userId": "",
-        "headers": headers | ({} if authorization is None else {"Authorization": authorization}),
-        "params": {},
-        "body": {"JSON": {}, "JSON_ARRAY": {}, "XML": {}, "FORM": form},
-        "files": {},
-    }
+    form = page_load(f"visitor-{visitor}")
+    return RouterJob(number, f"visitor-{visitor}", lambda _: request(f"{impact.url}/PageLoad", form))
 
 
 def states(ends: Sequence[JobEnd]) -> Counter[str]:

@@ -29,9 +29,9 @@ from impact_transformers import (
 from impact_transformers.clicks import EARLIEST_MS, LATEST_MS, clamp, milliseconds
 from impact_transformers.events import PageInfo
 from impact_transformers.sources import click_id_finder
+from tests.builders import compiled
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-CONFIG: dict[str, Any] = {"accountSID": "IRtest", "apiKey": "token", "campaignId": "1000"}
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="&#;= "), min_size=1, max_size=30)
 garbage = st.recursive(
@@ -43,7 +43,7 @@ garbage = st.recursive(
 
 def destination(**config: Any) -> Destination:
     """A static destination."""
-    found = compile_destination({**CONFIG, **config}, load_manifest().configuration)
+    found = compiled(**config)
     assert isinstance(found, Destination)
     return found
 

@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impact_plugin.config.manifest import load_manifest
 from impact_transformers import (
     Send,
-    compile_destination,
     conceal,
     conceal_emails,
     decode_leniently,
@@ -21,14 +19,9 @@ from impact_transformers import (
     may_hold_email,
     transform,
 )
+from tests.builders import SHOP, compiled
 
-CONFIG = {
-    "accountSID": "IRtest",
-    "apiKey": "token-for-tests",
-    "campaignId": "1",
-    "actionEventNames": ["Order Completed"],
-}
-DESTINATION = compile_destination(CONFIG, load_manifest().configuration, {})
+DESTINATION = compiled(SHOP)
 ADDRESS = "Ada@Shop.example"
 CONCEALED = "cf3f2a05f5e4e7d8d0a2a0bb9a1b0e9d5a4a4b8b@sha1.invalid"
 

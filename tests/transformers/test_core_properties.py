@@ -9,7 +9,6 @@ from urllib.parse import unquote
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from impact_plugin.config.manifest import load_manifest
 from impact_plugin.testing.impact_rules import check_conversion, check_page_load
 from impact_transformers import (
     AnyDestination,
@@ -20,17 +19,16 @@ from impact_transformers import (
     Send,
     Skip,
     UndecodableEventError,
-    compile_destination,
     decode_event,
     decode_object,
     explain,
     fields,
     transform,
 )
+from tests.builders import compiled
 from tests.properties import tried
 
 ADDRESS: Final = "buyer@example.com"
-BASE: Final = {"accountSID": "IRexample", "apiKey": "token-of-tests", "campaignId": "1000"}
 CONFIGS: Final[dict[str, dict[str, Any]]] = {
     "plain": {},
     "stock": {"eventTypeId": "2000", "impactAppId": "31415", "actionEventNames": [{"eventName": "Signed Up"}]},
@@ -75,7 +73,7 @@ TRIED: Final = tried(250)
 @cache
 def destination(name: str) -> AnyDestination:
     """Compile one of the configurations."""
-    return compile_destination({**BASE, **CONFIGS[name]}, load_manifest().configuration)
+    return compiled(**CONFIGS[name])
 
 
 def encoded(value: Any) -> bytes:
@@ -382,7 +380,7 @@ def test_orders_keep_the_rules_of_impact(message: dict[str, Any], name: str) -> 
 def test_deterministic(message: dict[str, Any], name: str) -> None:
     """The same event gives the same outcome, also from a destination compiled anew."""
     raw = encoded(message)
-    anew = compile_destination({**BASE, **CONFIGS[name]}, load_manifest().configuration)
+    anew = compiled(**CONFIGS[name])
 
     assert outcome_of(raw, name) == outcome_of(raw, name)
     assert as_comparable(outcome_of(raw, name)) == as_comparable(transform(decode_event(raw), anew, decode_object(raw)))

@@ -9,17 +9,16 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from impact_plugin.config.manifest import load_manifest
 from impact_transformers import (
     Outcome,
     Reject,
     Send,
     Skip,
-    compile_destination,
     decode_event,
     decode_object,
     transform,
 )
+from tests.builders import compiled
 
 STOCK: Final[dict[str, Any]] = {
     "accountSID": "IRexample",
@@ -47,7 +46,7 @@ BUYER_SHA256: Final = hashlib.sha256(b"buyer@example.com").hexdigest()
 def outcome_of(event: dict[str, Any], **settings: Any) -> Outcome:
     """Do with the event what the configuration of the built-in destination asks for."""
     raw = msgspec.json.encode({"anonymousId": "a", "messageId": "m-1", "timestamp": "2026-03-01T12:00:00Z", **event})
-    destination = compile_destination({**STOCK, **settings}, load_manifest().configuration)
+    destination = compiled(STOCK, **settings)
     return transform(decode_event(raw), destination, decode_object(raw))
 
 

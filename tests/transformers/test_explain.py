@@ -5,29 +5,28 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from impact_plugin.config.manifest import load_manifest
 from impact_transformers import (
     Explanation,
     Reason,
     Reject,
     Send,
     Skip,
-    compile_destination,
     decode_event,
     decode_object,
     explain,
     transform,
 )
 from impact_transformers.trail import Step, Try
+from tests import builders
+from tests.builders import compiled
 
-BASE: Final = {"accountSID": "IRexample", "apiKey": "t", "campaignId": "1000"}
 TIME: Final = "2026-03-01T12:00:00Z"
 
 
 def explained(event: dict[str, Any], **settings: Any) -> Explanation:
     """Explain one event under the smallest configuration with these settings added."""
     raw = msgspec.json.encode(event)
-    destination = compile_destination({**BASE, **settings}, load_manifest().configuration)
+    destination = compiled(**settings)
     found = explain(decode_event(raw), destination, decode_object(raw))
     assert transform(decode_event(raw), destination, decode_object(raw)) == found.outcome
     return found
@@ -40,15 +39,8 @@ def step(found: Explanation, parameter: str) -> Step:
 
 
 def order(**properties: Any) -> dict[str, Any]:
-    """Make an order with these properties."""
-    return {
-        "type": "track",
-        "event": "Order Completed",
-        "anonymousId": "a",
-        "messageId": "m-1",
-        "timestamp": TIME,
-        "properties": properties,
-    }
+    """Make an order with these properties, and no others."""
+    return builders.order(visitor="a", timestamp=TIME, properties=properties)
 
 
 def test_the_path_that_won_and_those_tried_before() -> None:

@@ -1,20 +1,18 @@
 """What an operator is told about a request that is sent all the same."""
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import pytest
 
-from impact_plugin.config.manifest import load_manifest
-from impact_transformers import NOTICES, Notice, Send, compile_destination, decode_event, transform
-
-CONFIG: Final = {"accountSID": "IRexample", "apiKey": "t", "campaignId": "1000"}
+from impact_transformers import NOTICES, Notice, Send, decode_event, transform
+from tests.builders import compiled
 
 
 def notices(**event: Any) -> tuple[Notice, ...]:
     """Send the event and return what was noticed."""
     raw = msgspec.json.encode({"type": "page", "anonymousId": "a", **event})
-    outcome = transform(decode_event(raw), compile_destination(CONFIG, load_manifest().configuration))
+    outcome = transform(decode_event(raw), compiled())
     assert isinstance(outcome, Send)
     return outcome.notices
 

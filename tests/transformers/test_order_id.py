@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from impact_plugin.config.manifest import load_manifest
-from impact_transformers import Reject, Send, compile_destination, decode_event, transform
+from impact_transformers import Reject, Send, decode_event, transform
+from tests.builders import compiled
 
 BASE: Final = {
     "accountSID": "IRexample",
@@ -28,7 +28,7 @@ def order_id(event: str = "Signed Up", message_id: Any = "m-1", *, settings: dic
     """Send the event and return the OrderId of its conversion."""
     raw = msgspec.json.encode({"type": "track", "event": event, "messageId": message_id, "anonymousId": "a"})
     config = {**BASE, **(settings or {})}
-    outcome = transform(decode_event(raw), compile_destination(config, load_manifest().configuration))
+    outcome = transform(decode_event(raw), compiled(config))
     assert isinstance(outcome, Send)
     return outcome.request.form["OrderId"]
 
@@ -87,7 +87,7 @@ def test_another_message_is_another_order(event: str, message_id: str, settings:
 def test_no_message_id(message_id: Any) -> None:
     """Without a message id there is nothing to derive one from, and nothing is made up."""
     raw = msgspec.json.encode({"type": "track", "event": "Signed Up", "messageId": message_id, "anonymousId": "a"})
-    outcome = transform(decode_event(raw), compile_destination(BASE, load_manifest().configuration))
+    outcome = transform(decode_event(raw), compiled(BASE))
 
     assert isinstance(outcome, Reject)
     assert "missing_order_id" == outcome.reason

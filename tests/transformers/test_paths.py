@@ -4,9 +4,9 @@ from typing import Any, Final
 
 import pytest
 
-from impact_plugin.config.manifest import load_manifest
-from impact_transformers import Send, compile_destination, decode_event, decode_object, transform
+from impact_transformers import Send, decode_event, decode_object, transform
 from impact_transformers.paths import PathError, dig, event_access, item_access, parse_path
+from tests.builders import compiled
 
 TREE: Final = {"properties": {"a": {"b": [{"c": 1}, {"c": 2}]}, "n": None, "0": "zero"}, "list": ["x"]}
 
@@ -121,7 +121,7 @@ EVENT: Final = b"""{"type": "track", "event": "Bought", "anonymousId": "a", "tim
 def test_path_in_a_mapping(path: str, expected: str | None) -> None:
     """A path written in the configuration finds the same place whichever way it is compiled."""
     config = {**BASE, "actionEventNames": ["Bought"], "rudderToImpactProperty": [{"from": path, "to": "Text1"}]}
-    destination = compile_destination(config, load_manifest().configuration)
+    destination = compiled(config)
     event, message = decode_event(EVENT), decode_object(EVENT)
     outcome = transform(event, destination, message)
 

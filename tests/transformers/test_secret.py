@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from impact_plugin.config.manifest import load_manifest
-from impact_transformers import ConfigurationError, Secret, compile_destination
+from impact_transformers import ConfigurationError, Secret
+from tests.builders import compiled
 
 VALUE: Final = "very-secret-token"
 
@@ -82,7 +82,7 @@ def test_empty_is_false() -> None:
 def test_a_destination_shows_the_mask() -> None:
     """The repr of a compiled destination does not give its token away."""
     config = {"accountSID": "IRexample", "apiKey": VALUE, "campaignId": "1"}
-    destination = compile_destination(config, load_manifest().configuration)
+    destination = compiled(config)
 
     assert VALUE not in repr(destination)
     assert VALUE not in str(destination)
@@ -93,7 +93,7 @@ def test_never_in_a_message(value: object) -> None:
     """What is wrong with a token is told without the token."""
     config = {"accountSID": "IRexample", "apiKey": value, "campaignId": "1"}
     with pytest.raises(ConfigurationError) as caught:
-        compile_destination(config, load_manifest().configuration)
+        compiled(config)
 
     assert VALUE not in str(caught.value)
     assert VALUE not in repr(caught.value)

@@ -24,8 +24,8 @@ from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.store.embedded import open_store
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Question, Secret
+from tests import builders
 
-PROGRAM = "IRtest\x1f23224"
 DESTINATION = '[destinations.eu]\naccountSID = "IRtest"\napiKey = "test-token-secret"\ncampaignId = "{campaign}"\n'
 SECRET = "the-secret-of-a-test"
 NOW = time.time()
@@ -41,14 +41,9 @@ def run(*words: str) -> int:
 
 
 def question(message: str, **more: Any) -> Question:
-    """What a page or a login asks the sessions."""
-    plain: dict[str, Any] = {
-        "program": PROGRAM, "message": message, "time": int(NOW * 1000), "received": int(NOW * 1000),
-        "key": None, "click_id": None,
-        "anonymous_id": "a-1", "user_id": None, "asks": False, "joins": False, "order": False,
-        "window_ms": 1_800_000, "referral_ms": 30 * 86_400_000, "first": False,
-    }  # fmt: skip
-    return Question(**{**plain, **more})
+    """What a page or a login asks the sessions now."""
+    now = int(NOW * 1000)
+    return builders.question(message, **{"time": now, "received": now, **more})
 
 
 @pytest.fixture(name="write")

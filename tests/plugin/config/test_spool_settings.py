@@ -15,22 +15,11 @@ from impact_plugin.config.sources import RoutingFile
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.spool.base import DeadLetterCause, NewEvent, NewRow, SpoolFullError, SpoolTally
 from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
+from tests.builders import NOON, Clock
 
-NOON = 1_790_000_000.0
 HOUR = 3600.0
 DAY = 24 * HOUR
 SECONDS = 10.0
-
-
-class Clock:
-    """Seconds since 1970, as the test has them."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> float:
-        """Now."""
-        return self.now
 
 
 @pytest.fixture(name="clock")

@@ -6,15 +6,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from impact_plugin.config.manifest import load_manifest
 from impact_plugin.config.settings import ImpactSettings
 from impact_plugin.delivery.endpoints import Endpoints
-from impact_transformers import Secret, Send, compile_destination, decode_event, transform
+from impact_transformers import Secret, Send, decode_event, transform
+from tests.builders import compiled
 
 
 def sent(message: dict[str, Any], config: dict[str, Any]) -> Send:
     """The request that the message becomes."""
-    destination = compile_destination(config, load_manifest().configuration)
+    destination = compiled(config)
     outcome = transform(decode_event(msgspec.json.encode(message)), destination, message)
     assert isinstance(outcome, Send)
     return outcome

@@ -22,6 +22,7 @@ from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.sessions.sessions import Health
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.testing.fake_impact import FakeImpact
+from tests.builders import settings
 
 Start = Callable[..., Awaitable[Service]]
 
@@ -91,12 +92,7 @@ async def test_the_state_folder_is_made_for_the_service_alone(start: Start, tmp_
 
 def settings_for(impact: FakeImpact, folder: Path, grace: float) -> Settings:
     """Settings of a service with this grace period."""
-    tree = {
-        "server": {"port": 0, "operator_port": 0, "shutdown_grace_seconds": grace},
-        "impact": {"tracking_url": impact.url, "api_url": impact.url},
-        "state": {"dir": str(folder)},
-    }
-    return msgspec.convert(tree, Settings)
+    return settings(folder, impact.url, server={"shutdown_grace_seconds": grace})
 
 
 DELIVERY: dict[str, Any] = {

@@ -297,7 +297,7 @@ async def test_switched_off_calls_are_filtered(
     http: aiohttp.ClientSession, service: Service, item: Item, page: dict[str, Any], config: dict[str, Any]
 ) -> None:
     """298 is not a failure: the router counts it as filtered and keeps quiet."""
-    (entry,) = await entries(http, service, [item(page, settings={**config, "enablePageEvents": False})])
+    (entry,) = await entries(http, service, [item(page, config={**config, "enablePageEvents": False})])
 
     assert entry["statusCode"] == 298
     assert entry["error"] == "page events are disabled from Config (page_disabled)"

@@ -1,7 +1,6 @@
 """The delivery proxy: one request out, a status for every job back, and nothing sent that must not be sent."""
 
 import asyncio
-import base64
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -13,20 +12,14 @@ from impact_plugin.app import Service
 from impact_plugin.rudder.jobs import RequestJob
 from impact_plugin.rudder.replies import check_proxy_v0_reply, check_proxy_v1_reply
 from impact_plugin.testing.fake_impact import FakeImpact
+from tests import builders
 
 METADATA = (
     b'{"jobId":9223372036854775807,"attemptNum":0,"userId":"","destinationId":"d-1","workspaceId":"ws-1","dontBatch":false,'
     b'"secret":null,"future":[1.0,"\\u003c"]}'
 )
-AUTHORIZATION = "Basic " + base64.b64encode(b"IRtest:test-token-secret").decode()
-PAGE_LOAD = {"CampaignId": "23224", "EventDate": "2026-09-10T10:00:00Z", "CustomProfileId": "a-1"}
-ORDER = {
-    "CampaignId": "23224",
-    "EventTypeId": "1",
-    "EventDate": "2026-09-10T10:00:00Z",
-    "OrderId": "o-1",
-    "CustomProfileId": "a-1",
-}
+PAGE_LOAD = builders.page_load()
+ORDER = builders.conversion()
 
 Start = Callable[..., Awaitable[Service]]
 
@@ -42,18 +35,8 @@ class Told(msgspec.Struct, frozen=True):
 
 def request_of(endpoint: str, form: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """What the router wants delivered, without its metadata."""
-    headers = {"Authorization": AUTHORIZATION, "Content-Type": "application/x-www-form-urlencoded"}
-    return {
-        "type": "REST",
-        "endpoint": endpoint,
-        "method": "POST",
-        "userId": "",
-        "headers": headers,
-        "params": {},
-        "body": {"JSON": {}, "JSON_ARRAY": {}, "XML": {}, "FORM": PAGE_LOAD if form is None else form},
-        "files": {},
-        "destinationConfig": {},
-    } | changes
+    chosen = {"destinationConfig": {}, **changes}
+    return builders.request(endpoint, PAGE_LOAD if form is None else form, builders.basic(), **chosen)
 
 
 async def send(
@@ -335,7 +318,7 @@ async def test_credentials_never_reach_the_tracking_host(
     http: aiohttp.ClientSession, service: Service, impact: FakeImpact, key: str
 ) -> None:
     """Even when the router sends them along; to the conversions host they go."""
-    headers = {key: AUTHORIZATION, "X-Other": "1", "Cookie": "a=1", "Host": "evil.example.com"}
+    headers = {key: builders.basic(), "X-Other": "1", "Cookie": "a=1", "Host": "evil.example.com"}
     await send(http, service, page_load(impact, headers=headers))
     await send(http, service, order(impact, headers=headers))
     names = [{name.lower() for name in call.headers} for call in impact.calls]

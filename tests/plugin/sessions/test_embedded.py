@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import hashlib
 import sqlite3
 import stat
 import subprocess
@@ -33,6 +32,7 @@ from impact_plugin.store.embedded import (
 )
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Decision, Question, Secret
+from tests.builders import Clock, digest, query
 
 NEW, REPEAT = Decision.NEW, Decision.REPEAT
 NOON = 1_789_000_000
@@ -45,17 +45,6 @@ LONGEST_WAIT = 500
 
 Opener = Callable[..., AbstractAsyncContextManager[EmbeddedStore]]
 Asker = Callable[..., Any]
-
-
-class Clock:
-    """The wall clock, in a test's hands."""
-
-    def __init__(self) -> None:
-        self.now = float(NOON)
-
-    def __call__(self) -> float:
-        """Seconds since 1970."""
-        return self.now
 
 
 @pytest.fixture(name="clock")
@@ -75,25 +64,19 @@ def opened_fixture(tmp_path: Path, clock: Clock) -> Opener:
     return opened
 
 
-def digest(text: str) -> bytes:
-    """A digest as the service makes them."""
-    return hashlib.blake2b(text.encode(), digest_size=15).digest()
-
-
 def landing(message: str, minute: int = 0, visitor: str = "a", click_id: str = "CLICK-1") -> SessionQuery:
     """A click candidate that carries its id."""
-    return SessionQuery(
-        digest(message), NOON * 1000 + minute * MINUTE, digest(f"key {visitor} {click_id}"), 30 * MINUTE, click_id,
+    return query(
+        message, minute, key=digest(f"key {visitor} {click_id}"), window=30 * MINUTE, click_id=click_id,
         anonymous=digest(visitor),
     )  # fmt: skip
 
 
 def order(message: str, minute: int = 5, visitor: str = "a") -> SessionQuery:
     """An order that wants a click id."""
-    return SessionQuery(
-        digest(message), NOON * 1000 + minute * MINUTE, anonymous=digest(visitor), asks=True, order=True, keeps=True,
-        referral=int(MEMORY * 1000),
-    )  # fmt: skip
+    return query(
+        message, minute, anonymous=digest(visitor), asks=True, order=True, keeps=True, referral=int(MEMORY * 1000)
+    )
 
 
 async def ask(store: EmbeddedStore, *queries: SessionQuery) -> list[tuple[Decision | None, str | None]]:

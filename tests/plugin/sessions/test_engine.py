@@ -1,6 +1,5 @@
 """The rules in memory, where they are packed: windows at the extremes, many of a key, clicks, and answers."""
 
-import hashlib
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ import impact_plugin.store.engine
 from impact_plugin.store.base import NEWEST_CLICKS, NEWEST_USERS, NEWEST_WINDOWS, SessionAnswer, SessionQuery
 from impact_plugin.store.engine import LONGEST, WINDOW_BYTES, Capacities, Engine, with_click
 from impact_transformers import Decision
+from tests.builders import digest
 from tests.properties import tried
 
 TRIED = tried(300)
@@ -23,11 +23,6 @@ DAY = 24 * HOUR
 RETENTION = 4 * DAY
 YEAR_2000 = 946_684_800_000
 YEAR_2200 = 7_258_118_400_000
-
-
-def digest(text: str) -> bytes:
-    """A digest as the service makes them."""
-    return hashlib.blake2b(text.encode(), digest_size=15).digest()
 
 
 def event(message: str, time: int, **more: Any) -> SessionQuery:

@@ -7,8 +7,9 @@ import pytest
 from impact_plugin.sessions.click_history import NOT_ASKED, EarlierEvent
 from impact_plugin.sessions.offline import AskingEvent, OfflineSessions
 from impact_plugin.sessions.sessions import visit_of
-from impact_transformers import Decision, Question, Visit
+from impact_transformers import Decision, Visit
 from impact_transformers.clicks import SEPARATOR
+from tests.builders import question
 
 MINUTE = 60_000
 DAY = 24 * 60 * MINUTE
@@ -18,12 +19,9 @@ PROGRAM = f"IRtest{SEPARATOR}1"
 
 def ask(number: int, *, message: str = "", at: int = NOON, who: str = "a", **more: Any) -> AskingEvent:
     """An event with a question that asks nothing unless the test says so."""
-    facts: dict[str, Any] = {
-        "program": PROGRAM, "message": message or f"m-{number}", "time": at, "received": None, "key": None,
-        "click_id": None, "anonymous_id": who, "user_id": None, "asks": False, "joins": False, "order": False,
-        "window_ms": 30 * MINUTE, "referral_ms": 30 * DAY, "first": False,
-    }  # fmt: skip
-    return AskingEvent(Question(**{**facts, **more}), number, message or f"m-{number}", None)
+    name = message or f"m-{number}"
+    facts = {"program": PROGRAM, "time": at, "received": None, "anonymous_id": who}
+    return AskingEvent(question(name, **{**facts, **more}), number, name, None)
 
 
 def landing(number: int, click_id: str, **more: Any) -> AskingEvent:

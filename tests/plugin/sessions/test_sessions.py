@@ -31,6 +31,8 @@ from impact_plugin.telemetry.events.sessions import (
 )
 from impact_plugin.testing.strict_rudder import StrictRudder
 from impact_transformers import NO_VISIT, Decision, Question, Secret, Visit
+from tests import builders
+from tests.builders import Clock, moment, question
 
 NEW, REPEAT = Decision.NEW, Decision.REPEAT
 NOON = 1_789_000_000_000
@@ -120,21 +122,10 @@ class Told(Telemetry):
         return self.metrics.registry.get_sample_value(f"impact_plugin_{name}", labels)
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """The reading."""
-        return self.now
-
-
 @pytest.fixture(name="patience")
 def patience_fixture(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Lend the clock that the grace period goes by; the watch looks as often as it can."""
-    clock = Clock()
+    clock = Clock(1000.0)
     monkeypatch.setattr(impact_plugin.sessions.sessions, "monotonic", clock)
     monkeypatch.setattr(impact_plugin.sessions.sessions, "CHECK_SECONDS", 0)
     return clock
@@ -147,7 +138,6 @@ class Desk:
         self.store = FakeStore()
         self.told = Told()
         self.wall = Clock()
-        self.wall.now = NOON / 1000
         self.digests = Digests(Secret("a secret of a test"))
         self.sessions = Sessions(self.store, self.digests, self.told, grace, self.wall)
 
@@ -167,16 +157,6 @@ class Desk:
 def desk_fixture(patience: Clock) -> Desk:
     """Lend sessions over a store that is up."""
     return Desk()
-
-
-def question(message: str = "m", **more: Any) -> Question:
-    """A page call's question: nothing but who it was."""
-    plain: dict[str, Any] = {
-        "program": PROGRAM, "message": message, "time": NOON, "received": NOON, "key": None, "click_id": None,
-        "anonymous_id": "a-1", "user_id": None, "asks": False, "joins": False, "order": False,
-        "window_ms": 30 * MINUTE, "referral_ms": 30 * DAY, "first": False,
-    }  # fmt: skip
-    return Question(**{**plain, **more})
 
 
 def landing(message: str = "m", **more: Any) -> Question:
@@ -533,11 +513,7 @@ def test_a_secret_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 def page(message: str, minute: int = 0) -> dict[str, Any]:
     """A page call that is a click."""
-    return {
-        "type": "page", "messageId": message, "anonymousId": "a-1", "timestamp": f"2026-09-10T10:{minute:02}:00.000Z",
-        "receivedAt": f"2026-09-10T10:{minute:02}:01.000Z",
-        "properties": {"url": "https://shop.example.com/?im_ref=CLICK-1"},
-    }  # fmt: skip
+    return builders.landing(message, **moment(minute))
 
 
 class Outage:

@@ -14,24 +14,13 @@ from impact_plugin.app import Service
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.store.base import SessionQuery
 from impact_plugin.store.embedded import EmbeddedStore
+from tests import builders
+from tests.builders import Clock, moment
 
 Start = Callable[..., Awaitable[Service]]
 Item = Callable[..., dict[str, Any]]
 
-LANDING = "https://shop.example.com/?im_ref=CLICK-1"
 HOUR = 3600.0
-BEGINNING = 1_789_000_000.0
-
-
-class Clock:
-    """The service's wall clock, in a test's hands."""
-
-    def __init__(self) -> None:
-        self.now = BEGINNING
-
-    def __call__(self) -> float:
-        """Seconds since 1970."""
-        return self.now
 
 
 @pytest.fixture(name="clock")
@@ -48,27 +37,12 @@ def start_fixture(start: Start, clock: Clock) -> Start:
 
 def landing(visitor: str = "a-1", message: str = "m-1", minute: int = 0) -> dict[str, Any]:
     """A page call that is a click."""
-    return {
-        "type": "page",
-        "messageId": message,
-        "anonymousId": visitor,
-        "timestamp": f"2026-09-10T10:{minute:02}:00.000Z",
-        "receivedAt": f"2026-09-10T10:{minute:02}:01.000Z",
-        "properties": {"url": LANDING},
-    }
+    return builders.landing(message, visitor, **moment(minute))
 
 
 def order(visitor: str = "a-1", message: str = "m-2") -> dict[str, Any]:
     """An order an hour later, without a click id."""
-    return {
-        "type": "track",
-        "event": "Order Completed",
-        "messageId": message,
-        "anonymousId": visitor,
-        "timestamp": "2026-09-10T11:00:00.000Z",
-        "receivedAt": "2026-09-10T11:00:01.000Z",
-        "properties": {"order_id": f"o-{message}", "total": 25.0},
-    }
+    return builders.order(f"o-{message}", message, visitor, **moment(60))
 
 
 @pytest.fixture(name="send")

@@ -20,25 +20,9 @@ from impact_plugin.spool.base import (
     SpoolFullError,
     SpoolRow,
 )
+from tests.builders import NOON, Clock
 
-NOON = 1_790_000_000.0
 ALL = DeadLetterFilter()
-
-
-class Clock:
-    """Seconds since 1970, as the test has them."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> float:
-        """Now."""
-        return self.now
-
-    @property
-    def ms(self) -> int:
-        """Now, in milliseconds."""
-        return int(self.now * 1000)
 
 
 Opener = Callable[..., AbstractAsyncContextManager[Spool]]

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impact_plugin.spool.base import LANE_SECONDS, DeadLetterCause, Spool, SpoolRow
-from tests.plugin.spool.spool_conformance import ALL, Clock, dead, digest, event, names
+from tests.builders import Clock
+from tests.plugin.spool.spool_conformance import ALL, dead, digest, event, names
 from tests.plugin.spool.test_sqlite_spool import opener_of
 from tests.properties import tried
 

@@ -23,7 +23,8 @@ from impact_plugin.spool.base import DeadLetterCause, SpoolFullError, SpoolTally
 from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_plugin.spool.sqlite_letters import open_letters
 from impact_plugin.spool.sqlite_schema import connect
-from tests.plugin.spool.spool_conformance import ALL, Clock, Opener, SpoolConformance, dead, digest, event, names, take
+from tests.builders import Clock
+from tests.plugin.spool.spool_conformance import ALL, Opener, SpoolConformance, dead, digest, event, names, take
 
 SECONDS = 10.0
 DAY = 86_400.0

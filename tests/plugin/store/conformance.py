@@ -6,13 +6,13 @@ class TestMine(StoreConformance):
 """
 
 import asyncio
-import hashlib
 from typing import Any, Final
 
 import pytest
 
 from impact_plugin.store.base import CALL_SIZE, NEWEST_CLICKS, NEWEST_WINDOWS, SessionAnswer, SessionQuery, SessionStore
 from impact_transformers import Decision
+from tests.builders import digest
 
 NOON: Final = 1_789_000_000_000
 MINUTE: Final = 60_000
@@ -20,11 +20,6 @@ DAY: Final = 24 * 60 * MINUTE
 WINDOW: Final = 30 * MINUTE
 NEW: Final = Decision.NEW
 REPEAT: Final = Decision.REPEAT
-
-
-def digest(text: str) -> bytes:
-    """A digest as the service makes them."""
-    return hashlib.blake2b(text.encode(), digest_size=15).digest()
 
 
 def click(message: str, minute: float, key: str = "k", **more: Any) -> SessionQuery:

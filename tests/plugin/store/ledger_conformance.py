@@ -6,7 +6,6 @@ class TestMine(LedgerConformance):
 """
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
@@ -17,8 +16,8 @@ from hypothesis import strategies as st
 
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.orders.ledger import BEGUN, Ledger, LedgerTally, OrderOutcome, Standing
+from tests.builders import NOON, Clock, digest
 
-NOON: Final = 1_789_000_000.0
 HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
 WINDOW: Final = DAY
@@ -35,17 +34,6 @@ Opener = Callable[..., AbstractAsyncContextManager[Any]]
 """Opens a ledger on the same state each time; takes ``retention`` and ``timeout``."""
 
 
-class Clock:
-    """The time as the test sets it, in seconds since 1970."""
-
-    def __init__(self) -> None:
-        self.seconds = NOON
-
-    def __call__(self) -> float:
-        """Now."""
-        return self.seconds
-
-
 @pytest.fixture(name="clock")
 def clock_fixture() -> Clock:
     """Lend a clock."""
@@ -54,7 +42,7 @@ def clock_fixture() -> Clock:
 
 def order(name: object) -> bytes:
     """The identity of an order."""
-    return hashlib.blake2b(f"order {name}".encode(), digest_size=15).digest()
+    return digest(f"order {name}")
 
 
 ONE: Final = order("one")
@@ -82,7 +70,7 @@ class LedgerConformance:
         async with open_it() as ledger:
             found = [await attempt(ledger, ONE, OrderOutcome.DELIVERED), await ledger.begin(ONE)]
         for moment in (0, 30 * DAY, -2000 * DAY):
-            clock.seconds = NOON + moment
+            clock.now = NOON + moment
             async with open_it() as ledger:
                 found.append(await ledger.begin(ONE))
 
@@ -92,10 +80,10 @@ class LedgerConformance:
         """Its bytes may have been written: it may be sent again with its OrderId, and not when that is forgotten."""
         async with open_it() as ledger:
             found = [await ledger.begin(ONE)]
-        clock.seconds += LEASE
+        clock.now += LEASE
         async with open_it() as ledger:
             found.append(await ledger.begin(ONE))
-        clock.seconds = NOON + WINDOW
+        clock.now = NOON + WINDOW
         async with open_it() as ledger:
             found.append(await ledger.begin(ONE))
 
@@ -111,9 +99,9 @@ class LedgerConformance:
         """The order of unknown outcome stays one since its first attempt, to the millisecond."""
         found = [await attempt(ledger, ONE, OrderOutcome.UNKNOWN)]
         for seconds in (HOUR, WINDOW - 0.001):
-            clock.seconds = NOON + seconds
+            clock.now = NOON + seconds
             found.append(await attempt(ledger, ONE, OrderOutcome.NOTHING))
-        clock.seconds = NOON + WINDOW
+        clock.now = NOON + WINDOW
         found.append(await ledger.begin(ONE))
 
         assert [CLEAR, AMBIGUOUS, AMBIGUOUS, EXPIRED] == found
@@ -122,7 +110,7 @@ class LedgerConformance:
         """impact.com counts from the first order it got."""
         found = []
         for seconds in (0, WINDOW / 2, WINDOW):
-            clock.seconds = NOON + seconds
+            clock.now = NOON + seconds
             found.append(await attempt(ledger, ONE, OrderOutcome.UNKNOWN))
 
         assert [CLEAR, AMBIGUOUS, EXPIRED] == found
@@ -132,7 +120,7 @@ class LedgerConformance:
         await attempt(ledger, ONE, OrderOutcome.UNKNOWN)
         second = await attempt(ledger, ONE, OrderOutcome.DELIVERED)
         await attempt(ledger, order("two"), OrderOutcome.UNKNOWN)
-        clock.seconds += WINDOW
+        clock.now += WINDOW
         expired = await ledger.begin(order("two"))
         await ledger.settle(order("two"), OrderOutcome.DELIVERED)
 
@@ -142,7 +130,7 @@ class LedgerConformance:
     async def test_an_attempt_in_flight_is_busy_for_its_lease(self, ledger: Ledger, clock: Clock) -> None:
         """Then nobody knows what became of it, and what is told of it then is of the attempt that followed."""
         found = [await ledger.begin(ONE), await ledger.begin(ONE)]
-        clock.seconds += LEASE
+        clock.now += LEASE
         found += [await ledger.begin(ONE), await ledger.begin(ONE)]
         await ledger.settle(ONE, OrderOutcome.NOTHING)
         await ledger.settle(ONE, OrderOutcome.NOTHING)
@@ -167,7 +155,7 @@ class LedgerConformance:
         await ledger.settle(ONE, OrderOutcome.UNKNOWN)
         second = await ledger.begin(ONE, again=True)
         await ledger.settle(ONE, OrderOutcome.UNKNOWN)
-        clock.seconds += WINDOW
+        clock.now += WINDOW
 
         assert [CLEAR, AMBIGUOUS, EXPIRED] == [first, second, await ledger.begin(ONE, again=True)]
 
@@ -178,7 +166,7 @@ class LedgerConformance:
         await ledger.begin(order("begun"))
         found = []
         for moment in (NOON - 1, NOON - 400 * DAY, NOON):
-            clock.seconds = moment
+            clock.now = moment
             found.append([await ledger.begin(order(name)) for name in ("delivered", "unknown", "begun")])
             await ledger.settle(order("unknown"), OrderOutcome.NOTHING)
 
@@ -351,7 +339,7 @@ class LedgerConformance:
                 await ledger.settle(name, OrderOutcome.DELIVERED)
         with pytest.raises(StateUnavailableError, match="closed"):
             await ledger.begin(ONE)
-        clock.seconds += LEASE
+        clock.now += LEASE
         async with open_it() as ledger:
             found = await asyncio.gather(*map(ledger.begin, names))
 
@@ -362,7 +350,7 @@ class LedgerConformance:
         async with open_it(retention=0.5) as ledger:
             await attempt(ledger, ONE, OrderOutcome.DELIVERED)
             before = await ledger.begin(ONE)
-            clock.seconds += 0.6
+            clock.now += 0.6
             await asyncio.sleep(0.6)
 
             assert [DELIVERED, CLEAR] == [before, await ledger.begin(ONE)]
@@ -463,7 +451,7 @@ async def standings(
         else:
             # What was settled without having been begun has the time at which it is written.
             await ledger.flush()
-            clock.seconds += step.seconds
+            clock.now += step.seconds
     return found
 
 
@@ -471,7 +459,7 @@ def expected(history: Sequence[Step], *, alone: bool) -> list[Standing]:
     """What the reference answers."""
     reference, clock, found = Reference(alone=alone), Clock(), []
     for step in history:
-        now = int(clock.seconds * 1000)
+        now = int(clock.now * 1000)
         if step.what == "begin":
             found.append(reference.begin(step, now))
         elif step.what == "settle":
@@ -479,5 +467,5 @@ def expected(history: Sequence[Step], *, alone: bool) -> list[Standing]:
         elif step.what == "crash":
             reference.crash()
         else:
-            clock.seconds += step.seconds
+            clock.now += step.seconds
     return found

@@ -23,6 +23,7 @@ from impact_plugin.orders.embedded_ledger import (
     open_ledger,
 )
 from impact_plugin.orders.ledger import Ledger, LedgerTally, OrderOutcome
+from tests.builders import NOON, Clock
 from tests.plugin.store.ledger_conformance import (
     AMBIGUOUS,
     CLEAR,
@@ -30,11 +31,9 @@ from tests.plugin.store.ledger_conformance import (
     DELIVERED,
     HOUR,
     LEASE,
-    NOON,
     ONE,
     RETENTION,
     WINDOW,
-    Clock,
     LedgerConformance,
     Opener,
     Step,
@@ -144,11 +143,11 @@ async def test_at_capacity_the_oldest_delivered_go_first(open_it: Opener, clock:
         ):
             await attempt(ledger, order(name), outcome)
             await ledger.flush()
-            clock.seconds += 1
+            clock.now += 1
         for name in ("d3", "d4"):
             await attempt(ledger, order(name), OrderOutcome.DELIVERED)
             await ledger.flush()
-            clock.seconds += 1
+            clock.now += 1
         tallies = [await ledger.tally(), await ledger.tally()]
         # Before d1 is begun anew, and pushes out another one.
         found = [await ledger.begin(order(name)) for name in ("u", "d2", "d3", "d4", "d1")]
@@ -163,7 +162,7 @@ async def test_at_capacity_without_delivered_ones(open_it: Opener, clock: Clock)
         for number in range(5):
             await attempt(ledger, order(number), OrderOutcome.UNKNOWN)
             await ledger.flush()
-            clock.seconds += 1
+            clock.now += 1
 
         assert LedgerTally(3, 3, 2, 3) == await ledger.tally()
         assert AMBIGUOUS is await ledger.begin(order(4))
@@ -177,7 +176,7 @@ async def test_what_has_run_out_leaves_the_file(open_it: Opener, clock: Clock, t
         for name in names[::2]:
             await ledger.settle(name, OrderOutcome.DELIVERED)
         await ledger.flush()
-        clock.seconds += RETENTION + 1
+        clock.now += RETENTION + 1
         await attempt(ledger, ONE, OrderOutcome.DELIVERED)
         await ledger.flush()
         sizes = [(await ledger.tally()).size]
@@ -209,12 +208,12 @@ async def test_what_was_written_while_the_clock_was_wrong_does_not_run_out_early
     """An order delivered while the clock was a hundred days late is remembered when the clock is right."""
     async with open_it() as ledger:
         await attempt(ledger, order("before"), OrderOutcome.DELIVERED)
-        clock.seconds -= 100 * DAY
+        clock.now -= 100 * DAY
         await attempt(ledger, ONE, OrderOutcome.DELIVERED)
     async with open_it() as ledger:
         await attempt(ledger, order("two"), OrderOutcome.DELIVERED)
         await ledger.flush()
-        clock.seconds += 100 * DAY
+        clock.now += 100 * DAY
         await ledger._tend()
 
         assert [DELIVERED, DELIVERED] == [await ledger.begin(ONE), await ledger.begin(order("two"))]

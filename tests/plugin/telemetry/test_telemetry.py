@@ -102,7 +102,7 @@ async def test_nothing_personal_or_secret_is_written_whatever_is_sent(
         item({**person, "messageId": "m-bad"}),
         item({"type": "jane@example.com"}),
         item({"type": "track", "event": "Order Completed", "properties": {"currency": "jane@example.com"}}),
-        item(person, settings={**config, "campaignId": "jane@example.com"}),
+        item(person, config={**config, "campaignId": "jane@example.com"}),
     ]
     await post(http, f"{service.url}/v0/destinations/impact", batch)
     await post(http, f"{service.url}/routerTransform", {"input": batch, "destType": "impact"})
