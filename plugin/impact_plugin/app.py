@@ -92,7 +92,7 @@ async def run_service(
         parts = _Parts(resources, environment, tasks, supervised=worker is not None)
         sockets = worker.sockets if worker else bind_all(settings.server, ingest=parts.ingest is not None)
         grace_seconds = settings.server.shutdown_grace_seconds
-        # Whoever asks whether it is ready, or for metrics, is answered until the end.
+        # The first port to open and the last to close: readiness and metrics are there until the end.
         await stack.enter_async_context(serve_ports([parts.operator_port(sockets)], grace_seconds))
         parts.start()
         stack.push_async_callback(parts.finish)
