@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -71,3 +72,13 @@ def work_of(process: int) -> tuple[str, int]:
     """Whether it waits, and the ticks of the processor that it has used. https://man7.org/linux/man-pages/man5/proc.5.html"""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return fields[0], int(fields[11]) + int(fields[12])
+
+
+def is_accepted(client: socket.socket) -> bool:
+    """Whether the process at the other end of a loopback connection has taken it from its queue.
+
+    Until then the connection has no inode. https://docs.kernel.org/networking/proc_net_tcp.html
+    """
+    ends = [f"0100007F:{port:04X}" for _, port in (client.getpeername(), client.getsockname())]
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
+    return any(row[1:3] == ends and row[9] != "0" for row in rows)

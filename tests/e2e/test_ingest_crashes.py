@@ -25,8 +25,8 @@ from impact_plugin.spool.sqlite import SqliteSpool, open_sqlite_spool
 from impact_plugin.spool.sqlite_schema import FILE
 from impact_plugin.testing.fake_impact import FakeImpact
 from tests.e2e.ingest_site import KEY, IngestSite, arrivals, body_of, name_of, order, page
-from tests.e2e.processes import work_of
-from tests.waiting import SECONDS, until
+from tests.e2e.processes import is_accepted, work_of
+from tests.waiting import SECONDS, until, until_so
 
 KILLS = [5, pytest.param(200, marks=[pytest.mark.campaign, pytest.mark.timeout(1800)])]
 SENDERS = 4
@@ -66,6 +66,10 @@ class Senders:
         """Send what was begun until it is acknowledged, and end."""
         self._stopping = True
         await asyncio.gather(*self._tasks)
+
+    def has_acknowledged(self, events: int) -> bool:
+        """Whether so many events have been answered 200."""
+        return len(self.acknowledged) >= events
 
     async def _send(self, sender: int) -> None:
         turn = 0
@@ -117,6 +121,11 @@ async def accepted(site: IngestSite, events: list[dict[str, Any]], key: str = KE
     return status
 
 
+async def is_refused(site: IngestSite, events: list[dict[str, Any]]) -> bool:
+    """Whether there is no room for the events."""
+    return await site.posts(events) != 200
+
+
 async def kill(process: Any) -> None:
     """As the kernel does when memory is short: no last words."""
     process.send(signal.SIGKILL)
@@ -164,8 +173,8 @@ async def test_told_to_stop_under_load(site: IngestSite, impact: FakeImpact) -> 
     senders, codes = Senders(site), []
     process = await site.start()
     senders.start()
-    for _ in range(3):
-        await asyncio.sleep(0.5)
+    for number in range(1, 4):
+        await until(partial(senders.has_acknowledged, number * 40), "nothing more is acknowledged")
         process.send(signal.SIGTERM)
         codes.append(await asyncio.to_thread(process.wait))
         process = await site.start()
@@ -207,8 +216,7 @@ async def test_a_body_that_is_not_here_at_the_stop(site: IngestSite, impact: Fak
     head = f"POST /v1/batch HTTP/1.1\r\nHost: shop\r\nX-Write-Key: {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", int(site.url.rpartition(":")[2]))
     writer.write(head.encode() + body[:40])
-    await writer.drain()
-    await asyncio.sleep(0.2)
+    await until(partial(is_accepted, writer.get_extra_info("socket")), "the connection is not accepted")
     stopped = time.monotonic()
     process.send(signal.SIGTERM)
     answer = await reader.read()
@@ -304,7 +312,8 @@ async def test_a_full_disk(site: IngestSite, impact: FakeImpact, disk: Disk) -> 
     process = await site.start()
     statuses = [await site.posts([page("v", 1), order("v", 1)])]
     disk.fill(leave=3 * 1024 * 1024)
-    await asyncio.sleep(1.5)
+    # How much is free is looked at once a second.
+    await until_so(partial(is_refused, site, [page("w", 1)]), "there is room")
     statuses.append(await site.posts([page("v", 2), order("v", 2)]))
     disk.fill()
     statuses.append(await site.posts([page("v", 2), order("v", 2)]))

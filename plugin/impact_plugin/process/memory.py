@@ -23,25 +23,25 @@ _DESCRIPTORS: Final = Path("/proc/self/fd")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-def resident_bytes() -> int:
+def resident_bytes(statm: Path = _STATM) -> int:
     """Return the resident memory of this process, 0 if the system does not provide it.
 
     https://man7.org/linux/man-pages/man5/proc_pid_statm.5.html
     """
     try:
-        return int(_STATM.read_text(encoding="ascii").split()[1]) * _PAGE
+        return int(statm.read_text(encoding="ascii").split()[1]) * _PAGE
     except (OSError, ValueError, IndexError):
         return 0
 
 
-def open_descriptors() -> int:
+def open_descriptors(folder: Path = _DESCRIPTORS) -> int:
     """Return the number of open file descriptors of this process, 0 if the system does not provide it.
 
     Since Linux 6.2 it is the size of the directory; before, we have to list it.
     https://docs.kernel.org/filesystems/proc.html
     """
     try:
-        return _DESCRIPTORS.stat().st_size or sum(1 for _ in _DESCRIPTORS.iterdir())
+        return folder.stat().st_size or sum(1 for _ in folder.iterdir())
     except OSError:
         return 0
 
