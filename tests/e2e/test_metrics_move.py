@@ -21,10 +21,11 @@ from impact_plugin.telemetry.events.process import MemoryExceeded, ServiceStarte
 from impact_plugin.telemetry.events.sessions import StateFailed, StateMeasured, StateRestored
 from impact_plugin.testing.fake_impact import FakeImpact
 from impact_plugin.testing.strict_rudder import StrictRudder
+from tests import builders
+from tests.builders import CONFIG
 from tests.e2e.ingest_site import KEY, IngestSite, page
 from tests.queried import Selector, queried
 
-CONFIG: Final = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
 ROOM: Final = 1000
 """Events that the spool takes: as few as it may be told."""
 
@@ -73,18 +74,12 @@ def moved(selector: Selector, seen: list[dict[str, Children]]) -> bool:
     )
 
 
-def event(kind: str, number: int, **more: Any) -> dict[str, Any]:
-    """An event of a visitor."""
-    at = "2026-09-10T10:00:00.000Z"
-    return {"type": kind, "messageId": f"m-{number}", "anonymousId": "a-1", "timestamp": at, **more}
-
-
 EVENTS: Final = [
-    event("page", 1, properties={"url": "https://shop.example/?irclickid=c-1"}),
-    event("page", 2, properties={"url": "https://shop.example/?irclickid=c-1"}),
-    event("track", 3, event="Order Completed", properties={"order_id": "o-1", "total": 5}),
-    event("track", 4, event="Order Completed", properties={"total": 5}),
-    event("group", 5),
+    builders.landing("m-1"),
+    builders.landing("m-2"),
+    builders.order("o-1", "m-3"),
+    builders.order(message="m-4", properties={"total": 5}),
+    builders.event("group", "m-5"),
 ]
 
 

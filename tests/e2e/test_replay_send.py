@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from impact_plugin.testing.fake_impact import FakeImpact
+from tests.builders import CONFIG
 from tests.e2e.ingest_site import KEY, IngestSite, arrivals, name_of, order, page
 from tests.waiting import until
 
@@ -95,7 +96,7 @@ async def test_the_command_is_killed(
     words, url = ["--via", via], site.url
     if via == "proxy":
         destination = tmp_path / "destination.json"
-        config = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224", "eventTypeId": "56446"}
+        config = {**CONFIG, "eventTypeId": "56446"}
         destination.write_text(json.dumps(config), encoding="utf-8")
         words, url = [*words, "--destination", str(destination)], site.router_url
     stopped = []

@@ -16,11 +16,11 @@ from impact_plugin.traffic.destinations import TrafficDestinations
 from impact_plugin.traffic.reading import Traffic
 from impact_plugin.traffic.replay import ReplayedEvent, ReplayRun, requests_of
 from impact_transformers import Send
+from tests.builders import CONFIG
 
 pytestmark = pytest.mark.slow
 
 DAY: Final = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
-CONFIG: Final = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
 WIDE: Final = {**CONFIG, "rudderToImpactProperty": [{"from": "properties.shelf", "to": "Text1"}]}
 
 Row = tuple[int, str, str, Any, str | None, str | None]

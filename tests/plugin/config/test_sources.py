@@ -29,11 +29,12 @@ from impact_plugin.config.sources import (
 )
 from impact_plugin.errors import SettingsError
 from impact_transformers import Destination, Secret
+from tests.builders import CONFIG
 
 KEY: Final = "0123456789abcdef"
 OTHER_KEY: Final = "fedcba9876543210"
 BASE64: Final = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-EU: Final = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
+EU: Final = CONFIG
 SIGNED: Final = {"scheme": "segment_sha1", "secrets": [KEY]}
 ROOT: Final = Path(__file__).parents[3]
 

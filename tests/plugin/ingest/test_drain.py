@@ -26,10 +26,11 @@ from impact_plugin.spool.sqlite import open_sqlite_spool
 from impact_plugin.store.embedded import open_store
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Secret
+from tests import builders
+from tests.builders import CONFIG
 
 SECONDS = 10.0
 OK = Verdict("delivered", Cause.OK, "taken")
-DESTINATION = {"accountSID": "IRtest", "apiKey": "token-for-tests", "campaignId": "1"}
 
 
 def verdict(cause: Cause, result: Any = "retry") -> Verdict:
@@ -67,7 +68,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.engine = Engine()
-        self.routing: Routing = make_routing({"destinations": {"eu": DESTINATION}}, {})
+        self.routing: Routing = make_routing({"destinations": {"eu": CONFIG}}, {})
         self.offset = 0.0
         self.numbers = 0
         self.telemetry = Telemetry()
@@ -102,16 +103,8 @@ class Place:
         events = []
         for visitor in visitors:
             self.numbers += 1
-            event: dict[str, Any] = {
-                "type": "track" if order else "page",
-                "messageId": f"m-{self.numbers}",
-                "anonymousId": visitor,
-                "timestamp": "2026-09-10T10:00:00Z",
-                "properties": {"order_id": f"o-{self.numbers}", "total": 5.0}
-                if order
-                else {"url": "https://shop.example"},
-            }
-            event |= {"event": "Order Completed"} if order else {}
+            name, message = f"o-{self.numbers}", f"m-{self.numbers}"
+            event = builders.order(name, message, visitor) if order else builders.page(message, visitor)
             row = NewRow(
                 "eu",
                 payload or msgspec.json.encode(event),
@@ -344,7 +337,7 @@ async def test_rows_of_a_destination_that_is_gone_wait(place: Place) -> None:
 async def test_a_corrected_configuration_decides_about_what_waits(place: Place) -> None:
     """Pages were switched off meanwhile: they are skipped, not sent."""
     await place.put("a")
-    place.routing = make_routing({"destinations": {"eu": {**DESTINATION, "enablePageEvents": False}}}, {})
+    place.routing = make_routing({"destinations": {"eu": {**CONFIG, "enablePageEvents": False}}}, {})
     async with place.draining():
         await place.empty()
 

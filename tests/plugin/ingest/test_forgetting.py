@@ -12,6 +12,7 @@ from impact_plugin.cli.forget import forget
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.spool.sqlite import SqliteSpool
 from impact_plugin.store.embedded import EmbeddedStore
+from tests import builders
 from tests.plugin.ingest.ingest_shop import BASIC, Shop
 
 pytestmark = pytest.mark.slow
@@ -28,8 +29,7 @@ Ask = Callable[[Shop], Awaitable[dict[str, Any]]]
 
 def page(visitor: str, click_id: str) -> dict[str, Any]:
     """A landing."""
-    url = f"https://shop.example.com/?irclickid={click_id}"
-    return {"type": "page", "messageId": f"p-{visitor}", "anonymousId": visitor, "properties": {"url": url}}
+    return builders.landing(f"p-{visitor}", visitor, click_id)
 
 
 def order(order_id: str | None, **who: Any) -> dict[str, Any]:

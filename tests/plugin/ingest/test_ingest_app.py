@@ -26,12 +26,12 @@ from impact_plugin.process.shutdown import Shutdown
 from impact_plugin.sessions.sessions import Health
 from impact_plugin.spool.base import SpoolFullError
 from impact_plugin.telemetry import Telemetry
+from tests.builders import CONFIG
 from tests.one_task import in_one_task
 
 KEY: Final = "a-key-of-the-shop-0123456789"
 BEARER: Final = {"Authorization": f"Bearer {KEY}"}
 CONTRACT: Final = {200, 400, 401, 404, 413, 429, 500, 503}
-DESTINATION: Final = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
 
 
 class Port:
@@ -50,7 +50,7 @@ class Port:
         memory = MemoryWatch(0, Telemetry())
         self.readiness = Readiness(folder, Health(), self.shutdown, memory, ())
         sources = {"shop": {"keys": [KEY]}, "strict": {"keys": [KEY[::-1]], "strict": True}}
-        routing = make_routing({"sources": sources, "destinations": {"eu": DESTINATION}}, {})
+        routing = make_routing({"sources": sources, "destinations": {"eu": CONFIG}}, {})
         app = IngestApp(lambda: routing, self._take, self._forget, self.readiness, self.shutdown, Telemetry(), tasks)
         self._runner = web.AppRunner(app.application(), auto_decompress=False, shutdown_timeout=0.1)
 

@@ -19,10 +19,10 @@ from impact_plugin.spool.base import NewEvent, NewRow, SpoolFullError
 from impact_plugin.store.embedded import open_store
 from impact_plugin.telemetry import Telemetry
 from impact_transformers import Secret, conclude, hash_email, prepare
+from tests.builders import CONFIG
 
 NOW: Final = 1_789_034_400.0
-SHOP: Final = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
-OTHER: Final = {**SHOP, "campaignId": "99"}
+OTHER: Final = {**CONFIG, "campaignId": "99"}
 CLICK: Final = "https://shop.example.com/?irclickid=CLICK-1"
 
 
@@ -62,7 +62,7 @@ class Desk:
         self.telemetry = Telemetry()
         self.digests = Digests(Secret("secret of the tests"))
         self.routing: Routing
-        self.feed({"eu": SHOP})
+        self.feed({"eu": CONFIG})
 
     def feed(self, destinations: dict[str, dict[str, Any]], **source: Any) -> None:
         """Configure the destinations."""
@@ -146,7 +146,7 @@ async def test_what_the_sessions_said_is_written_down(desk: Desk, page: dict[str
 
 async def test_the_best_of_two_destinations_is_told(desk: Desk, order: dict[str, Any]) -> None:
     """Stored at one is stored; the other's rejection is a dead letter that tells the destination."""
-    desk.feed({"eu": SHOP, "us": {**OTHER, "accountSID": "{{ event.properties.account || no account }}"}})
+    desk.feed({"eu": CONFIG, "us": {**OTHER, "accountSID": "{{ event.properties.account || no account }}"}})
     results = await desk.take(order)
     deaths = [(row.destination, row.death.reason if row.death else None) for row in desk.shelf.rows]
 
@@ -157,7 +157,7 @@ async def test_the_best_of_two_destinations_is_told(desk: Desk, order: dict[str,
 
 async def test_what_all_destinations_filter_is_not_written(desk: Desk) -> None:
     """Nothing is to be sent, and nothing to be looked at."""
-    desk.feed({"eu": SHOP, "us": OTHER})
+    desk.feed({"eu": CONFIG, "us": OTHER})
     results = await desk.take({"type": "group", "messageId": "m", "anonymousId": "a", "groupId": "g"})
 
     assert ["filtered"] == [result.status for result in results]
@@ -181,7 +181,7 @@ async def test_a_reject_is_a_dead_letter_with_what_it_can_be_found_by(desk: Desk
 
 async def test_what_is_no_event_is_cut_and_kept_once(desk: Desk) -> None:
     """For one destination, with its first bytes; the same thing again is the same dead letter."""
-    desk.feed({"eu": SHOP, "us": OTHER})
+    desk.feed({"eu": CONFIG, "us": OTHER})
     thing = Unusable("too large: anna@shop.example", b"anna@shop.example " + b"x" * 100_000)
     first, again = await desk.take(thing), await desk.take(thing)
     [row] = desk.shelf.rows

@@ -17,6 +17,7 @@ from aiohttp import web
 from impact_plugin.app import Service
 from impact_plugin.errors import StateUnavailableError
 from impact_plugin.store.embedded import EmbeddedStore
+from tests import builders
 
 Start = Callable[..., Awaitable[Service]]
 Item = Callable[..., dict[str, Any]]
@@ -42,16 +43,9 @@ async def remember(http: aiohttp.ClientSession, service: Service, item: Item, *e
         assert response.status == 200
 
 
-def landing(number: int = 1, **who: Any) -> dict[str, Any]:
+def landing(number: int = 1, **more: Any) -> dict[str, Any]:
     """A page with a click id."""
-    return {
-        "type": "page",
-        "messageId": f"landing-{number}",
-        "anonymousId": "a-1",
-        "timestamp": "2026-09-10T09:00:00.000Z",
-        "properties": {"url": f"https://shop.example.com/?irclickid=CLICK-{number}"},
-        **who,
-    }
+    return builders.landing(f"landing-{number}", click_id=f"CLICK-{number}", **more)
 
 
 def remembered(folder: Path) -> int:

@@ -21,6 +21,7 @@ from impact_plugin.traffic.destinations import TrafficDestinations
 from impact_plugin.traffic.reading import ReadingError, Traffic, TrafficEvent
 from impact_plugin.traffic.replay import ReplayRun, cents_of
 from impact_transformers import prepare
+from tests.builders import CONFIG
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,6 @@ DAY = Path(__file__).parents[3] / "tools" / "day.ndjson.gz"
 SENT, FILTERED, REJECTED = 3784, 12, 26
 """What becomes of the 3,822 events of the recorded day; the service's own end-to-end tests say the same."""
 
-CONFIG = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
 
 Write = Callable[[str, Any], Path]
 

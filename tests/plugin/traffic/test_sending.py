@@ -27,11 +27,12 @@ from impact_plugin.traffic.reading import ReadingError, Traffic
 from impact_plugin.traffic.sending import Sending, SendingError, batches, send_all
 from impact_plugin.traffic.sent import Sent, load_sent, save_sent
 from impact_plugin.traffic.shapes import Shape, Via
+from tests import builders
+from tests.builders import CONFIG, HOME
 from tests.plugin.traffic.scripted_server import Server
 
 pytestmark = pytest.mark.slow
 
-CONFIG = {"accountSID": "IRtest", "apiKey": "test-token-secret", "campaignId": "23224"}
 KEY = "key-of-the-source"
 STORED = {"success": True, "accepted": 2, "rejected": 0, "duplicates": 0, "filtered": 0, "results": []}
 
@@ -66,8 +67,7 @@ def noise(number: int) -> str:
 
 def page(number: int) -> dict[str, Any]:
     """A page of a visitor of its own."""
-    url = f"https://shop.example.com/{number}"
-    return {"type": "page", "messageId": f"m-{number}", "anonymousId": f"v-{number}", "properties": {"url": url}}
+    return builders.page(f"m-{number}", f"v-{number}", f"{HOME}{number}")
 
 
 async def send(
@@ -292,16 +292,10 @@ async def impact_fixture() -> AsyncIterator[FakeImpact]:
 
 def order(number: int) -> dict[str, Any]:
     """An order of the visitor of the page with this number."""
-    properties = {"order_id": f"o-{number}", "total": 25.0, "currency": "EUR"}
-    return {
-        "type": "track", "event": "Order Completed", "messageId": f"mo-{number}", "anonymousId": f"v-{number}",
-        "properties": properties,
-    }  # fmt: skip
+    return builders.order(f"o-{number}", f"mo-{number}", f"v-{number}")
 
 
-@pytest.mark.parametrize(
-    ("via", "outcome"), [("processor", "transformed"), ("router", "transformed"), ("proxy", "sent")]
-)
+@pytest.mark.parametrize("via", ["processor", "router", "proxy"])
 async def test_the_ways_of_a_router(
     start: Callable[..., Awaitable[Service]], write: Write, impact: FakeImpact, via: Via, outcome: str
 ) -> None:
