@@ -295,7 +295,9 @@ def order(number: int) -> dict[str, Any]:
     return builders.order(f"o-{number}", f"mo-{number}", f"v-{number}")
 
 
-@pytest.mark.parametrize("via", ["processor", "router", "proxy"])
+@pytest.mark.parametrize(
+    ("via", "outcome"), [("processor", "transformed"), ("router", "transformed"), ("proxy", "sent")]
+)
 async def test_the_ways_of_a_router(
     start: Callable[..., Awaitable[Service]], write: Write, impact: FakeImpact, via: Via, outcome: str
 ) -> None:
