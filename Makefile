@@ -38,7 +38,7 @@ serve: $(RUNTIME) ## Serve RudderStack on 127.0.0.1:9090.
 
 test: $(READY) ## Run all tests; installs the programs they need first if they are missing.
 	@$(BIN)/python tools/install_servers.py
-	$(PYTEST) $(PARALLEL) -m "not serial and not campaign" --cov tests/transformers
+	$(PYTEST) $(PARALLEL) -m "not serial and not campaign" --cov=impact_transformers tests/transformers
 	$(PYTEST) $(PARALLEL) -m "not serial and not campaign" --ignore tests/transformers
 	$(PYTEST) -m "serial and not campaign"
 
