@@ -1,41 +1,32 @@
 """Processes and recordings for the tests from end to end."""
 
 import contextlib
-import importlib.util
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
 
+import make_day
 from impact_plugin.testing.fake_impact import FakeImpact
 from tests.e2e.ingest_site import IngestSite
 from tests.e2e.processes import Process
 from tests.waiting import SECONDS
 
-TOOLS: Final = Path(__file__).parents[2] / "tools"
-
 
 @pytest.fixture(scope="session", name="make_day")
 def make_day_fixture() -> ModuleType:
-    """Lend the script that made the recorded day: tools are no package."""
-    spec = importlib.util.spec_from_file_location("make_day_end_to_end", TOOLS / "make_day.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    """Lend the script that made the recorded day."""
+    return make_day
 
 
 @pytest.fixture(scope="session", name="day")
-def day_fixture(make_day: ModuleType) -> list[dict[str, Any]]:
+def day_fixture() -> list[dict[str, Any]]:
     """Lend the recorded day."""
     events: list[dict[str, Any]] = make_day.read_day()
     return events

@@ -18,6 +18,7 @@ from impact_plugin.app import Service, run_service
 from impact_plugin.config.settings import LogSettings, Settings, load_settings
 from impact_plugin.telemetry import configure_logging
 from impact_plugin.testing.fake_impact import FakeImpact
+from impact_transformers import prepare
 from tests.builders import SHOP, job, order, page, settings
 from tests.one_task import in_one_task
 
@@ -138,6 +139,21 @@ def client_faults_fixture(monkeypatch: pytest.MonkeyPatch) -> Iterator[aiorespon
     monkeypatch.setattr("aioresponses.core.ClientResponse", make)
     with aioresponses(passthrough=["http://127.0.0.1"]) as faults:
         yield faults
+
+
+@pytest.fixture(name="spoil")
+def spoil_fixture(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lend a defect of ours: ``spoil(error, "m-bad")`` has the mapping raise it for the event of that message."""
+
+    def spoil(error: Exception, message: str = "m-bad") -> None:
+        def broken(event: Any, *rest: Any) -> Any:
+            if getattr(event, "message_id", None) == message:
+                raise error
+            return prepare(event, *rest)
+
+        monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
+
+    return spoil
 
 
 @pytest.fixture(name="load")

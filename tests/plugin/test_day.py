@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import ipaddress
 import re
-import sys
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -15,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import make_day
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import ModuleType
 
 TOOLS = Path(__file__).parents[2] / "tools"
 DAY_PATH = TOOLS / "day.ndjson.gz"
@@ -27,27 +26,8 @@ DOCUMENTATION_NETWORKS = [
 RESERVED_HOST = re.compile(r"(?:[\w-]+\.)*example\.(?:com|org|net)", re.IGNORECASE)
 
 
-def load_make_day() -> ModuleType:
-    """Import the script from its file: tools are no package."""
-    spec = importlib.util.spec_from_file_location("make_day_under_test", TOOLS / "make_day.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module", name="make_day")
-def make_day_fixture() -> Iterator[ModuleType]:
-    """Lend the script as a module."""
-    module = load_make_day()
-    yield module
-    del sys.modules[module.__name__]
-
-
 @pytest.fixture(scope="module", name="events")
-def events_fixture(make_day: ModuleType) -> list[dict[str, Any]]:
+def events_fixture() -> list[dict[str, Any]]:
     """Lend the recorded events."""
     events: list[dict[str, Any]] = make_day.read_day(DAY_PATH)
     return events
@@ -71,7 +51,7 @@ def values_of(key: str, value: Any) -> Iterator[Any]:
             yield from values_of(key, inner)
 
 
-def landings(make_day: ModuleType, events: list[dict[str, Any]]) -> dict[tuple[str, str], list[datetime]]:
+def landings(events: list[dict[str, Any]]) -> dict[tuple[str, str], list[datetime]]:
     """Collect the times of the partner landings in the browser, by visitor and click id."""
     times: dict[tuple[str, str], list[datetime]] = defaultdict(list)
     for event in events:
@@ -81,12 +61,12 @@ def landings(make_day: ModuleType, events: list[dict[str, Any]]) -> dict[tuple[s
     return times
 
 
-def test_regenerating_gives_the_same_lines(make_day: ModuleType, text: str) -> None:
+def test_regenerating_gives_the_same_lines(text: str) -> None:
     """The file is what the script makes, line for line."""
     assert text.encode() == make_day.encode_day(make_day.make_day())
 
 
-def test_writing_twice_gives_the_same_file(make_day: ModuleType, tmp_path: Path) -> None:
+def test_writing_twice_gives_the_same_file(tmp_path: Path) -> None:
     """Neither the time nor the name of the file gets into it."""
     first, second = tmp_path / "first.gz", tmp_path / "second.gz"
 
@@ -105,12 +85,12 @@ def test_file_is_small_and_has_no_date() -> None:
     assert packed[4:8] == bytes(4)
 
 
-def test_counts_of_the_docstring_hold(make_day: ModuleType, events: list[dict[str, Any]]) -> None:
+def test_counts_of_the_docstring_hold(events: list[dict[str, Any]]) -> None:
     """Every row of the table in the script is true, and no row is missing."""
     assert make_day.claims() == make_day.census(events)
 
 
-def test_counts_agree_with_a_plain_count(make_day: ModuleType, events: list[dict[str, Any]]) -> None:
+def test_counts_agree_with_a_plain_count(events: list[dict[str, Any]]) -> None:
     """The script's own counting is checked with a second, simpler one."""
     claims = make_day.claims()
     types = Counter(event.get("type", "missing").lower() for event in events)
@@ -145,21 +125,17 @@ def test_day_has_a_quiet_night_and_a_busy_evening(events: list[dict[str, Any]]) 
     assert sum(hours[hour] for hour in range(5)) * 5 < sum(hours[hour] for hour in range(17, 22))
 
 
-def test_landings_repeat_just_inside_and_just_outside_the_window(
-    make_day: ModuleType, events: list[dict[str, Any]]
-) -> None:
+def test_landings_repeat_just_inside_and_just_outside_the_window(events: list[dict[str, Any]]) -> None:
     """The same click id lands again after exactly 29 and exactly 31 minutes."""
-    gaps = Counter(
-        later - earlier for times in landings(make_day, events).values() for earlier, later in pairwise(times)
-    )
+    gaps = Counter(later - earlier for times in landings(events).values() for earlier, later in pairwise(times))
 
     assert gaps[timedelta(minutes=29)] >= 8
     assert gaps[timedelta(minutes=31)] >= 6
 
 
-def test_some_visitors_land_from_two_partners(make_day: ModuleType, events: list[dict[str, Any]]) -> None:
+def test_some_visitors_land_from_two_partners(events: list[dict[str, Any]]) -> None:
     """A second partner the same day brings the same visitor with another click id."""
-    clicks_of = Counter(visitor for visitor, _ in landings(make_day, events))
+    clicks_of = Counter(visitor for visitor, _ in landings(events))
 
     assert sum(clicks > 1 for clicks in clicks_of.values()) >= 7
 
@@ -200,6 +176,6 @@ def test_network_addresses_are_documentation_ones(events: list[dict[str, Any]], 
     assert [address for address in addresses if not any(address in block for block in DOCUMENTATION_NETWORKS)] == []
 
 
-def test_destination_config_is_complete(make_day: ModuleType) -> None:
+def test_destination_config_is_complete() -> None:
     """The configuration that goes with the day names an account, a token and a campaign."""
     assert {"accountSID", "apiKey", "campaignId"} <= make_day.DESTINATION_CONFIG.keys()

@@ -21,7 +21,6 @@ from impact_plugin.__main__ import app
 from impact_plugin.cli.errors import CommandError
 from impact_plugin.errors import SettingsError
 from impact_plugin.traffic.reading import ReadingError
-from impact_transformers import prepare
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"
 SECRET = "test-token-secret"
@@ -584,19 +583,13 @@ def test_a_pipe_is_read(capsys: pytest.CaptureFixture[str], tmp_path: Path, orde
 
 def test_a_defect_of_ours_is_shown_and_logged_once(
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[..., None],
     write: Write,
     page: dict[str, Any],
     order: dict[str, Any],
 ) -> None:
     """As the rejection of the events it met; the others are explained, and nothing of a person is in the log."""
-
-    def broken(event: Any, *rest: Any) -> Any:
-        if event.message_id == "m-bad":
-            raise KeyError("jane@example.com")
-        return prepare(event, *rest)
-
-    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
+    spoil(KeyError("jane@example.com"))
     bad = {**page, "messageId": "m-bad"}
     code = run(write("events.json", [bad, order, bad]), "--json")
     out, err = capsys.readouterr()

@@ -1,7 +1,7 @@
 """The intake by itself: which rows are written for an event, for whom, and what its sender is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from impact_plugin.sessions.sessions import Digests, Sessions
 from impact_plugin.spool.base import NewEvent, NewRow, SpoolFullError
 from impact_plugin.store.embedded import open_store
 from impact_plugin.telemetry import Telemetry
-from impact_transformers import Secret, conclude, hash_email, prepare
+from impact_transformers import Secret, conclude, hash_email
 from tests.builders import CONFIG
 
 NOW: Final = 1_789_034_400.0
@@ -196,16 +196,10 @@ async def test_what_is_no_event_is_cut_and_kept_once(desk: Desk) -> None:
 
 
 async def test_a_defect_is_one_events_error(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, page: dict[str, Any], order: dict[str, Any]
+    desk: Desk, spoil: Callable[..., None], page: dict[str, Any], order: dict[str, Any]
 ) -> None:
     """It is a dead letter to be tried again, and the rest of the batch is stored."""
-
-    def fail(event: Any, *more: Any) -> Any:
-        if event.message_id == page["messageId"]:
-            raise ZeroDivisionError
-        return prepare(event, *more)
-
-    monkeypatch.setattr("impact_plugin.transformation.step.prepare", fail)
+    spoil(ZeroDivisionError(), page["messageId"])
     results = await desk.take(page, order)
 
     assert [("rejected", "transform_fault"), ("stored", "")] == statuses(results)

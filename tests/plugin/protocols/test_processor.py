@@ -14,7 +14,6 @@ import pytest
 from impact_plugin.app import Service
 from impact_plugin.rudder.bodies import QueuedEvent, Route, processor_body
 from impact_plugin.rudder.replies import TransformerReply, check_processor_reply
-from impact_transformers import prepare
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"
 COMPACTED = {"X-Content-Format": "json+compactedv1"}
@@ -234,16 +233,10 @@ async def test_a_defect_of_ours_is_one_events_500(
     service: Service,
     item: Item,
     page: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[..., None],
 ) -> None:
     """An exception in the transformation is told as such, without quoting the event; the others succeed."""
-
-    def broken(event: Any, *rest: Any) -> Any:
-        if event.message_id == "m-bad":
-            raise ZeroDivisionError("about jane@example.com")
-        return prepare(event, *rest)
-
-    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
+    spoil(ZeroDivisionError("about jane@example.com"))
     found = await entries(http, service, [item(page, 1), item({**page, "messageId": "m-bad"}, 2), item(page, 3)])
 
     assert [one["statusCode"] for one in found] == [200, 500, 200]

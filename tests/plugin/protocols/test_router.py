@@ -14,7 +14,6 @@ from impact_plugin.app import Service
 from impact_plugin.rudder.bodies import QueuedEvent, Route, router_body
 from impact_plugin.rudder.jobs import RequestJob
 from impact_plugin.rudder.replies import TransformerReply, check_router_reply
-from impact_transformers import prepare
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "rudderstack"
 STAT_TAGS = {
@@ -198,16 +197,10 @@ async def test_a_bad_job_spoils_no_other(
 
 
 async def test_a_defect_of_ours_is_one_jobs_500(
-    http: aiohttp.ClientSession, service: Service, item: Item, page: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    http: aiohttp.ClientSession, service: Service, item: Item, page: dict[str, Any], spoil: Callable[..., None]
 ) -> None:
     """500 lets the router try that job again; the others succeed."""
-
-    def broken(event: Any, *rest: Any) -> Any:
-        if event.message_id == "m-bad":
-            raise ZeroDivisionError
-        return prepare(event, *rest)
-
-    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
+    spoil(ZeroDivisionError())
     jobs = [item(page, 1), item({**page, "messageId": "m-bad"}, 2), item(page, 3)]
     found = await outputs(http, service, {"input": jobs, "destType": "impact"})
 

@@ -21,7 +21,7 @@ from impact_plugin.telemetry.events.faults import RequestFault, TransformFault
 from impact_plugin.telemetry.events.http import RequestRefused
 from impact_plugin.telemetry.events.process import ServiceStarted
 from impact_plugin.testing.fake_impact import FakeImpact
-from impact_transformers import Secret, prepare
+from impact_transformers import Secret
 
 Start = Callable[..., Awaitable[Service]]
 Item = Callable[..., dict[str, Any]]
@@ -85,17 +85,11 @@ async def test_nothing_personal_or_secret_is_written_whatever_is_sent(
     item: Item,
     page: dict[str, Any],
     config: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[..., None],
 ) -> None:
     """Good, bad, broken and unreadable events at the chattiest level: no address, id, token or body shows."""
     configure_logging(LogSettings(level="debug"))
-
-    def broken(event: Any, *rest: Any) -> Any:
-        if getattr(event, "message_id", None) == "m-bad":
-            raise ValueError(f"jane@example.com in {event}")
-        return prepare(event, *rest)
-
-    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
+    spoil(ValueError("jane@example.com in an event"))
     person = {**page, "anonymousId": "anon-4711", "userId": "jane@example.com", "traits": {"email": "jane@example.com"}}
     batch = [
         item(person),

@@ -20,7 +20,6 @@ from impact_plugin.cli.errors import CommandError
 from impact_plugin.traffic.destinations import TrafficDestinations
 from impact_plugin.traffic.reading import ReadingError, Traffic, TrafficEvent
 from impact_plugin.traffic.replay import ReplayRun, cents_of
-from impact_transformers import prepare
 from tests.builders import CONFIG
 
 pytestmark = pytest.mark.slow
@@ -487,16 +486,10 @@ def test_several_destinations_are_compared_each_with_its_own(
 
 
 def test_a_defect_of_ours_is_one_events_and_logged_once(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, write: Write, order: dict[str, Any]
+    capsys: pytest.CaptureFixture[str], spoil: Callable[..., None], write: Write, order: dict[str, Any]
 ) -> None:
     """It is counted as the rejection of the events it met; the replay goes on."""
-
-    def broken(event: Any, *rest: Any) -> Any:
-        if event.message_id == "m-bad":
-            raise KeyError("jane@example.com")
-        return prepare(event, *rest)
-
-    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
+    spoil(KeyError("jane@example.com"))
     bad = {**order, "messageId": "m-bad"}
     assert run(str(write("events", [bad, order, bad])), "--json") == 0
     out, err = capsys.readouterr()

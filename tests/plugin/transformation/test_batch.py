@@ -1,7 +1,7 @@
 """Batches: order, one fault apart from the rest, turns of the event loop, and the tally."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from impact_plugin.transformation.batch import (
     TransformContext,
     transform_batch,
 )
-from impact_transformers import NO_VISIT, Question, Reason, Reject, Send, Skip, Visit, prepare
+from impact_transformers import NO_VISIT, Question, Reason, Reject, Send, Skip, Visit
 
 
 class NoVisits:
@@ -83,16 +83,10 @@ async def test_outcomes_come_in_the_order_of_the_jobs(
 
 
 async def test_a_defect_is_its_own_events_fault(
-    context: TransformContext, page: dict[str, Any], config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    context: TransformContext, page: dict[str, Any], config: dict[str, Any], spoil: Callable[..., None]
 ) -> None:
     """An exception in the transformation rejects one event as a fault of ours, counts it, and goes no further."""
-
-    def broken(event: Any, *rest: Any) -> Any:
-        if event.message_id == "m-bad":
-            raise KeyError("jane@example.com")
-        return prepare(event, *rest)
-
-    monkeypatch.setattr("impact_plugin.transformation.step.prepare", broken)
+    spoil(KeyError("jane@example.com"))
     jobs = [job(page, config), job({**page, "messageId": "m-bad"}, config), job(page, config)]
     done = await transform_batch(Batch(jobs), context, BatchTimer("processor", b"", context.telemetry).counts)
 
