@@ -30,9 +30,10 @@ from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS, TelemetryEvent
 from impact_plugin.telemetry.logging import line_fields, line_name
 from impact_plugin.telemetry.metric import Metric
 from impact_transformers import NOTICES, REASONS, ConfigKey, Secret
-from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD, MappingRow, MappingTable
+from impact_transformers.fields import CONVERSION, ITEM, LINE, ORDER, PAGE_LOAD, MappingRow, MappingTable
 from impact_transformers.sources import NAMED
 from make_board import board
+from order_pages import order_amounts, orders
 
 ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -44,13 +45,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail when a page differs instead of writing it")
     check = parser.parse_args().check
-    stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    made = pages()
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         if check:
             print(f"{path.relative_to(ROOT)} differs from the code: run make docs")
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(pages()[path], encoding="utf-8")
+            path.write_text(made[path], encoding="utf-8")
             print(f"wrote {path.relative_to(ROOT)}")
     return 1 if check and stale else 0
 
@@ -59,6 +61,8 @@ def pages() -> dict[Path, str]:
     """Every generated file and its text."""
     made: dict[str, Callable[[], str]] = {
         "configuration.md": configuration,
+        "orders.md": orders,
+        "order-amounts.md": order_amounts,
         "parameters.md": parameters,
         "reasons.md": reasons,
         "settings.md": settings,
@@ -133,12 +137,21 @@ def parameters() -> str:
         "The first path with a usable value wins. A source `@name` needs logic; the last section describes it.",
         "",
     ]
-    for title, table in (("Page Load", PAGE_LOAD), ("Conversion", CONVERSION), ("Item of a Conversion", ITEM)):
+    for title, table in TABLES.items():
         lines += [f"## {title}", "", f"Source: {table.source}", "", _parameter_table(table), ""]
     lines += ["## Named sources", ""]
     for name, source in sorted(NAMED.items()):
         lines += [f"- `@{name}`: {(source.function.__doc__ or '').strip().splitlines()[0]}"]
     return "\n".join(lines)
+
+
+TABLES: Final = {
+    "Page Load": PAGE_LOAD,
+    "Conversion": CONVERSION,
+    "Item of a Conversion": ITEM,
+    "What is read of an order": ORDER,
+    "What is read of a product": LINE,
+}
 
 
 def _parameter_table(table: MappingTable) -> str:
@@ -151,9 +164,8 @@ def _parameter_table(table: MappingTable) -> str:
 
 def _rule(row: MappingRow) -> str:
     sized = row.rule in {"text", "identifier", "visitor_id", "advertising_id"} and row.overlong != "keep"
-    size = f", at most {row.max}, longer is {'cut' if row.overlong == 'cut' else 'refused'}" if sized else ""
-    when = {"device": ", on devices", "items": ", with items", "no_items": ", without items"}.get(row.when, "")
-    return f"{row.rule}{size}{when}"
+    size = f", at most {row.max}, longer is {'cut' if row.overlong == 'cut' else 'left out'}" if sized else ""
+    return f"{row.rule}{size}{', on devices' if row.when == 'device' else ''}"
 
 
 def reasons() -> str:

@@ -20,7 +20,7 @@ from impact_plugin.ingest.intake import SWITCHED_OFF
 from impact_plugin.protocols.refusals import REFUSALS, RefusalReason
 from impact_plugin.spool.reasons import DEAD_LETTER_REASONS, DeadLetterReason
 from impact_plugin.telemetry import METRICS, TELEMETRY_EVENTS
-from impact_transformers import NOTICES, REASONS, Notice, Reason
+from impact_transformers import NOTICES, REASONS, NoticeReason, Reason
 from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD
 from impact_transformers.sources import NAMED
 
@@ -57,7 +57,7 @@ def test_every_key_of_a_source_is_described() -> None:
 def test_every_reason_notice_and_cause_is_explained() -> None:
     """The closed lists are closed: nothing is counted that is not explained."""
     assert set(Reason) == set(REASONS)
-    assert set(Notice) == set(NOTICES)
+    assert set(NoticeReason) == set(NOTICES)
     assert set(Cause) == set(CAUSES)
     assert set(DeadLetterReason) == set(DEAD_LETTER_REASONS)
     assert set(RefusalReason) == set(REFUSALS)
@@ -75,7 +75,7 @@ def entries(page: str) -> set[str]:
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("reasons.md", [*Reason, *Notice, *Cause, *DeadLetterReason, *RefusalReason, SWITCHED_OFF]),
+        ("reasons.md", [*Reason, *NoticeReason, *Cause, *DeadLetterReason, *RefusalReason, SWITCHED_OFF]),
         ("sources.md", [field.name for kind in (Source, Signature) for field in msgspec.structs.fields(kind)][1:]),
         ("settings.md", [f"[{section}] {name}" for section, _, name in (key.partition(".") for key in SETTINGS)]),
         ("telemetry.md", [facts.name + "_total" * (facts.kind == "counter") for facts in METRICS]),

@@ -26,9 +26,9 @@ from impact_transformers import (
     prepare,
     transform,
 )
+from impact_transformers.click_ids import click_id_finder
 from impact_transformers.clicks import EARLIEST_MS, LATEST_MS, clamp, milliseconds
 from impact_transformers.events import PageInfo
-from impact_transformers.sources import click_id_finder
 from tests.builders import compiled
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -83,7 +83,7 @@ def test_a_click_id_is_found_wherever_it_stands(
     page = PageInfo(**{place: value}) if place in {"url", "search"} else PageInfo()
     properties = {place.partition(".")[2]: value} if "." in place else {}
 
-    assert click_id == click_id_finder(("im_ref", "irclickid", "clickid"))(page, properties)
+    assert click_id == click_id_finder(("im_ref", "irclickid", "clickid")).carried(page, properties)
 
 
 @given(text=st.text(), event=st.dictionaries(st.sampled_from(["page", "referrer", "sessionId", "device"]), garbage))
@@ -262,9 +262,7 @@ def test_empty_lists_mean_the_defaults(empty: Any) -> None:
     """The empty rows of a form are not "no parameter at all"."""
     found = destination(clickIdParameters=empty, clickKeyParts=empty).config
 
-    assert (("im_ref", "irclickid", "clickid"), ("visitor", "click_id")) == (
-        found.click_id_parameters, found.click_key_parts,
-    )  # fmt: skip
+    assert (("im_ref", "irclickid"), ("visitor", "click_id")) == (found.click_id_parameters, found.click_key_parts)
 
 
 @pytest.mark.parametrize("written", [45, 45.0, "45", " 45 ", {"web": 45, "cloud": 45}])

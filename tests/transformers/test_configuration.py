@@ -46,6 +46,13 @@ def problems(config: dict[str, Any], variables: dict[str, str] | None = None) ->
     return {problem.path: problem.message for problem in caught.value.problems}
 
 
+def mistakes(**settings: Any) -> str:
+    """Return the mistakes found in these settings, in words."""
+    with pytest.raises(ConfigurationError) as caught:
+        compiled(**settings)
+    return str(caught.value)
+
+
 def order_form(event: bytes = ORDER, **settings: Any) -> dict[str, str]:
     """Send an order through the destination and return its form."""
     outcome = transform(decode_event(event), compiled(**settings), decode_object(event))
@@ -609,3 +616,110 @@ def test_a_configuration_nested_without_end_is_a_mistake() -> None:
         deep = {"a": deep}
 
     assert ["configuration"] == list(problems({**BASE, "consentManagement": deep}))
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("31415", "31415"),
+        (31415, "31415"),
+        ({"ios": "1", "android": "2"}, {"ios": "1", "android": "2"}),
+        ({"ios": "1", "iosSwift": "1", "android": 2, "web": ""}, {"ios": "1", "android": "2"}),
+        ({"ios": "1", "androidKotlin": "2", "web": "3"}, {"ios": "1", "android": "2"}),
+        ({"ios": "1", "android": "1"}, "1"),
+        ({"web": "31415", "cloud": "31415"}, "31415"),
+        ({}, ""),
+    ],
+)
+def test_an_app_id_for_each_platform(written: Any, expected: Any) -> None:
+    """One id for all, or one for each platform, as an object or as RudderStack saves it by source type."""
+    assert expected == parsed(impactAppId=written).impact_app_id
+
+
+@pytest.mark.parametrize(
+    "written", [{"ios": "1", "iosSwift": "2"}, {"windows": "1"}, {"ios": "x", "android": "1"}, True, ["1"]]
+)
+def test_an_app_id_that_is_none(written: Any) -> None:
+    """Two ids for one platform, an unknown platform, or no id at all is a mistake."""
+    assert "impactAppId" in mistakes(impactAppId=written)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "REPLACE_ME",
+        "REPLACE_AUTH_TOKEN",
+        "replace-me",
+        "change me",
+        "changeme",
+        "your_token",
+        "<token>",
+        "xxxx",
+        "TODO",
+        "...",
+    ],
+)
+def test_a_placeholder_is_no_token(value: str) -> None:
+    """What an example left to be filled in is named as a mistake, and not shown."""
+    found = mistakes(apiKey=value)
+
+    assert "apiKey: is a placeholder of an example: put in the account's own value" == found
+
+
+@pytest.mark.parametrize("value", ["token-of-tests", "t", "enterprise-1", "yours", "xx", "IRplaceholder"])
+def test_a_token_is_no_placeholder(value: str) -> None:
+    """Words that only resemble one are tokens."""
+    assert value == parsed(apiKey=value).api_key.reveal()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rudderToImpactProperty": [{"from": "a", "to": "Mony1"}]}, "no parameter Mony1; did you mean Money1?"),
+        ({"rudderToImpactProperty": [{"from": "a", "to": "Text51"}]}, "no parameter Text51; did you mean Text"),
+        (
+            {"rudderToImpactProperty": [{"from": "a", "to": "Zzzz"}]},
+            "no parameter Zzzz, unless customParameters names it",
+        ),
+        ({"productsMapping": [{"from": "a", "to": "ItemColor"}]}, "no parameter ItemColor{i}"),
+        ({"parameterSources": {"Orderid": ["a"]}}, "no parameter Orderid; did you mean OrderId?"),
+        ({"parameterSources": {"ItemSkus": ["a"]}}, "no parameter ItemSkus{i}; did you mean ItemSku{i}?"),
+    ],
+)
+def test_a_parameter_that_impact_com_does_not_have(settings: dict[str, Any], message: str) -> None:
+    """A misspelt parameter is a mistake, with what was probably meant."""
+    assert message in mistakes(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rudderToImpactProperty": [{"from": "a", "to": "Agreed"}], "customParameters": ["Agreed"]},
+        {"productsMapping": [{"from": "a", "to": "ItemColor"}], "customParameters": ["ItemColor"]},
+        {"parameterSources": {"total": ["properties.sum"], "ItemPrice": ["cost"], "Money1": ["properties.x"]}},
+        {"productsMapping": [{"from": "a", "to": "ItemText"}, {"from": "a", "to": "ItemTotalDiscount"}]},
+        {"rudderToImpactProperty": [{"from": "a", "to": "ImpactAppId"}, {"from": "b", "to": "Oid"}]},
+    ],
+)
+def test_parameters_that_may_be_mapped(settings: dict[str, Any]) -> None:
+    """Those that impact.com documents, older ones, and those of the operator's own."""
+    assert compiled(**settings)
+
+
+@pytest.mark.parametrize("key", ["actionEventNames", "installEventNames"])
+@pytest.mark.parametrize("name", ["Order Refunded", "order_cancelled", "ORDER UPDATED", "Canceled Order"])
+def test_what_becomes_of_an_order_is_no_conversion(key: str, name: str) -> None:
+    """A refund among the conversions would be paid as an order."""
+    assert f"{key}: {name!r} reports what became of an order" in mistakes(**{key: [name]})
+
+
+@pytest.mark.parametrize("path", ["@click_id", "destination.campaignId", "properties.[", "'x.["])
+def test_items_path_is_a_path_of_the_event(path: str) -> None:
+    """The list of products stands in the event."""
+    assert "itemsPath" in mistakes(itemsPath=path)
+
+
+@pytest.mark.parametrize("value", ["total-shipping-tax", "tax", "lines-", "subtotal/10", "auto-tax", "SUBTOTAL"])
+def test_an_order_amount_that_is_no_convention(value: str) -> None:
+    """Fields and what comes off them stand in one order."""
+    assert "orderAmount" in mistakes(orderAmount=value)

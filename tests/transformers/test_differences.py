@@ -80,12 +80,19 @@ def test_the_built_in_configuration_is_accepted_whole() -> None:
         (" Buyer@Example.COM ", BUYER),
         (BUYER, BUYER),
         (BUYER.upper(), BUYER),
-        (BUYER_SHA256, BUYER_SHA256),
     ],
 )
 def test_emails_are_always_hashed(event: dict[str, Any], email: str, expected: str) -> None:
     """Stripped, lower-cased, SHA-1, in every call and whatever the toggle says; hashed values pass unhashed."""
     assert expected == sent({**event, "traits": {"email": email}})["CustomerEmail"]
+
+
+def test_a_sha256_is_sent_where_it_is_documented() -> None:
+    """impact.com takes SHA-256 in Conversions; for Page Loads only SHA-1 is documented."""
+    traits = {"email": BUYER_SHA256}
+
+    assert sent({**order(), "traits": traits})["CustomerEmail"] == BUYER_SHA256
+    assert "CustomerEmail" not in sent({**page(), "traits": traits})
 
 
 @pytest.mark.parametrize("email", [7, True, ["buyer@example.com"], {"a": "b"}, None])
@@ -96,8 +103,33 @@ def test_an_email_that_is_no_text_harms_nothing(email: Any) -> None:
 
 def test_application_installed_is_spelled_right() -> None:
     """The built-in looks for 'Applcation Installed'; here the event of the specification is an install."""
-    assert "2000" == sent({"type": "track", "event": "Application Installed"})["EventTypeId"]
-    assert "EventTypeId" not in sent({"type": "track", "event": "Applcation Installed"})
+    installed = sent({"type": "track", "event": "Application Installed"})
+
+    assert "Application Installed" == installed["EventTypeCode"]
+    assert "OrderId" not in sent({"type": "track", "event": "Applcation Installed"})
+
+
+def test_the_event_type_of_actions_is_not_that_of_installs() -> None:
+    """The built-in sends installs to the event type of orders; here they have an entry, or their name as code."""
+    event = {"type": "track", "event": "Application Installed"}
+
+    assert "3000" == sent(event, eventTypes={"Application Installed": {"id": "3000", "kind": "install"}})["EventTypeId"]
+    assert "EventTypeId" not in sent(event, eventTypeId="2000")
+
+
+@pytest.mark.parametrize("name", ["Completed Order", "order_completed", "OrderCompleted", "COMPLETED_ORDER"])
+def test_order_completed_by_any_name(name: str) -> None:
+    """Libraries write the event of the specification in many ways; the built-in knows one."""
+    assert "2000" == sent({**order(), "event": name})["EventTypeId"]
+
+
+@pytest.mark.parametrize("name", ["Order Refunded", "order_cancelled", "Updated Order", "Order Canceled"])
+def test_what_happens_after_the_sale_is_no_visit(name: str) -> None:
+    """The built-in sends a refund as a visit of the customer, or as another order."""
+    outcome = outcome_of({**order(), "event": name})
+
+    assert isinstance(outcome, Skip)
+    assert "after_sale" == outcome.reason
 
 
 def test_several_event_types_a_destination() -> None:

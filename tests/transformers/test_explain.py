@@ -48,7 +48,7 @@ def test_the_path_that_won_and_those_tried_before() -> None:
     found = step(explained(order(orderId="o-1", order_id="")), "OrderId")
     tries = (Try("properties.order_id", found=False), Try("properties.orderId", found=True, result="o-1"))
 
-    assert Step("OrderId", "identifier", tries, "o-1") == found
+    assert Step("OrderId", "order_id", tries, "o-1") == found
     assert "properties.orderId" == found.path
 
 
@@ -68,49 +68,58 @@ def test_nothing_found() -> None:
     assert ["properties.coupon", "properties.promo_code", "properties.coupon_id"] == [one.path for one in found.tries]
 
 
-def test_a_refusal_is_where_it_happened() -> None:
-    """The reject names the parameter and the path, and so do the steps."""
-    found = explained(order(order_id="o" * 65))
-    refused = step(found, "OrderId").tries[-1]
+def test_what_was_left_out_is_where_it_happened() -> None:
+    """A value that must not be sent is shown at its path, with the reason; the next path is tried."""
+    found = step(explained(order(order_id="o-1", currency="EURO", currency_code="EUR")), "CurrencyCode")
+    refused = Try("properties.currency", found=True, refused="'EURO' is not an ISO-4217 currency code")
 
-    assert isinstance(found.outcome, Reject)
-    assert (Reason.TOO_LONG, "OrderId", "properties.order_id") == (
-        found.outcome.reason,
-        found.outcome.parameter,
-        found.outcome.path,
-    )
-    assert "properties.order_id" == refused.path
-    assert found.outcome.detail == refused.refused
-    assert found.outcome.fix
+    assert (refused, "EUR", "properties.currency_code") == (found.tries[0], found.value, found.path)
+
+
+def test_what_is_sent_instead_is_shown() -> None:
+    """An order id that is too long is sent as its digest, and the step says why."""
+    found = explained(order(order_id="o" * 65))
+    only = step(found, "OrderId").tries[0]
+
+    assert isinstance(found.outcome, Send)
+    assert found.outcome.request.form["OrderId"] == only.result
+    assert "has 65 characters, over 64; its digest is sent" == only.refused
 
 
 @pytest.mark.parametrize(
-    ("settings", "properties", "parameter", "path"),
+    ("properties", "parameter", "path"),
     [
-        ({}, {"order_id": "o-1", "currency": "EURO"}, "CurrencyCode", "properties.currency"),
-        ({}, {"order_id": "o-1", "tax": 1e15}, "OrderTax", "properties.tax"),
-        ({}, {"order_id": "o-1", "products": [{"sku": "S", "price": 1e15}]}, "ItemPrice1", "price"),
-        ({}, {"order_id": "o-1", "products": [{"sku": "S"}]}, "ItemSku1", "properties.products"),
-        ({}, {"subtotal": 1}, "OrderId", "properties.order_id"),
+        ({"order_id": "o-1", "subtotal": "x"}, "subtotal", "properties.subtotal"),
+        ({"order_id": "o-1", "total_price": 1e15}, "total", "properties.total_price"),
+        (
+            {"order_id": "o-1", "products": [{"sku": "S"}, {"sku": "S", "price": 1e15}]},
+            "ItemPrice",
+            "products[1].price",
+        ),
+        (
+            {"order_id": "o-1", "products": [{"sku": "S", "price": 9e13, "quantity": 9}]},
+            "ItemPrice1",
+            "properties.products",
+        ),
+        ({"subtotal": 1}, "OrderId", "properties.order_id"),
     ],
 )
-def test_a_reject_names_parameter_and_path(
-    settings: dict[str, Any], properties: dict[str, Any], parameter: str, path: str
-) -> None:
+def test_a_reject_names_parameter_and_path(properties: dict[str, Any], parameter: str, path: str) -> None:
     """Whoever reads the reject knows which parameter and which place in the event to look at."""
-    outcome = explained(order(**properties), **settings).outcome
+    outcome = explained(order(**properties)).outcome
 
     assert isinstance(outcome, Reject)
     assert (parameter, path) == (outcome.parameter, outcome.path)
+    assert outcome.detail
+    assert outcome.fix
 
 
-def test_a_reject_for_an_email_names_the_path() -> None:
-    """The fix says that the error names the path of the address; so it must."""
-    rows = [{"from": "properties.note", "to": "Text1"}]
-    outcome = explained(order(order_id="o-1", note="buyer@example.com"), rudderToImpactProperty=rows).outcome
+def test_a_reject_has_the_steps() -> None:
+    """What was tried for an order that was rejected is shown as far as it went."""
+    found = explained(order(order_id="o-1", subtotal="x"))
 
-    assert isinstance(outcome, Reject)
-    assert ("Text1", "properties.note") == (outcome.parameter, outcome.path)
+    assert Reason.INVALID_AMOUNT == getattr(found.outcome, "reason", None)
+    assert "is text in which no number can be read" == step(found, "subtotal").tries[0].refused
 
 
 @pytest.mark.parametrize(
@@ -119,15 +128,17 @@ def test_a_reject_for_an_email_names_the_path() -> None:
         {"order_id": "buyer@example.com"},
         {"order_id": "o-1", "currency": "buyer@example.com"},
         {"order_id": "o-1", "note": "buyer@example.com"},
+        {"order_id": "o-1", "subtotal": "buyer@example.com"},
+        {"order_id": "o-1", "coupon": ["buyer@example.com", "X"]},
     ],
 )
-def test_a_reject_never_repeats_an_email(properties: dict[str, Any]) -> None:
-    """Rejects are logged: no address stands in their detail."""
+def test_nothing_that_is_told_repeats_an_email(properties: dict[str, Any]) -> None:
+    """Rejects and notices are logged: no address stands in their details."""
     rows = [{"from": "properties.note", "to": "Text1"}]
     outcome = explained(order(**properties), rudderToImpactProperty=rows).outcome
+    details = [notice.detail for notice in outcome.notices] if isinstance(outcome, Send) else [str(outcome)]
 
-    assert isinstance(outcome, Reject)
-    assert "@" not in outcome.detail
+    assert [] == [detail for detail in details if "@" in detail]
 
 
 def test_defaults_have_a_note() -> None:
@@ -147,17 +158,56 @@ def test_a_default_quantity_is_shown() -> None:
     assert ("1", "default") == (found.value, found.note)
 
 
-def test_what_was_left_out_on_purpose() -> None:
-    """Items and an order amount are never sent together, and the steps say which was left out."""
-    with_items = explained(order(order_id="o-1", subtotal=5, discount=1, products=[{"sku": "S", "price": 5}]))
-    fallen_back = explained(order(order_id="o-1", subtotal=5, discount=1, products=[{"sku": "S"}]))
+def test_the_amount_is_explained() -> None:
+    """The step and its evidence are told, with the order's amount or with the items that sum to it."""
+    amount = "step 1: subtotal 22.50 is total - tax - shipping"
+    whole = explained(order(order_id="o-1", subtotal=22.5, total=27.5, tax=2, shipping=3))
+    product = {"sku": "S", "price": 25}
+    adjusted = explained(order(order_id="o-1", subtotal=22.5, total=27.5, tax=2, shipping=3, products=[product]))
 
-    assert step(with_items, "OrderSubTotalPostDiscount").value is None
-    assert "never sent together" in (step(with_items, "OrderSubTotalPostDiscount").note or "")
-    assert "1.00" == step(with_items, "OrderDiscount").value
-    assert "5.00" == step(fallen_back, "OrderSubTotalPostDiscount").value
-    assert step(fallen_back, "OrderDiscount").value is None
-    assert step(fallen_back, "ItemSku1").value is None
+    assert [amount, amount] == [whole.amount, adjusted.amount]
+    assert ("22.50", amount) == (
+        step(whole, "OrderSubTotalPostDiscount").value,
+        step(whole, "OrderSubTotalPostDiscount").note,
+    )
+    assert ("22.50", amount) == (step(adjusted, "ItemSubTotal1").value, step(adjusted, "ItemSubTotal1").note)
+    assert (None, "read, not sent") == (step(adjusted, "ItemPrice1").value, step(adjusted, "ItemPrice1").note)
+
+
+def test_what_was_left_out_on_purpose() -> None:
+    """The order's discount is sent only where the items need it, and the steps say so."""
+    needed = explained(order(order_id="o-1", subtotal=4, discount=1, products=[{"sku": "S", "price": 5}]))
+    not_needed = explained(order(order_id="o-1", subtotal=4, discount=1))
+
+    assert "1.00" == step(needed, "OrderDiscount").value
+    assert step(needed, "OrderSubTotalPostDiscount").value is None
+    assert (None, "read, not sent") == (step(not_needed, "OrderDiscount").value, step(not_needed, "OrderDiscount").note)
+
+
+def test_an_amount_beside_the_items_is_left_out() -> None:
+    """An older parameter for the order's amount would be counted beside the items."""
+    rows = [{"from": "properties.gross", "to": "OrderSubTotalPreDiscount"}]
+    event = order(order_id="o-1", gross=9, currency="EUR", products=[{"sku": "S", "price": 5}])
+    found = explained(event, rudderToImpactProperty=rows)
+
+    assert isinstance(found.outcome, Send)
+    assert ["OrderSubTotalPreDiscount"] == [notice.parameter for notice in found.outcome.notices]
+    assert "must not stand beside" in (step(found, "OrderSubTotalPreDiscount").note or "")
+
+
+def test_what_denied_consent_leaves_out() -> None:
+    """The hash of the e-mail is shown as left out, with the reason."""
+    event = {**order(order_id="o-1"), "traits": {"email": "buyer@example.com"}, "context": {"consent": False}}
+    found = step(explained(event, consentPaths=["context.consent"]), "CustomerEmail")
+
+    assert (None, "left out: the visitor denied consent") == (found.value, found.note)
+
+
+def test_a_clock_that_is_ahead() -> None:
+    """The time of the receipt stands for one that is later, and the step says so."""
+    found = step(explained({**order(order_id="o-1"), "receivedAt": "2026-03-01T11:00:00Z"}), "EventDate")
+
+    assert ("2026-03-01T11:00:00Z", "when it was received, which was before that") == (found.value, found.note)
 
 
 def test_custom_rows_are_explained() -> None:

@@ -27,7 +27,18 @@ from impact_transformers.events import (
 from impact_transformers.explain import Explanation, explain
 from impact_transformers.normalize import conceal_emails, holds_email
 from impact_transformers.normalize import email as hash_email
-from impact_transformers.outcome import NOTICES, REASONS, Notice, Outcome, Reason, ReasonFacts, Reject, Send, Skip
+from impact_transformers.outcome import (
+    NOTICES,
+    REASONS,
+    Notice,
+    NoticeReason,
+    Outcome,
+    Reason,
+    ReasonFacts,
+    Reject,
+    Send,
+    Skip,
+)
 from impact_transformers.requests import Conversion, PageLoad, Request
 from impact_transformers.secret import Secret
 from impact_transformers.transform import Draft, conclude, prepare, transform
@@ -53,6 +64,7 @@ __all__ = [
     "Identify",
     "KnownEvent",
     "Notice",
+    "NoticeReason",
     "Outcome",
     "Page",
     "PageLoad",

@@ -6,7 +6,7 @@ what was tried; a property test keeps the two equal.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import CodeType
 from typing import Any, Final, TypeAlias
@@ -14,15 +14,23 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from impact_transformers import events, sources
-from impact_transformers.fields import MappingRow
-from impact_transformers.normalize import Rule
-from impact_transformers.outcome import RefusalError
-from impact_transformers.paths import PARTS, Access, dig, event_access, item_access
-from impact_transformers.sources import FindClickId
+from impact_transformers.amounts import Reading
+from impact_transformers.consent import listed_consent, parse_consent_path
+from impact_transformers.fields import MappingRow, ValueRule
+from impact_transformers.normalize import as_text
+from impact_transformers.outcome import Notice, UnusableValueError
+from impact_transformers.paths import PARTS, Access, dig, event_access, item_access, template_access
+from impact_transformers.templates import constant_of, is_template
 from impact_transformers.trail import Step, Try
 
-Fill: TypeAlias = Callable[[Any, Any, dict[str, str], str], None]
-"""``fill(event or product, message, form, index)`` adds the parameters to ``form``."""
+Fill: TypeAlias = Callable[[Any, Any, dict[str, Any], str, list[Notice]], None]
+"""``fill(event or product, message, form, index, notices)`` adds the parameters to ``form``.
+
+What must not be sent is told in ``notices`` and the next path is tried.
+"""
+
+Named: TypeAlias = Mapping[str, Callable[..., Any]]
+"""Named sources that are a destination's own, in the place of those of the same name."""
 
 
 class ValueSource(msgspec.Struct, frozen=True):
@@ -38,7 +46,7 @@ class Compiled(msgspec.Struct, frozen=True):
 
     row: MappingRow
     sources: tuple[ValueSource, ...]
-    rule: Rule
+    rule: ValueRule
 
     @property
     def fixed(self) -> bool:
@@ -67,6 +75,8 @@ _NAMESPACE: Final = {
     **{f"NO_{part.upper()}": getattr(events, f"NO_{part.upper()}") for part in PARTS},
     **{f"named_{name}": source.function for name, source in sources.NAMED.items()},
     "dig": dig,
+    "listed_consent": listed_consent,
+    "UnusableValueError": UnusableValueError,
 }
 
 
@@ -74,20 +84,34 @@ def source_of(path: str, constants: Mapping[str, str], *, item: bool = False) ->
     """Resolve one entry of a row's ``from``."""
     if path.startswith("destination."):
         return ValueSource(path, constant=constants.get(path.removeprefix("destination."), ""))
+    if path in constants:
+        return ValueSource(path, constant=constants[path])
+    constant = constant_of(path)
+    if constant is not None:
+        return ValueSource(path, constant=constant)
+    if is_template(path):
+        return ValueSource(path, access=template_access(path, item_access if item else event_access))
     if path.startswith("@"):
         arguments = ", ".join(sources.NAMED[path[1:]].arguments)
         return ValueSource(path, access=Access(f"named_{path[1:]}({arguments})"))
     return ValueSource(path, access=item_access(path) if item else event_access(path))
 
 
-def compile_fill(rows: Sequence[Compiled], find: FindClickId, *, item: bool = False) -> Fill:
-    """Generate the function that fills a form from an event, or from one product of it (``item``).
+def consent_source_of(entry: str) -> ValueSource:
+    """Resolve one entry of ``consentPaths``."""
+    found = parse_consent_path(entry)
+    access = event_access(found.path)
+    if found.id is not None:
+        expression = f"listed_consent({access.inline}, {found.id!r}, {found.denies})"
+        access = Access(expression, wide=access.wide)
+    return ValueSource(entry, access)
 
-    ``find`` is the destination's own ``@click_id``.
-    """
-    namespace: dict[str, Any] = dict(_NAMESPACE, object_at=object_at, named_click_id=find)
+
+def compile_fill(rows: Sequence[Compiled], named: Named, *, item: bool = False) -> Fill:
+    """Generate the function that fills a form from an event, or from one product of it (``item``)."""
+    namespace = _scope(named)
     parameter = "item" if item else "event"
-    lines = [f"def fill({parameter}, message, form, index):", *_indent(_locals(rows, item=item))]
+    lines = [f"def fill({parameter}, message, form, index, notices):", *_indent(_locals(rows, item=item))]
     for guard, guarded in _by_guard(rows):
         body = [line for number, row in guarded for line in _row_lines(row, number, namespace)]
         lines += _indent([f"if {guard}:", *_indent(body)] if guard and body else body)
@@ -96,6 +120,11 @@ def compile_fill(rows: Sequence[Compiled], find: FindClickId, *, item: bool = Fa
     exec(compile(text, "<impact_transformers mapping>", "exec"), namespace)  # noqa: S102 - generated from our own tables and checked paths
     fill: Fill = namespace["fill"]
     return fill
+
+
+def _scope(named: Named) -> dict[str, Any]:
+    own = {f"named_{name}": function for name, function in named.items()}
+    return dict(_NAMESPACE, object_at=object_at, filled=filled, joined=joined, **own)
 
 
 def _locals(rows: Sequence[Compiled], *, item: bool) -> list[str]:
@@ -148,6 +177,17 @@ def object_at(value: dict[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def filled(value: Any, default: str | None) -> str | None:
+    """A place of a template as text; ``default`` where it holds none."""
+    found = as_text(value)
+    return default if found is None else found
+
+
+def joined(parts: tuple[str | None, ...]) -> str | None:
+    """A template as text; None when one of its places holds nothing."""
+    return None if None in parts else "".join(part for part in parts if part is not None)
+
+
 def _row_lines(row: Compiled, number: int, namespace: dict[str, Any]) -> list[str]:
     """The statements of one row."""
     target = repr(row.row.param)
@@ -163,11 +203,17 @@ def _row_lines(row: Compiled, number: int, namespace: dict[str, Any]) -> list[st
     indent = ""
     for source in row.sources:
         expression = repr(source.constant) if source.access is None else source.access.expression
-        lines.append(f"{indent}value = {expression}")
-        lines.append(f"{indent}text = None if {useless} else rule_{number}(value)")
-        lines.append(f"{indent}if text is not None:")
-        lines.append(f"{indent}    form[{target}] = text")
-        lines.append(f"{indent}else:")
+        lines += [
+            f"{indent}value = {expression}",
+            f"{indent}try:",
+            f"{indent}    text = None if {useless} else rule_{number}(value)",
+            f"{indent}except UnusableValueError as unusable:",
+            f"{indent}    notices.append(unusable.as_notice({target}, {source.path!r}))",
+            f"{indent}    text = unusable.instead",
+            f"{indent}if text is not None:",
+            f"{indent}    form[{target}] = text",
+            f"{indent}else:",
+        ]
         indent += "    "
     return [*lines, f"{indent}pass"]
 
@@ -177,14 +223,10 @@ def _first(values: Any) -> str | None:
 
 
 def trace(
-    rows: Sequence[Compiled], subject: Any, message: Any, find: FindClickId, index: str = "", *, item: bool = False
+    rows: Sequence[Compiled], subject: Any, message: Any, named: Named, index: str = "", *, item: bool = False
 ) -> Iterator[Step]:
-    """Do what the compiled function does, and say for each row what was tried and what won.
-
-    A refusal ends its row and is noted on the step; the caller decides what it means for the event.
-    """
-    scope = dict(_NAMESPACE, object_at=object_at, named_click_id=find, message=message)
-    scope["item" if item else "event"] = subject
+    """Do what the compiled function does, and say for each row what was tried and what won."""
+    scope = {**_scope(named), "message": message, "item" if item else "event": subject}
     for line in _locals(rows, item=item):
         name, expression = line.split(" = ")
         scope[name] = _evaluate(expression, scope)
@@ -199,22 +241,23 @@ def _trace_row(row: Compiled, scope: dict[str, Any], index: str) -> Step:
     for source in row.sources:
         value = source.constant if source.access is None else _evaluate(source.access.expression, scope)
         found = value is not None and value != ""
+        refused = None
         try:
             result = row.rule(value) if found else None
-        except RefusalError as refusal:
-            tries.append(Try(source.path, found, refused=refusal.detail))
-            break
-        tries.append(Try(source.path, found, result))
+        except UnusableValueError as unusable:
+            result, refused = unusable.instead, unusable.detail
+        tries.append(Try(source.path, found, None if result is None else _shown(result), refused))
         if result is not None:
             break
     name = row.row.param.replace("{i}", index)
     return Step(name, row.row.rule, tuple(tries), _first(one.result for one in tries))
 
 
-def locate(refusal: RefusalError, steps: Iterable[Step]) -> RefusalError:
-    """The refusal with the parameter and path at which :func:`trace` met it."""
-    found = (refusal.at(step.parameter, one.path) for step in steps for one in step.tries if one.refused is not None)
-    return next(found, refusal)
+def _shown(result: Any) -> str:
+    """What a rule made of a value, as text; amounts and products are read, not sent."""
+    if isinstance(result, Reading):
+        return f"{result.amount():f}" + (" %" if result.percent else "")
+    return f"{len(result)} products" if isinstance(result, list) else str(result)
 
 
 def _evaluate(expression: str, scope: dict[str, Any]) -> Any:

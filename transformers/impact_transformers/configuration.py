@@ -11,12 +11,26 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from impact_transformers.consent import parse_consent_path
 from impact_transformers.currencies import CURRENCIES
-from impact_transformers.paths import NAMED_SOURCE, PathError, parse_path
+from impact_transformers.event_names import AFTER_SALE
+from impact_transformers.paths import NAMED_SOURCE, path_problem
 from impact_transformers.secret import Secret
+from impact_transformers.templates import TEMPLATE
 
 KeyType: TypeAlias = Literal[
-    "string", "boolean", "integer", "names", "hosts", "queries", "mapping", "event_types", "sources", "strings"
+    "string",
+    "boolean",
+    "integer",
+    "names",
+    "hosts",
+    "queries",
+    "mapping",
+    "event_types",
+    "sources",
+    "path",
+    "consent_paths",
+    "app_ids",
 ]
 Kind: TypeAlias = Literal["action", "lead", "install", "page_load"]
 
@@ -28,17 +42,13 @@ LATER_KEYS: Final = ("reversalEventNames", "modificationEventNames", "refundEven
 DEEPEST: Final = 32
 """Levels a configuration may be nested; ours are four deep."""
 
-CLICK_ID_PARAMETERS: Final = ("im_ref", "irclickid", "clickid")
+CLICK_ID_PARAMETERS: Final = ("im_ref", "irclickid")
 """Names under which a landing URL carries the click id, unless the destination names others.
 
 https://integrations.impact.com/integration-guides/for-brands/tracking-integrations/api-online-sale/introduction
 """
 
 VARIABLE_PREFIX: Final = "IMPACT_VAR_"
-
-TEMPLATE: Final = re.compile(
-    r"\{\{\s*(?:event\.|message\.)?(?P<path>[^|{}]+?)\s*(?:\|\|\s*(?P<default>.*?)\s*)?\}\}", re.DOTALL
-)
 
 ALIASES: Final = {"Oid": "OrderId", "Currency": "CurrencyCode"}
 """Second spellings of a parameter; sending both would be sending one thing twice.
@@ -48,6 +58,18 @@ https://integrations.impact.com/impact-brand/reference/the-conversion-object
 
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
 _QUERY: Final = re.compile(r"[^\s=&#?]+=[^\s=&#?]*(?:&[^\s=&#?]+=[^\s=&#?]*)*")
+
+_PLACEHOLDER: Final = re.compile(
+    r"(?:replace|change|your|insert|enter)[ _-]?(?:me|this|here|it)?(?:[ _-].*)?|todo|tbd|x{3,}|<.*>|\.{3}",
+    re.IGNORECASE,
+)
+"""What examples hold where the operator's own value belongs."""
+
+CREDENTIALS: Final = ("accountSID", "apiKey", "campaignId")
+MAPPINGS: Final = ("rudderToImpactProperty", "productsMapping", "parameterSources")
+"""Keys whose templates are values of parameters, not of the configuration."""
+
+APP_PLATFORMS: Final = {"ios": "ios", "iosSwift": "ios", "android": "android", "androidKotlin": "android"}
 
 _PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\{i\}[A-Za-z0-9_]*)?")
 
@@ -128,7 +150,7 @@ class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     account_sid: str = msgspec.field(name="accountSID")
     api_key: Secret
     campaign_id: str
-    impact_app_id: str = ""
+    impact_app_id: str | dict[str, str] = ""
     event_type_id: str = ""
     enable_identify_events: bool = True
     enable_page_events: bool = True
@@ -140,17 +162,21 @@ class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     rudder_to_impact_property: tuple[Mapped, ...] = ()
     products_mapping: tuple[Mapped, ...] = ()
     parameter_sources: dict[str, tuple[str, ...]] = {}
+    custom_parameters: tuple[str, ...] = ()
+    order_amount: str = "auto"
+    items_path: str = ""
     default_currency: str = ""
     default_category: str = "Uncategorized"
     email_as_customer_id: Literal["drop", "hash"] = "drop"
     consent_paths: tuple[str, ...] = ()
-    consent_gate: Literal["off", "denied", "required"] = "off"
+    consent_gate: Literal["off", "denied", "required", "rewards"] = "off"
     click_id_parameters: tuple[str, ...] = CLICK_ID_PARAMETERS
     tracking_domains: tuple[str, ...] = ()
     landing_rules: tuple[str, ...] = ()
     referrer_rules: tuple[str, ...] = ()
     click_key_parts: tuple[KeyPart, ...] = ("visitor", "click_id")
     click_window_minutes: int = 30
+    click_window_type: Literal["rolling", "fixed"] = "rolling"
     repeated_clicks: Literal["page_load", "drop"] = "page_load"
     duplicate_orders: Literal["suppress", "send"] = "suppress"
     remembered_click: Literal["last", "first", "off"] = "last"
@@ -173,7 +199,7 @@ def find_templates(config: Mapping[str, Any]) -> tuple[str, ...]:
             found.append(value)
         return value
 
-    _walk(config, visit)
+    _walk({key: value for key, value in config.items() if key not in MAPPINGS}, visit)
     return tuple(found)
 
 
@@ -229,7 +255,7 @@ def parse_configuration(config: Mapping[str, Any], schema: Iterable[ConfigKey]) 
     for key in schema:
         raw = _look_up(config, key)
         try:
-            value = None if raw is None else _READERS[key.type](key, _same_for_all_sources(key, raw))
+            value = None if raw is None else _READERS[key.type](key, _unwrapped(key, raw))
         except ConfigurationError as error:
             problems.extend(error.problems)
             continue
@@ -239,6 +265,8 @@ def parse_configuration(config: Mapping[str, Any], schema: Iterable[ConfigKey]) 
             value = key.default
         values[key.key] = value
     problems += _currency_problems(values.get("defaultCurrency"))
+    problems += _placeholder_problems(values)
+    problems += _after_sale_problems(values)
     if problems:
         raise ConfigurationError(problems)
     values["apiKey"] = Secret(values["apiKey"])
@@ -247,6 +275,25 @@ def parse_configuration(config: Mapping[str, Any], schema: Iterable[ConfigKey]) 
 
 def _currency_problems(code: str | None) -> list[Problem]:
     return [] if not code or code in CURRENCIES else [Problem("defaultCurrency", f"{code} is not an ISO-4217 code")]
+
+
+def _placeholder_problems(values: Mapping[str, Any]) -> list[Problem]:
+    """Credentials that an example left to be filled in; the value is not shown, it may hold part of a secret."""
+    return [
+        Problem(key, "is a placeholder of an example: put in the account's own value")
+        for key in CREDENTIALS
+        if _PLACEHOLDER.fullmatch(str(values.get(key) or ""))
+    ]
+
+
+def _after_sale_problems(values: Mapping[str, Any]) -> list[Problem]:
+    named = [(key, name) for key in ("actionEventNames", "installEventNames") for name in values.get(key) or ()]
+    named += [("eventTypes", entry["name"]) for entry in values.get("eventTypes") or ()]
+    return [
+        Problem(key, f"{name!r} reports what became of an order: neither a visit nor a conversion; remove it")
+        for key, name in named
+        if name.casefold() in AFTER_SALE
+    ]
 
 
 def unknown_keys(config: Mapping[str, Any], schema: Iterable[ConfigKey]) -> list[str]:
@@ -261,6 +308,10 @@ def _look_up(config: Mapping[str, Any], key: ConfigKey) -> Any:
         if value is not None and value != "":
             return value
     return None
+
+
+def _unwrapped(key: ConfigKey, value: Any) -> Any:
+    return value if key.type == "app_ids" else _same_for_all_sources(key, value)
 
 
 def _same_for_all_sources(key: ConfigKey, value: Any) -> Any:
@@ -352,9 +403,20 @@ def _read_names(key: ConfigKey, value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names)) or tuple(key.default or ())
 
 
-def _read_strings(key: ConfigKey, value: Any) -> tuple[str, ...]:
-    """Paths of the event alone: a consent is read from the event, not from a source that has a name."""
-    paths = _read_names(key, value)
+def _read_path(key: ConfigKey, value: Any) -> str:
+    path = _read_string(key, value)
+    _refuse_odd_paths(key, [path] if path else [])
+    return path
+
+
+def _read_consent_paths(key: ConfigKey, value: Any) -> tuple[str, ...]:
+    entries = _read_names(key, value)
+    _refuse_odd_paths(key, [parse_consent_path(entry).path for entry in entries])
+    return entries
+
+
+def _refuse_odd_paths(key: ConfigKey, paths: Sequence[str]) -> None:
+    """Refuse all but paths of the event: these are read from the event, not from a source that has a name."""
     problems = _path_problems(key.key, paths) + [
         Problem(key.key, f"{path!r} is not a path of the event such as context.consent.ads")
         for path in paths
@@ -362,7 +424,24 @@ def _read_strings(key: ConfigKey, value: Any) -> tuple[str, ...]:
     ]
     if problems:
         raise ConfigurationError(problems)
-    return paths
+
+
+def _read_app_ids(key: ConfigKey, value: Any) -> str | dict[str, str]:
+    """One id for every platform, or ``{"ios": "1", "android": "2"}``, also as RudderStack saves it by source type."""
+    if not isinstance(value, dict):
+        return _read_string(key, value)
+    if not set(value) <= SOURCE_TYPES:
+        raise ConfigurationError([Problem(key.key, 'must be an id, or an object such as {"ios": "1", "android": "2"}')])
+    given = {name: _read_string(key, id_) for name, id_ in value.items() if id_}
+    if len(set(given.values())) <= 1:
+        return next(iter(given.values()), "")
+    ids: dict[str, str] = {}
+    for name, id_ in given.items():
+        if name in APP_PLATFORMS and ids.setdefault(APP_PLATFORMS[name], id_) != id_:
+            raise ConfigurationError(
+                [Problem(f"{key.key}.{name}", f"differs from the other id for {APP_PLATFORMS[name]}")]
+            )
+    return ids
 
 
 def _read_mapping(key: ConfigKey, value: Any) -> list[dict[str, str]]:
@@ -454,15 +533,7 @@ def _event_type(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _path_problems(where: str, paths: Iterable[str]) -> list[Problem]:
-    problems = []
-    for path in paths:
-        if path.startswith(NAMED_SOURCE):
-            continue
-        try:
-            parse_path(path)
-        except PathError as error:
-            problems.append(Problem(where, str(error)))
-    return problems
+    return [Problem(where, problem) for path in paths if (problem := path_problem(path)) is not None]
 
 
 def _type_name(value: Any) -> str:
@@ -477,7 +548,9 @@ _READERS: Final = {
     "names": _read_names,
     "hosts": _read_hosts,
     "queries": _read_queries,
-    "strings": _read_strings,
+    "path": _read_path,
+    "consent_paths": _read_consent_paths,
+    "app_ids": _read_app_ids,
     "mapping": _read_mapping,
     "sources": _read_sources,
     "event_types": _read_event_types,

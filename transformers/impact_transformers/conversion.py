@@ -1,35 +1,44 @@
-"""From a track that means money to a Conversion: identity of the order, items or amount, and what must not meet."""
+"""From an event that means money to a Conversion: identity of the order, its value, and what must not meet."""
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
 from impact_transformers.configuration import EventType
-from impact_transformers.destination import Destination
-from impact_transformers.events import Track
-from impact_transformers.normalize import as_text
-from impact_transformers.outcome import Reason, RefusalError
-from impact_transformers.requests import ATTRIBUTION_KEYS, ORDER_AMOUNTS, Conversion
+from impact_transformers.destination import PAGE, SCREEN, Destination
+from impact_transformers.event_date import settle_date
+from impact_transformers.events import KnownEvent, Page, Screen, Track
+from impact_transformers.normalize import as_text, holds_email
+from impact_transformers.order_id import made_id
+from impact_transformers.order_value import value_order
+from impact_transformers.outcome import Notice, NoticeReason, Reason, RefusalError
+from impact_transformers.requests import ATTRIBUTION_KEYS, EVENT_IDENTIFIERS, ORDER_AMOUNTS, Conversion
 
-EVENT_IDENTIFIERS: Final = ("EventTypeId", "ActionTrackerId", "EventTypeCode")
 LONGEST_CODE: Final = 64
-ORDER_ID_PREFIX: Final = "ip-"
 
 
 def assemble_conversion(
-    event: Track, kind: EventType, destination: Destination, message: Mapping[str, Any] | None
+    event: KnownEvent,
+    kind: EventType,
+    destination: Destination,
+    message: Mapping[str, Any] | None,
+    notices: list[Notice],
 ) -> Conversion:
-    """Fill the form; raises :class:`RefusalError` for whatever impact.com would refuse or count twice."""
+    """Fill the form; what must not be sent of the event is told in ``notices``.
+
+    Raises :class:`RefusalError` for an order that impact.com could not take or would count twice.
+    """
     form: dict[str, str] = {}
-    destination.conversion.fill(event, message, form, "")
+    destination.conversion.fill(event, message, form, "", notices)
     _add_event_type(kind, form)
     if "OrderId" not in form:
         form["OrderId"] = _derived_order_id(event, kind, destination)
-    if "EventDate" not in form:
-        form["EventDate"] = "NOW"
-    _add_value(event, destination, message, form)
-    _check_money(form)
+    settle_date(form, event.received_at)
+    if form.get("TrackingConsent") == "false":
+        form.pop("CustomerEmail", None)
+    value = value_order(event, kind, destination, message, form.get("CurrencyCode"))
+    form.update(value.form)
+    notices += value.notices
+    _drop_other_amounts(form, notices)
     return Conversion(form)
 
 
@@ -44,13 +53,23 @@ def _add_event_type(kind: EventType, form: dict[str, str]) -> None:
         form["EventTypeId"] = kind.id
         return
     code = kind.code or kind.name
-    if len(code) > LONGEST_CODE:
-        detail = f"the event's name has {len(code)} characters, a code at most {LONGEST_CODE}; give it an id or code"
-        raise RefusalError(Reason.TOO_LONG, detail, parameter="EventTypeCode", path="event")
+    if len(code) > LONGEST_CODE or holds_email(code):
+        detail = f"the event's name cannot be a code, which has at most {LONGEST_CODE} characters and no e-mail address"
+        raise RefusalError(Reason.MISSING_EVENT_TYPE, detail, parameter="EventTypeCode", path="event")
     form["EventTypeCode"] = code
 
 
-def _derived_order_id(event: Track, kind: EventType, destination: Destination) -> str:
+def call_name(event: KnownEvent) -> str:
+    """The name of a track; that of a page or screen with ``page:`` or ``screen:`` before it; else ``identify``."""
+    if isinstance(event, Track):
+        return as_text(event.event) or ""
+    if isinstance(event, Page | Screen):
+        name = as_text(event.name) or as_text((event.properties or {}).get("name")) or ""
+        return (PAGE if isinstance(event, Page) else SCREEN) + name
+    return "identify"
+
+
+def _derived_order_id(event: KnownEvent, kind: EventType, destination: Destination) -> str:
     """The same id for the same message for ever: leads and installs have no order, yet a repeat must be recognised.
 
     Only facts of the message and the account enter, so a corrected mapping does not make another order of it.
@@ -60,49 +79,18 @@ def _derived_order_id(event: Track, kind: EventType, destination: Destination) -
         missing = "no order id was found" if kind.kind == "action" else "no messageId to derive an order id from"
         raise RefusalError(Reason.MISSING_ORDER_ID, missing, parameter="OrderId", path="properties.order_id")
     config = destination.config
-    name = as_text(event.event) or ""
-    facts = (config.account_sid, config.campaign_id, kind.kind, name, message_id)
-    digest = hashlib.blake2b("\x1f".join(facts).encode(), digest_size=25).digest()
-    return ORDER_ID_PREFIX + base64.b32encode(digest).decode().lower()
+    return made_id(config.account_sid, config.campaign_id, kind.kind, call_name(event), message_id)
 
 
-def _add_value(event: Track, destination: Destination, message: Mapping[str, Any] | None, form: dict[str, str]) -> None:
-    """Report the items, or the order's amount where there are none or they cannot be reported in full."""
-    products = (event.properties or {}).get("products")
-    items = _items(products, destination) if isinstance(products, list) and products else None
-    if items:
-        form.update(items)
-        destination.with_items.fill(event, message, form, "")
+def _drop_other_amounts(form: dict[str, str], notices: list[Notice]) -> None:
+    """Leave out amounts of the operator's own that would be counted beside the items."""
+    if "ItemSku1" not in form:
         return
-    destination.without_items.fill(event, message, form, "")
-    if products and not any(name in form for name in ORDER_AMOUNTS):
-        raise RefusalError(
-            Reason.INCOMPLETE_ITEM,
-            "a product lacks sku, price or a whole quantity, and there is no subtotal, total, revenue or value",
-            parameter="ItemSku1",
-            path="properties.products",
-        )
-
-
-def _items(products: list[Any], destination: Destination) -> dict[str, str] | None:
-    """The form of all items, or None when one of them is incomplete: half an order would be paid as a whole one."""
-    items: dict[str, str] = {}
-    fill = destination.item.fill
-    for number, product in enumerate(products, 1):
-        if not isinstance(product, dict):
-            return None
-        index = str(number)
-        fill(product, None, items, index)
-        if "quantity" not in product or product["quantity"] is None:
-            items.setdefault("ItemQuantity" + index, "1")
-        if "ItemSku" + index not in items or "ItemQuantity" + index not in items:
-            return None
-        has_price, has_subtotal = "ItemPrice" + index in items, "ItemSubTotal" + index in items
-        if has_price and has_subtotal:
-            raise _conflict("ItemSubTotal" + index, "ItemPrice and ItemSubTotal report the same money twice")
-        if not has_price and not has_subtotal:
-            return None
-    return items
+    beside = [name for name in ORDER_AMOUNTS if name in form]
+    for name in beside:
+        del form[name]
+    told = "the items report the same money"
+    notices += [Notice(NoticeReason.PARAMETER_DROPPED, told, name) for name in beside]
 
 
 def check_attribution(form: Mapping[str, str]) -> None:
@@ -114,14 +102,3 @@ def check_attribution(form: Mapping[str, str]) -> None:
             parameter="CustomProfileId",
             path="anonymousId",
         )
-
-
-def _check_money(form: Mapping[str, str]) -> None:
-    if "ItemSku1" in form:
-        for name in ORDER_AMOUNTS:
-            if name in form:
-                raise _conflict(name, f"{name} and items report the same money twice")
-
-
-def _conflict(parameter: str, detail: str) -> RefusalError:
-    return RefusalError(Reason.AMOUNT_CONFLICT, detail, parameter=parameter, path="productsMapping")

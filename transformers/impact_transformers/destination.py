@@ -1,16 +1,16 @@
 """A destination ready for work: its configuration resolved into routes and compiled mapping tables, once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from impact_transformers import fields
+from impact_transformers.click_ids import click_id_finder
 from impact_transformers.clicks import SEPARATOR, ClickRules, compile_rules
-from impact_transformers.compile import Compiled, Fill, compile_fill, source_of
+from impact_transformers.compile import Compiled, Fill, Named, compile_fill, consent_source_of, source_of, trace
 from impact_transformers.configuration import (
-    TEMPLATE,
     ConfigKey,
     ConfigurationError,
     DestinationConfig,
@@ -22,40 +22,48 @@ from impact_transformers.configuration import (
     find_templates,
     parse_configuration,
 )
+from impact_transformers.consent import listed_consent, parse_consent_path
+from impact_transformers.event_names import APPLICATION_INSTALLED, ORDER_ALIASES, ORDER_COMPLETED
 from impact_transformers.fields import MappingRow, rule_of
 from impact_transformers.normalize import as_text, truth
+from impact_transformers.outcome import UnusableValueError
 from impact_transformers.paths import NAMED_SOURCE, PathError, dig, parse_path
-from impact_transformers.sources import NAMED, FindClickId, click_id_finder
+from impact_transformers.sources import NAMED, app_id_finder
+from impact_transformers.templates import TEMPLATE, constant_of
+from impact_transformers.trail import Step
 
-ORDER_COMPLETED: Final = "Order Completed"
-APPLICATION_INSTALLED: Final = "Application Installed"
 RESOLVED_TEMPLATES: Final = 1024
 """How many resolutions of one dynamic configuration are kept compiled; the least recently used goes first."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The compiled tables of one kind of request.
-
-    ``steps`` are the rows of ``fill``; the two others follow for conversions with and without items.
-    """
+    """One table, compiled for a destination: ``fill`` does what ``rows`` say."""
 
     rows: tuple[Compiled, ...]
     fill: Fill
+    named: Named
+    item: bool = False
+
+    def trace(self, subject: Any, message: Any, index: str = "") -> Iterator[Step]:
+        """How each parameter of the table comes about."""
+        return trace(self.rows, subject, message, self.named, index, item=self.item)
 
 
 class Destination(msgspec.Struct, frozen=True):
     """One static destination, compiled.
 
+    ``routes`` are the tracks that are named somewhere, ``calls`` the pages (``page:NAME``), screens and ``identify``.
     ``reads_message`` tells that some path needs the generic event; ``lets_all_pass`` that nothing is switched off, so
     that no event need be looked at for it.
     """
 
     config: DestinationConfig
     routes: dict[str, EventType]
+    calls: dict[str, EventType]
     page_load: Plan
     conversion: Plan
-    with_items: Plan
-    without_items: Plan
+    order: Plan
+    line: Plan
     item: Plan
     clicks: ClickRules
     reads_message: bool
@@ -148,48 +156,76 @@ def _resolve(template: str, message: Mapping[str, Any]) -> str:
     return found if found is not None else (match["default"] or "").strip("\"'")
 
 
-def _check_sources(config: DestinationConfig, constants: Mapping[str, str]) -> None:
+def _check_sources(config: DestinationConfig, constants: Mapping[str, str]) -> Iterator[Problem]:
     """Refuse sources that do not exist: their names become part of generated code, so nothing else may."""
     rows = (*config.rudder_to_impact_property, *config.products_mapping)
     listed = [(f"parameterSources.{name}", path) for name, paths in config.parameter_sources.items() for path in paths]
     listed += [("mapping", row.source) for row in rows]
     known = {*(f"@{name}" for name in NAMED), *(f"destination.{name}" for name in constants)}
-    problems = [
-        Problem(where, f"{path!r} is no source; see the reference of parameters")
-        for where, path in listed
-        if path.startswith(NAMED_SOURCE) and path not in known
+    for where, path in listed:
+        if path.startswith(NAMED_SOURCE) and path not in known:
+            yield Problem(where, f"{path!r} is no source; see the reference of parameters")
+
+
+def _check_parameters(config: DestinationConfig) -> Iterator[Problem]:
+    """Refuse parameters that impact.com does not have, unless the operator says that they are his own."""
+    listed = [("rudderToImpactProperty", row.parameter) for row in config.rudder_to_impact_property]
+    listed += [("productsMapping", fields.numbered(row.parameter)) for row in config.products_mapping]
+    listed += [
+        (f"parameterSources.{name}", fields.numbered(name) if name.startswith("Item") else name)
+        for name in config.parameter_sources
     ]
-    if problems:
-        raise ConfigurationError(problems)
+    for where, name in listed:
+        own = {name, name.replace("{i}", "")} & set(config.custom_parameters)
+        if not own and not fields.is_known(name):
+            meant = "".join(f"; did you mean {one}?" for one in fields.suggestions(name))
+            yield Problem(where, f"impact.com has no parameter {name}{meant or ', unless customParameters names it'}")
+
+
+def _check_constants(rows: Iterable[Compiled]) -> Iterator[Problem]:
+    """Refuse constants that could never be sent."""
+    for row in rows:
+        for source in row.sources:
+            if source.constant is None or constant_of(source.path) is None:
+                continue
+            try:
+                row.rule(source.constant)
+            except UnusableValueError as error:
+                yield Problem(row.row.param, f"the constant {source.path} {error.detail}")
+
+
+def _refuse(problems: Iterable[Problem]) -> None:
+    found = [*problems]
+    if found:
+        raise ConfigurationError(found)
 
 
 def _compile_config(config: DestinationConfig) -> Destination:
     constants = {
         "campaignId": config.campaign_id,
-        "impactAppId": config.impact_app_id,
         "defaultCurrency": config.default_currency,
         "defaultCategory": config.default_category,
     }
-    _check_sources(config, constants)
+    apps = config.impact_app_id
+    if isinstance(apps, str):
+        # One for every platform is known without looking at the event.
+        constants |= {"impactAppId": apps, "@property_id": apps}
+    _refuse((*_check_sources(config, constants), *_check_parameters(config)))
     compiler = _Compiler(config, constants)
-    find = click_id_finder(config.click_id_parameters)
-    order_rows = compiler.rows(fields.CONVERSION.rows, config.rudder_to_impact_property)
-    page_names = fields.PAGE_LOAD.names()
-    on_pages = tuple(mapped for mapped in config.rudder_to_impact_property if mapped.parameter in page_names)
-    plans = {
-        "page_load": _plan(compiler.rows(fields.PAGE_LOAD.rows, on_pages), find),
-        "conversion": _plan([row for row in order_rows if row.row.when in ("always", "device")], find),
-        "with_items": _plan([row for row in order_rows if row.row.when == "items"], find),
-        "without_items": _plan([row for row in order_rows if row.row.when == "no_items"], find),
-        "item": _plan(compiler.rows(_item_rows(), _item_mapping(config.products_mapping), item=True), find, item=True),
+    named: Named = {
+        "click_id": click_id_finder(config.click_id_parameters).carried,
+        "property_id": app_id_finder({} if isinstance(apps, str) else apps),
     }
+    plans = _plans(compiler, config, named)
     places = [source.path for row in plans["page_load"].rows if row.row.param == "ClickId" for source in row.sources]
     wide = any(row.wide for plan in plans.values() for row in plan.rows)
     gated = config.consent_gate != "off"
     enabled = config.enable_page_events and config.enable_screen_events and config.enable_identify_events
+    routes = _routes(config)
     return Destination(
         config,
-        _routes(config),
+        {name: entry for name, entry in routes.items() if not _is_call(name)},
+        {name: entry for name, entry in routes.items() if _is_call(name)},
         clicks=compile_rules(config, by_form="@click_id" in places, has_click_id=bool(places)),
         reads_message=wide or gated,
         lets_all_pass=enabled and not gated and config.unmapped_track == "page_load",
@@ -197,8 +233,32 @@ def _compile_config(config: DestinationConfig) -> Destination:
     )
 
 
-def _plan(rows: Sequence[Compiled], find: FindClickId, *, item: bool = False) -> Plan:
-    return Plan(tuple(rows), compile_fill(rows, find, item=item))
+def _plans(compiler: "_Compiler", config: DestinationConfig, named: Named) -> dict[str, Plan]:
+    """Every table, with the operator's rows where they belong."""
+    mapped = config.rudder_to_impact_property
+    products = [
+        msgspec.structs.replace(one, parameter=fields.numbered(one.parameter)) for one in config.products_mapping
+    ]
+    order, page = fields.ORDER.names(), fields.PAGE_LOAD.names()
+    line = {row.param + "{i}" for row in fields.LINE.rows}
+    rows = {
+        "page_load": compiler.rows(fields.PAGE_LOAD.rows, [one for one in mapped if one.parameter in page]),
+        "conversion": compiler.rows(fields.CONVERSION.rows, [one for one in mapped if one.parameter not in order]),
+        "order": compiler.rows(fields.ORDER.rows, [one for one in mapped if one.parameter in order]),
+        "line": compiler.rows(
+            fields.LINE.rows, [_unnumbered(one) for one in products if one.parameter in line], item=True
+        ),
+        "item": compiler.rows(_item_rows(), [one for one in products if one.parameter not in line], item=True),
+    }
+    _refuse(problem for one in rows.values() for problem in _check_constants(one))
+    return {
+        name: Plan(tuple(one), compile_fill(one, named, item=name in ITEM_TABLES), named, name in ITEM_TABLES)
+        for name, one in rows.items()
+    }
+
+
+ITEM_TABLES: Final = ("line", "item")
+"""Tables whose paths start at one product."""
 
 
 class _Compiler:
@@ -218,31 +278,36 @@ class _Compiler:
         return compiled
 
     def _row(self, row: MappingRow, before: Sequence[str], item: bool) -> Compiled:
-        own = self._config.parameter_sources.get(row.param.replace("{i}", ""))
-        paths = [path for path in row.sources if path != "destination.consentPaths"] if own is None else own
-        if row.sources == ("destination.consentPaths",) and own is None:
-            paths = self._config.consent_paths
-        sources = tuple(source_of(path, self._constants, item=item) for path in (*before, *paths))
+        own = self._own_paths(row)
+        paths = row.sources if own is None else own
+        sources = [source_of(path, self._constants, item=item) for path in before]
+        for path in paths:
+            if path == "destination.consentPaths":
+                sources += map(consent_source_of, self._config.consent_paths)
+            else:
+                sources.append(source_of(path, self._constants, item=item))
         if row.when == "device" and (before or own):
             row = msgspec.structs.replace(row, when="always")
-        return Compiled(row, sources, rule_of(row, hash_emails=self._config.email_as_customer_id == "hash"))
+        return Compiled(row, tuple(sources), rule_of(row, self._config))
+
+    def _own_paths(self, row: MappingRow) -> Sequence[str] | None:
+        """The paths that the operator puts in the place of the table's."""
+        if row.param == "products" and self._config.items_path:
+            return [self._config.items_path]
+        return self._config.parameter_sources.get(row.param.replace("{i}", ""))
 
 
 def _item_rows() -> list[MappingRow]:
     return [msgspec.structs.replace(row, param=row.param + "{i}") for row in fields.ITEM.rows]
 
 
-def _item_mapping(mapping: Sequence[Mapped]) -> list[Mapped]:
-    """RudderStack's form names ``ItemText`` and appends the number; ours may say where it goes: ``ItemText{i}_1``."""
-    return [
-        one if "{i}" in one.parameter else msgspec.structs.replace(one, parameter=one.parameter + "{i}")
-        for one in mapping
-    ]
+def _unnumbered(mapped: Mapped) -> Mapped:
+    return msgspec.structs.replace(mapped, parameter=mapped.parameter.removesuffix("{i}"))
 
 
 def _routes(config: DestinationConfig) -> dict[str, EventType]:
     """Event name, case-folded, to what it is; later lines win over earlier ones, so an action wins over an install."""
-    routes = {}
+    routes: dict[str, EventType] = {}
     for names, kind in (
         ((APPLICATION_INSTALLED,), "install"),
         (config.install_event_names, "install"),
@@ -251,22 +316,36 @@ def _routes(config: DestinationConfig) -> dict[str, EventType]:
     ):
         routes.update({name.casefold(): EventType(name, kind) for name in names})  # type: ignore[arg-type]
     routes.update({entry.name.casefold(): entry for entry in config.event_types})
+    # Whatever the order is called, it is the one that the operator configured under its usual name.
+    completed = routes[ORDER_COMPLETED.casefold()]
+    routes.update(dict.fromkeys(ORDER_ALIASES - routes.keys(), completed))
     return {name: _with_identifier(entry, config.event_type_id) for name, entry in routes.items()}
 
 
+def _is_call(name: str) -> bool:
+    return name.startswith((PAGE, SCREEN)) or name == "identify"
+
+
 def _with_identifier(entry: EventType, event_type_id: str) -> EventType:
-    """Exactly one identifier: the entry's own, else the destination's ``eventTypeId``, else the name as code."""
+    """Exactly one identifier: the entry's own; for actions the destination's ``eventTypeId``; else the name as code."""
     if entry.kind == "page_load" or entry.id or entry.code:
         return entry
-    if event_type_id:
+    if event_type_id and entry.kind == "action":
         return msgspec.structs.replace(entry, id=event_type_id)
-    return msgspec.structs.replace(entry, code=entry.name)
+    return msgspec.structs.replace(entry, code=entry.name.removeprefix(PAGE).removeprefix(SCREEN))
+
+
+PAGE: Final = "page:"
+SCREEN: Final = "screen:"
+"""How ``eventTypes`` names the pages and screens of an app or site."""
 
 
 def consent_of(destination: Destination, message: Mapping[str, Any]) -> str | None:
     """``true``, ``false`` or None (unknown), from the first configured path that tells."""
-    for path in destination.config.consent_paths:
-        found = truth(dig(message, parse_path(path)))
+    for entry in destination.config.consent_paths:
+        place = parse_consent_path(entry)
+        value = dig(message, parse_path(place.path))
+        found = truth(value if place.id is None else listed_consent(value, place.id, place.denies))
         if found is not None:
             return found
     return None

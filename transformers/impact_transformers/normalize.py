@@ -1,26 +1,26 @@
 """One function for each rule by which a value becomes the text of a form field.
 
 A rule takes whatever JSON value was found and returns the text to send, or None when the value is of no use (the next
-path is tried), or raises :class:`RefusalError` when it must neither be sent nor silently left out. The factories at the
-end bind a rule to the limits of its row. Sizes: https://integrations.impact.com/impact-brand/reference/requests
+path is tried), or raises :class:`UnusableValueError` when it must neither be sent nor silently left out. The factories
+at the end bind a rule to the limits of its row. Sizes: https://integrations.impact.com/impact-brand/reference/requests
 """
 
 import hashlib
 import ipaddress
-import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
+from impact_transformers.amounts import Reading, read_amount, rounded
 from impact_transformers.currencies import CURRENCIES
-from impact_transformers.outcome import Reason, RefusalError
+from impact_transformers.outcome import NoticeReason, UnusableValueError
 
 Rule: TypeAlias = Callable[[Any], str | None]
-Overlong: TypeAlias = Literal["cut", "refuse", "keep"]
+Overlong: TypeAlias = Literal["cut", "drop", "keep"]
 
 _NO_PART: Final = r"\s@/:;,?&=<>()\"\\%"
 """Characters that end an address, as a class: what may stand around one in a URL or a sentence."""
@@ -31,8 +31,7 @@ _ENCODED_EMAIL: Final = re.compile(rf"(?:@|%(?:25)*40){_DOMAIN}", re.IGNORECASE)
 _LOCAL_PART: Final = re.compile(rf"(?:[^{_NO_PART}]|%)*\Z")
 _CONCEALED: Final = re.compile(r"([0-9a-f]{40})@sha1\.invalid")
 _HASHED: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_PLAIN_NUMBER: Final = re.compile(r"[+-]?\d{1,20}(?:\.\d{1,20})?")
-_GROUPED_NUMBER: Final = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d{1,20})?")
+_SPACE: Final = re.compile(r"\s")
 _PUBLIC_IPV4: Final = re.compile(
     r"(?!0|10\.|127\.|169\.254\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|22[4-9]|2[3-5]\d)"
     r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}"
@@ -144,6 +143,17 @@ def email(value: Any) -> str | None:
     return text if _HASHED.fullmatch(text) else None
 
 
+def email_sha1(value: Any) -> str | None:
+    """As :func:`email`, without SHA-256, which is not documented for Page Loads.
+
+    https://integrations.impact.com/impact-brand/reference/create-a-pageload
+    """
+    text = email(value)
+    if text is not None and len(text) == 64:
+        raise UnusableValueError("is a SHA-256; a Page Load takes only the SHA-1 of an address")
+    return text
+
+
 def _sha1(text: str) -> str:
     return hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
@@ -153,8 +163,8 @@ def url(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     text = value.strip()
-    if " " in text:
-        text = text.replace(" ", "%20")
+    if " " in text or "\n" in text or "\t" in text:
+        text = _SPACE.sub(lambda space: quote(space[0]), text)
     # Nearly every URL is a web page's; the pattern is for the deep links of apps.
     if not text.startswith(("https://", "http://")) and not _URL.fullmatch(text):
         return None
@@ -215,13 +225,13 @@ def is_old(happened: str, received: str) -> bool:
 
 
 def currency(value: Any) -> str | None:
-    """An ISO-4217 code in capitals; refuses anything else, because money in an unknown currency is not money."""
+    """An ISO-4217 code in capitals; nothing else, because money in an unknown currency is not money."""
     text = as_text(value)
     if text is None:
         return None
     code = text.upper()
     if code not in CURRENCIES:
-        raise RefusalError(Reason.INVALID_CURRENCY, f"{redact_emails(text)[:16]!r} is not an ISO-4217 currency code")
+        raise UnusableValueError(f"{redact_emails(text)[:16]!r} is not an ISO-4217 currency code")
     return code
 
 
@@ -240,33 +250,31 @@ def customer_status(value: Any) -> str | None:
     """
     if isinstance(value, bool):
         return "NEW" if value else "EXISTING"
-    return _status_text(value)
+    return _short_text(value)
 
 
-def quantity(value: Any) -> str | None:
-    """A whole number of pieces, at least one."""
-    number = decimal(value)
-    if number is None or number != number.to_integral_value() or not 1 <= number < 10**9:
-        return None
-    return str(int(number))
+def first_text(value: Any) -> str | None:
+    """The text, or the first one in a list or an object: shops write a product's categories in all three ways."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        value = next((entry for entry in value if as_text(entry) is not None), None)
+    return _short_text(value)
 
 
-def decimal(value: Any) -> Decimal | None:
-    """The number in a JSON number or in text such as ``12.5`` or ``1,234.50``; None where there is none."""
-    if isinstance(value, Decimal):
-        return value
-    if isinstance(value, str):
-        text = value.strip()
-        if _PLAIN_NUMBER.fullmatch(text):
-            return Decimal(text)
-        return Decimal(text.replace(",", "")) if _GROUPED_NUMBER.fullmatch(text) else None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Decimal(value)
-    return Decimal(repr(value)) if isinstance(value, float) and math.isfinite(value) else None
+def coupon(value: Any) -> str | None:
+    """The code of a coupon; of several the first one, with a notice. Each is a text or an object with its code."""
+    if not isinstance(value, list):
+        return _short_text(value.get("code") if isinstance(value, Mapping) else value)
+    codes = [code for entry in value if (code := coupon(None if isinstance(entry, list) else entry)) is not None]
+    if len(codes) > 1:
+        detail = f"{', '.join(codes)[:255]}; impact.com takes one"
+        raise UnusableValueError(detail, NoticeReason.SEVERAL_COUPONS, instead=codes[0])
+    return codes[0] if codes else None
 
 
 def money_of(digits: int) -> Rule:
-    """An amount with two decimals, at most ``digits`` before the point; refuses larger ones."""
+    """An amount with two decimals, at most ``digits`` before the point."""
     limit = 10.0**digits
 
     def money(value: Any) -> str | None:
@@ -278,32 +286,25 @@ def money_of(digits: int) -> Rule:
             text = f"{value:.2f}"
             if float(text) == value:
                 return text
-        number = decimal(value)
-        if number is None:
-            return None
-        rounded = number.quantize(_CENT, ROUND_HALF_UP) if abs(number) < limit else number
-        if abs(rounded) >= limit:
-            raise RefusalError(Reason.INVALID_VALUE, f"the amount has more than {digits} digits before the point")
-        return str(rounded)
+        found = read_amount(value)
+        if isinstance(found, str):
+            raise UnusableValueError(f"cannot be read as an amount: {found}")
+        return None if found is None else _as_money(found, digits)
 
     return money
 
 
-def positive_money_of(digits: int) -> Rule:
-    """As :func:`money_of`, and of no use when negative."""
-    money = money_of(digits)
-
-    def positive(value: Any) -> str | None:
-        text = money(value)
-        return None if text is None or (text[0] == "-" and text != "-0.00") else text.removeprefix("-")
-
-    return positive
+def _as_money(reading: Reading, digits: int) -> str:
+    amount = rounded(reading.amount(), _CENT)
+    if amount.adjusted() >= digits:
+        raise UnusableValueError(f"has more than {digits} digits before the point")
+    return str(amount) if amount else "0.00"
 
 
 def text_of(limit: int, overlong: Overlong) -> Rule:
-    """Text of at most ``limit`` characters; longer text is cut, refused or kept as ``overlong`` says.
+    """Text of at most ``limit`` characters; longer text is cut, left out or kept as ``overlong`` says.
 
-    Refuses text that holds an e-mail address: those belong into CustomerEmail only, as a digest.
+    Text that holds an e-mail address is left out: those belong into CustomerEmail only, as a digest.
     """
 
     def text(value: Any) -> str | None:
@@ -311,12 +312,12 @@ def text_of(limit: int, overlong: Overlong) -> Rule:
         if not found:
             return None
         if ("@" in found or "%" in found) and holds_email(found):
-            raise RefusalError(Reason.EMAIL_IN_PARAMETER, "holds an e-mail address in clear")
+            raise UnusableValueError("holds an e-mail address in clear")
         if len(found) <= limit or overlong == "keep":
             return found
         if overlong == "cut":
             return found[:limit].rstrip()
-        raise RefusalError(Reason.TOO_LONG, f"has {len(found)} characters; at most {limit} are allowed")
+        raise UnusableValueError(f"has {len(found)} characters; at most {limit} are allowed")
 
     return text
 
@@ -333,7 +334,7 @@ def identifier_of(limit: int, overlong: Overlong) -> Rule:
 
 def visitor_id_of(limit: int, *, hash_emails: bool) -> Rule:
     """An id of a person. An e-mail used as an id is left out, or sent as its SHA-1 where the operator chose that."""
-    identifier = identifier_of(limit, "refuse")
+    identifier = identifier_of(limit, "drop")
 
     def visitor_id(value: Any) -> str | None:
         if type(value) is str:
@@ -341,7 +342,9 @@ def visitor_id_of(limit: int, *, hash_emails: bool) -> Rule:
             if "@" not in found and "%" not in found and 0 < len(found) <= limit:
                 return found
             if holds_email(found):
-                return email(unquote(found)) if hash_emails else None
+                if not hash_emails:
+                    raise UnusableValueError("is an e-mail address; emailAsCustomerId says what becomes of it")
+                return email(unquote(found))
         return identifier(value) if value else None
 
     return visitor_id
@@ -349,7 +352,7 @@ def visitor_id_of(limit: int, *, hash_emails: bool) -> Rule:
 
 def advertising_id_of(limit: int) -> Rule:
     """A device or advertising id; the all-zero one that limited ad tracking gives is no id."""
-    identifier = identifier_of(limit, "refuse")
+    identifier = identifier_of(limit, "drop")
 
     def advertising_id(value: Any) -> str | None:
         text = identifier(value)
@@ -359,11 +362,13 @@ def advertising_id_of(limit: int) -> Rule:
 
 
 def integer_of(digits: int) -> Rule:
-    """A whole number of at most ``digits`` digits; of no use otherwise."""
+    """A whole number of at most ``digits`` digits."""
 
     def integer(value: Any) -> str | None:
         text = None if isinstance(value, bool) else as_text(value)
-        return text if text and len(text) <= digits and text.isascii() and text.isdigit() else None
+        if text is not None and not (len(text) <= digits and text.isascii() and text.isdigit()):
+            raise UnusableValueError(f"is no whole number of at most {digits} digits")
+        return text
 
     return integer
 
@@ -378,4 +383,4 @@ def readable(value: Any) -> str | None:
     return found or None
 
 
-_status_text: Final = text_of(255, "cut")
+_short_text: Final = text_of(255, "cut")

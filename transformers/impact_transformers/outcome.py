@@ -19,18 +19,15 @@ class Reason(StrEnum):
     UNMAPPED_TRACK = "unmapped_track"
     CONSENT_DENIED = "consent_denied"
     REPEATED_CLICK = "repeated_click"
+    AFTER_SALE = "after_sale"
     UNDECODABLE_EVENT = "undecodable_event"
     MISSING_TYPE = "missing_type"
     CONFIGURATION = "configuration"
     MISSING_IDENTITY = "missing_identity"
     MISSING_ATTRIBUTION_KEY = "missing_attribution_key"
     MISSING_ORDER_ID = "missing_order_id"
-    INVALID_CURRENCY = "invalid_currency"
-    INVALID_VALUE = "invalid_value"
-    EMAIL_IN_PARAMETER = "email_in_parameter"
-    TOO_LONG = "too_long"
-    INCOMPLETE_ITEM = "incomplete_item"
-    AMOUNT_CONFLICT = "amount_conflict"
+    MISSING_EVENT_TYPE = "missing_event_type"
+    INVALID_AMOUNT = "invalid_amount"
     TRANSFORM_FAULT = "transform_fault"
 
 
@@ -81,6 +78,11 @@ REASONS: Final[dict[Reason, ReasonFacts]] = {
         "The landing repeats a click of the same visitor within its window, and repeatedClicks is drop.",
         "Nothing to do; or set repeatedClicks to page_load, so that impact.com sees every page.",
     ),
+    Reason.AFTER_SALE: ReasonFacts(
+        "filtered",
+        "The event reports what became of an order (a refund, a cancellation, a change): no visit and no new order.",
+        "Nothing to do; impact.com's own reversals and modifications are not sent yet.",
+    ),
     Reason.UNDECODABLE_EVENT: ReasonFacts(
         "instrumentation",
         "The event is not one readable JSON object.",
@@ -111,35 +113,15 @@ REASONS: Final[dict[Reason, ReasonFacts]] = {
         "An action needs an order id of its own; a lead or install needs at least a messageId to derive one from.",
         "Send properties.order_id, or name the path under parameterSources.OrderId.",
     ),
-    Reason.INVALID_CURRENCY: ReasonFacts(
+    Reason.MISSING_EVENT_TYPE: ReasonFacts(
         "instrumentation",
-        "The currency is not an ISO-4217 code.",
-        "Send a three-letter code such as EUR in properties.currency.",
+        "The event's name cannot be the code of an event type, and the destination gives it neither id nor code.",
+        "Give the event an id or a code in eventTypes; a code has at most 64 characters and holds no e-mail address.",
     ),
-    Reason.INVALID_VALUE: ReasonFacts(
+    Reason.INVALID_AMOUNT: ReasonFacts(
         "instrumentation",
-        "A value cannot be written in the form its parameter needs.",
-        "Send the value in the form that the error names.",
-    ),
-    Reason.EMAIL_IN_PARAMETER: ReasonFacts(
-        "instrumentation",
-        "A parameter other than CustomerEmail would carry an e-mail address in clear.",
-        "Send something else at the path named; e-mails belong in traits.email, where they are hashed.",
-    ),
-    Reason.TOO_LONG: ReasonFacts(
-        "instrumentation",
-        "An identifier is longer than impact.com accepts; cutting it would make it another identifier.",
-        "Send a shorter identifier at the path that the error names.",
-    ),
-    Reason.INCOMPLETE_ITEM: ReasonFacts(
-        "instrumentation",
-        "A product lacks its sku, price or whole quantity, and the order has no amount to report instead.",
-        "Send sku, price and quantity for every product, or the order's subtotal or total.",
-    ),
-    Reason.AMOUNT_CONFLICT: ReasonFacts(
-        "configuration",
-        "Two parameters would report the same money twice: ItemPrice and ItemSubTotal, or items and an amount.",
-        "Map only one of the two; switch a default off with an empty list under parameterSources.",
+        "The order's amount cannot be read, and no other field tells what the order is worth.",
+        "Send a number, or text such as 1234.50, at the path that the error names; then send the order again.",
     ),
     Reason.TRANSFORM_FAULT: ReasonFacts(
         "fault",
@@ -149,21 +131,60 @@ REASONS: Final[dict[Reason, ReasonFacts]] = {
 }
 
 
-class Notice(StrEnum):
-    """What an operator should know about a request that is sent all the same."""
+class NoticeReason(StrEnum):
+    """What an operator should know about a request that is sent all the same: a metric label, as :class:`Reason` is."""
 
     EVENT_DATE_MISSING = "event_date_missing"
     OLD_EVENT = "old_event"
+    PARAMETER_DROPPED = "parameter_dropped"
+    ORDER_ID_DIGESTED = "order_id_digested"
+    AMOUNT_AMBIGUOUS = "amount_ambiguous"
+    AMOUNT_UNREADABLE = "amount_unreadable"
+    AMOUNT_MISSING = "amount_missing"
+    AMOUNT_NEGATIVE = "amount_negative"
+    AMOUNTS_DISAGREE = "amounts_disagree"
+    ITEMS_ADJUSTED = "items_adjusted"
     ITEMS_INCOMPLETE = "items_incomplete"
+    CURRENCY_MISSING = "currency_missing"
+    SEVERAL_COUPONS = "several_coupons"
+    LOOKS_LIKE_ORDER = "looks_like_order"
     UNDECIDED = "undecided"
 
 
-NOTICES: Final[dict[Notice, str]] = {
-    Notice.EVENT_DATE_MISSING: "The event holds no usable time; EventDate is NOW.",
-    Notice.OLD_EVENT: "The event was received over 88 days after it happened; impact.com ignores such rows in files.",
-    Notice.ITEMS_INCOMPLETE: "A product lacks sku, price or a whole quantity; the order's amount stands for the items.",
-    Notice.UNDECIDED: "The session state was out of reach: the click and its id were decided by one process alone.",
+NOTICES: Final[dict[NoticeReason, str]] = {
+    NoticeReason.EVENT_DATE_MISSING: "The event holds no usable time; EventDate is NOW.",
+    NoticeReason.OLD_EVENT: "Received over 88 days after it happened; impact.com ignores such rows in files.",
+    NoticeReason.PARAMETER_DROPPED: "A value that impact.com would not take was left out, and the rest was sent.",
+    NoticeReason.ORDER_ID_DIGESTED: "The order id is too long or holds an e-mail address; its digest stands for it.",
+    NoticeReason.AMOUNT_AMBIGUOUS: "A separator may mean thousands or decimals, and nothing in the order tells which.",
+    NoticeReason.AMOUNT_UNREADABLE: "An amount cannot be read and counts as missing.",
+    NoticeReason.AMOUNT_MISSING: "The order carries no amount; it was sent without one.",
+    NoticeReason.AMOUNT_NEGATIVE: "The order's amount is negative; 0.00 was sent.",
+    NoticeReason.AMOUNTS_DISAGREE: "The order's fields do not tell one amount for certain; orderAmount can settle it.",
+    NoticeReason.ITEMS_ADJUSTED: "The items do not sum to the order's amount; each was sent with its share of it.",
+    NoticeReason.ITEMS_INCOMPLETE: "A product has no readable price, no name, or is no object.",
+    NoticeReason.CURRENCY_MISSING: "The order names no usable currency; impact.com takes the account's.",
+    NoticeReason.SEVERAL_COUPONS: "The order names several coupons; the first one was sent.",
+    NoticeReason.LOOKS_LIKE_ORDER: "A track that became a visit has an order id and an amount: is it an order?",
+    NoticeReason.UNDECIDED: "The session state was out of reach; one process decided alone about click and click id.",
 }
+
+
+class Notice(msgspec.Struct, frozen=True, gc=False):
+    """One thing to know about a request that is sent all the same.
+
+    ``detail`` tells of this event and holds no personal data; ``parameter`` is impact.com's name and ``path`` the place
+    in the event, where they apply.
+    """
+
+    reason: NoticeReason
+    detail: str = ""
+    parameter: str | None = None
+    path: str | None = None
+
+    def __str__(self) -> str:
+        place = " from ".join(part for part in (self.parameter, self.path) if part)
+        return ": ".join(part for part in (self.reason.value, place, self.detail or NOTICES[self.reason]) if part)
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
@@ -201,20 +222,28 @@ class Reject(msgspec.Struct, frozen=True):
 Outcome: TypeAlias = Send | Skip | Reject
 
 
-class RefusalError(Exception):
-    """Raised by a normalisation rule for a value that must not be sent; ``transform`` turns it into a Reject."""
+class UnusableValueError(Exception):
+    """Raised by a rule for a value that must not be sent: it is left out with a notice, and the next path is tried.
 
-    def __init__(self, reason: Reason, detail: str, *, parameter: str | None = None, path: str | None = None) -> None:
+    ``instead`` is what the rule offers to send in its place.
+    """
+
+    def __init__(
+        self, detail: str, reason: NoticeReason = NoticeReason.PARAMETER_DROPPED, *, instead: str | None = None
+    ) -> None:
         super().__init__(detail)
-        self.reason = reason
         self.detail = detail
-        self.parameter = parameter
-        self.path = path
+        self.reason = reason
+        self.instead = instead
 
-    def at(self, parameter: str, path: str) -> "RefusalError":
-        """The same refusal, knowing where it happened."""
-        return RefusalError(self.reason, self.detail, parameter=parameter, path=path)
+    def as_notice(self, parameter: str, path: str) -> Notice:
+        """What is told about it, now that it is known where the value stood."""
+        return Notice(self.reason, self.detail, parameter, path)
 
-    def as_reject(self) -> Reject:
-        """The outcome this refusal leads to."""
-        return Reject(self.reason, self.detail, parameter=self.parameter, path=self.path)
+
+class RefusalError(Exception):
+    """Raised for an event that must not be sent at all; ``transform`` turns it into a Reject."""
+
+    def __init__(self, reason: Reason, detail: str, *, parameter: str, path: str) -> None:
+        super().__init__(detail)
+        self.reject = Reject(reason, detail, parameter=parameter, path=path)

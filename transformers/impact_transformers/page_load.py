@@ -4,17 +4,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from impact_transformers.destination import Destination
+from impact_transformers.event_date import settle_date
 from impact_transformers.events import KnownEvent
-from impact_transformers.outcome import Reason, RefusalError
+from impact_transformers.outcome import Notice, Reason, RefusalError
 from impact_transformers.requests import PAGE_LOAD_IDENTITIES, PageLoad
 
 
-def assemble_page_load(event: KnownEvent, destination: Destination, message: Mapping[str, Any] | None) -> PageLoad:
-    """Fill the form; raises :class:`RefusalError` for a value that must not be sent."""
+def assemble_page_load(
+    event: KnownEvent, destination: Destination, message: Mapping[str, Any] | None, notices: list[Notice]
+) -> PageLoad:
+    """Fill the form; what must not be sent of the event is told in ``notices``."""
     form: dict[str, str] = {}
-    destination.page_load.fill(event, message, form, "")
-    if "EventDate" not in form:
-        form["EventDate"] = "NOW"
+    destination.page_load.fill(event, message, form, "", notices)
+    settle_date(form, event.received_at)
+    if form.get("TrackingConsent") == "false":
+        form.pop("CustomerEmail", None)
     return PageLoad(form)
 
 

@@ -2,16 +2,18 @@
 
 A path is written as in the event's JSON: ``properties.order_id``, ``context.page.url``, ``properties.products[0].sku``.
 ``@name`` is a function of :mod:`impact_transformers.sources`, for places that need logic to read; ``destination.key``
-is a value of the configuration. Paths compile to Python expressions, which the table compiler inlines.
+is a value of the configuration; constants and templates are those of :mod:`impact_transformers.templates`. Paths
+compile to Python expressions, which the table compiler inlines.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, get_args
 
 import msgspec
 
 from impact_transformers.events import Context, Event, Part
+from impact_transformers.templates import Placeholder, constant_of, is_template, pieces_of
 
 NAMED_SOURCE: Final = ("@", "destination.")
 """How a source begins that is not a path of the event."""
@@ -39,6 +41,13 @@ class Access(msgspec.Struct, frozen=True):
     wide: bool = False
     root: str = "event"
     hoisted: str | None = None
+
+    @property
+    def inline(self) -> str:
+        """The expression without a local of its own."""
+        if self.hoisted is None:
+            return self.expression
+        return self.expression.replace(f"{self.root}_{self.hoisted}", f"object_at({self.root}, {self.hoisted!r})", 1)
 
 
 def parse_path(path: str) -> tuple[str | int, ...]:
@@ -81,6 +90,32 @@ def item_access(path: str) -> Access:
     """How to read a path of one product; the spellings of RudderStack's form (``products.sku``) are understood."""
     relative = re.sub(r"^(properties\.)?products(\[\])?\.", "", path.strip())
     return _dict_access("item", parse_path(relative))
+
+
+def template_access(source: str, access: Callable[[str], Access]) -> Access:
+    """How to read a template; ``access`` reads the paths in it."""
+    parts, wide = [], False
+    for piece in pieces_of(source):
+        if isinstance(piece, Placeholder):
+            found = access(piece.path)
+            wide |= found.wide
+            parts.append(f"filled({found.inline}, {piece.default!r})")
+        else:
+            parts.append(repr(piece))
+    return Access(f"joined(({', '.join(parts)},))", wide=wide)
+
+
+def path_problem(source: str) -> str | None:
+    """What is wrong with a path, or with those in a template; None when nothing is."""
+    if source.startswith(NAMED_SOURCE) or constant_of(source) is not None:
+        return None
+    paths = [piece.path for piece in pieces_of(source) if isinstance(piece, Placeholder)]
+    try:
+        for path in paths if is_template(source) else [source]:
+            parse_path(path)
+    except PathError as error:
+        return str(error)
+    return None
 
 
 def _context_access(path: str, keys: tuple[str | int, ...]) -> Access:

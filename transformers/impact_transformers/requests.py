@@ -53,6 +53,12 @@ ATTRIBUTION_KEYS = (
 )
 """A Conversion needs one of these. https://integrations.impact.com/impact-brand/docs/attribution-data"""
 
+EVENT_IDENTIFIERS = ("EventTypeId", "ActionTrackerId", "EventTypeCode")
+"""A Conversion names its event type by exactly one of these.
+
+https://integrations.impact.com/impact-brand/reference/submit-a-conversion
+"""
+
 ORDER_AMOUNTS = ("Amount", "OrderSubTotalPostDiscount", "OrderSubTotalPreDiscount", "OrderSubtotal")
 """Order-level money that must not stand beside items or a discount.
 

@@ -2,14 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Final, TypeAlias
-from urllib.parse import unquote
 
 import msgspec
 
-from impact_transformers import normalize
+from impact_transformers.click_ids import click_id_finder
 from impact_transformers.configuration import CLICK_ID_PARAMETERS
 from impact_transformers.events import (
     Device,
@@ -17,39 +14,17 @@ from impact_transformers.events import (
     Library,
     OperatingSystem,
     Page,
-    PageInfo,
     Referrer,
     Screen,
 )
 
 Properties: TypeAlias = Mapping[str, Any]
-FindClickId: TypeAlias = Callable[[PageInfo, Properties], str | None]
+FindAppId: TypeAlias = Callable[[OperatingSystem, Device], str | None]
 
 _SERVER_LIBRARIES: Final = re.compile(
     r"python|ruby|php|java$|java\b(?!.?script)|golang|go$|node|dotnet|\.net|rust|server|http", re.IGNORECASE
 )
 _APPLE: Final = ("ios", "ipados", "iphone", "ipad", "tvos", "watchos", "visionos", "mac")
-
-
-@lru_cache(maxsize=256)
-def click_id_finder(parameters: tuple[str, ...]) -> FindClickId:
-    """Make the function that finds the click id in a URL of an event, under any of these names in any letter case."""
-    names = tuple(name.lower() for name in parameters)
-    pattern = re.compile(rf"(?:^|[?&#;])(?:{'|'.join(map(re.escape, names))})=([^&#;]+)", re.IGNORECASE)
-
-    def click_id(page: PageInfo, properties: Properties) -> str | None:
-        """The click id in a URL of the event, decoded once; ids are opaque and case-sensitive."""
-        get = properties.get
-        for place in (page.url, page.search, get("url"), get("search"), get("deep_link_url")):
-            if isinstance(place, str) and "=" in place:
-                # A case-insensitive search of an ordinary URL costs a microsecond, a look for the names a tenth of it.
-                lowered = place.lower()
-                found = any(name in lowered for name in names) and pattern.search(place)
-                if found:
-                    return unquote(found.group(1))
-        return None
-
-    return click_id
 
 
 def impact_referrer_id(referrer: Referrer) -> Any:
@@ -86,6 +61,18 @@ def _platform(system: OperatingSystem, device: Device) -> str:
     return str(system.name or device.type or "").lower()
 
 
+def app_id_finder(ids: Mapping[str, str]) -> FindAppId:
+    """Make the function that gives the System App ID of the device's platform."""
+
+    def property_id(system: OperatingSystem, device: Device) -> str | None:
+        """The System App ID of the app on the platform of the device."""
+        if is_apple(system, device):
+            return ids.get("ios")
+        return ids.get("android") if is_android(system, device) else None
+
+    return property_id
+
+
 def apple_ifv(system: OperatingSystem, device: Device) -> Any:
     """IDFV: the device id on Apple's systems."""
     return device.id if is_apple(system, device) else None
@@ -113,31 +100,27 @@ def called_url(event: KnownEvent, properties: Properties) -> Any:
     return properties.get("url") or properties.get("deep_link_url")
 
 
-def order_subtotal(properties: Properties) -> Any:
-    """What the order comes to after its discount, without shipping and tax.
-
-    In Segment's example ``subtotal`` is net of the discount already (22.50 + 3 shipping + 2 tax = 27.50 total), so it
-    comes first; else total - tax - shipping, else revenue - discount, else value.
-    https://segment.com/docs/connections/spec/ecommerce/v2/#order-completed
-    """
-    subtotal = normalize.decimal(properties.get("subtotal"))
-    if subtotal is not None:
-        return subtotal
-    total = _less(properties, "total", "tax", "shipping")
-    if total is not None:
-        return total
-    net = _less(properties, "revenue", "discount")
-    return properties.get("value") if net is None else net
+def single_product(properties: Properties) -> Any:
+    """The properties themselves, where they are those of one product: ``sku`` or ``product_id``, and ``price``."""
+    named = properties.get("sku") or properties.get("product_id")
+    return [properties] if named and properties.get("price") is not None else None
 
 
-def _less(properties: Properties, name: str, *deductions: str) -> Decimal | None:
-    """The amount under ``name`` less the deductions, never below zero; None where there is no such amount."""
-    amount = normalize.decimal(properties.get(name))
-    if amount is None:
+def products_currency(properties: Properties) -> Any:
+    """The currency that all products name, where the order itself names none."""
+    for place in ("products", "items", "line_items"):
+        products = properties.get(place)
+        if isinstance(products, list) and products:
+            named = {_currency_of(product) for product in products}
+            return named.pop() if len(named) == 1 else None
+    return None
+
+
+def _currency_of(product: Any) -> str | None:
+    if not isinstance(product, dict):
         return None
-    for deduction in deductions:
-        amount -= abs(normalize.decimal(properties.get(deduction)) or Decimal(0))
-    return max(amount, Decimal(0))
+    places = (product.get(key) for key in ("currency", "currency_code", "currencyCode"))
+    return next((place.strip().upper() for place in places if isinstance(place, str) and place.strip()), None)
 
 
 class NamedSource(msgspec.Struct, frozen=True):
@@ -152,9 +135,11 @@ NAMED: Final[dict[str, NamedSource]] = {
     "apple_ifa": NamedSource(apple_ifa, ("os", "device")),
     "apple_ifv": NamedSource(apple_ifv, ("os", "device")),
     "called_url": NamedSource(called_url, ("event", "properties")),
-    "click_id": NamedSource(click_id_finder(CLICK_ID_PARAMETERS), ("page", "properties")),
+    "click_id": NamedSource(click_id_finder(CLICK_ID_PARAMETERS).carried, ("page", "properties")),
     "google_advertising_id": NamedSource(google_advertising_id, ("os", "device")),
     "impact_referrer_id": NamedSource(impact_referrer_id, ("referrer",)),
-    "order_subtotal": NamedSource(order_subtotal, ("properties",)),
+    "products_currency": NamedSource(products_currency, ("properties",)),
+    "property_id": NamedSource(app_id_finder({}), ("os", "device")),
     "request_ip": NamedSource(request_ip, ("event", "library")),
+    "single_product": NamedSource(single_product, ("properties",)),
 }

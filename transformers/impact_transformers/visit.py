@@ -36,7 +36,9 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     when ``received`` is known; None means now. ``key`` is set for click candidates, ``click_id`` when the event carries
     one. ``asks`` tells that a remembered click id is wanted, ``joins`` that the anonymous visitor is now known to be
     the user, ``order`` that it is a Conversion. Windows are in milliseconds; ``first`` wants the first click, not the
-    last.
+    last. A ``fixed`` window ends when it was to end, a rolling one is extended by each click within it. ``forgets``
+    tells that the visitor denied consent: what is remembered of the identities goes. ``names_both`` tells that the
+    event itself carries both identities, which joins them as an identify call does.
     """
 
     program: str
@@ -53,3 +55,6 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     window_ms: int
     referral_ms: int
     first: bool
+    fixed: bool = False
+    forgets: bool = False
+    names_both: bool = False

@@ -15,7 +15,7 @@ from impact_plugin.delivery.endpoints import FORM_TYPE, Endpoints
 from impact_plugin.sessions.click_history import ClickExplanation, EarlierEvent
 from impact_plugin.traffic.replay import ReplayedEvent, ReplayRun
 from impact_plugin.transformation.step import outcome_word
-from impact_transformers import NOTICES, Conversion, Decision, Reject, Send, Skip
+from impact_transformers import Conversion, Decision, Explanation, Reject, Send, Skip
 from impact_transformers.normalize import redact_emails
 from impact_transformers.trail import Step
 
@@ -28,7 +28,7 @@ COLUMNS: Final = ("parameter", "value", "from", "rule", "tried")
 def view(format_: Format, run: ReplayRun, endpoints: Endpoints, *, as_json: bool) -> Show:
     """Make a function that prints one event of the run."""
     if as_json:
-        return lambda one: print(_as_json(one, run.steps_of(one), endpoints))
+        return lambda one: print(_as_json(one, run.explanation_of(one), endpoints))
     if format_ == "curl":
         return lambda one: print(_as_curl(one, endpoints))
     console = Console() if sys.stdout.isatty() else None
@@ -37,8 +37,9 @@ def view(format_: Format, run: ReplayRun, endpoints: Endpoints, *, as_json: bool
         title = f"event {one.number}"
         if len(run.destinations.of(one.source)) > 1:
             title += f" at {one.prepared.known.id}"
-        lines = [*_heading(title, one, endpoints)]
-        rows = [*_rows(run.steps_of(one))]
+        explanation = run.explanation_of(one)
+        lines = [*_heading(title, one, explanation, endpoints)]
+        rows = [*_rows(explanation.steps)]
         if console is None:
             _print_plain(lines, rows)
         else:
@@ -64,13 +65,17 @@ def _print_styled(console: Console, lines: Sequence[tuple[str, str]], rows: Sequ
     console.print()
 
 
-def _heading(title: str, one: ReplayedEvent, endpoints: Endpoints) -> Iterator[tuple[str, str]]:
+def _heading(
+    title: str, one: ReplayedEvent, explanation: Explanation, endpoints: Endpoints
+) -> Iterator[tuple[str, str]]:
     """The lines above the table, each with its style."""
     outcome = one.outcome
     if isinstance(outcome, Send):
         yield f"{title}: {one.label}  POST {_url(outcome, endpoints)}", "bold green"
         for notice in outcome.notices:
-            yield f"  notice {notice}: {NOTICES[notice]}", "yellow"
+            yield f"  notice {redact_emails(str(notice))}", "yellow"
+        if explanation.amount is not None:
+            yield f"  amount {explanation.amount}", "cyan"
     else:
         style = "bold yellow" if isinstance(outcome, Skip) else "bold red"
         yield f"{title}: {_reason(one, outcome)}", style
@@ -122,7 +127,7 @@ def _named(earlier: EarlierEvent) -> str:
     return f"event {earlier.event}" + ("" if earlier.message_id is None else f" (messageId {earlier.message_id})")
 
 
-def _as_json(one: ReplayedEvent, steps: Sequence[Step], endpoints: Endpoints) -> str:
+def _as_json(one: ReplayedEvent, explanation: Explanation, endpoints: Endpoints) -> str:
     outcome = one.outcome
     shown: dict[str, Any] = {
         "event": one.number,
@@ -136,13 +141,14 @@ def _as_json(one: ReplayedEvent, steps: Sequence[Step], endpoints: Endpoints) ->
             "url": _url(outcome, endpoints),
             "form": outcome.request.form,
             "notices": outcome.notices,
+            "amount": explanation.amount,
         }
     else:
         shown |= {"reason": outcome.reason, "detail": redact_emails(outcome.detail)}
     if isinstance(outcome, Reject):
         shown |= {"parameter": outcome.parameter, "path": outcome.path, "fix": outcome.fix}
     shown["visit"] = one.clicks
-    shown["steps"] = [{**msgspec.structs.asdict(step), "path": step.path} for step in steps]
+    shown["steps"] = [{**msgspec.structs.asdict(step), "path": step.path} for step in explanation.steps]
     return redact_emails(msgspec.json.encode(shown).decode())
 
 

@@ -20,7 +20,7 @@ from impact_plugin.config.sources import Routing, make_routing
 from impact_plugin.errors import ManifestError, SettingsError
 from impact_transformers import ConfigurationError, Destination, DestinationConfig, compile_destination
 from impact_transformers.configuration import unknown_keys
-from impact_transformers.fields import CONVERSION, ITEM, PAGE_LOAD
+from impact_transformers.event_names import APPLICATION_INSTALLED
 
 Severity: TypeAlias = Literal["error", "warning"]
 
@@ -164,21 +164,22 @@ def _config_warnings(path: str, config: DestinationConfig, written: Mapping[str,
     both = {name.lower() for name in config.action_event_names} & {name.lower() for name in config.install_event_names}
     for name in sorted(both):
         yield Finding("warning", f"{path}.installEventNames", f"{name!r} is an action event too; it will be an action")
-    if config.event_type_id and not any(one.kind == "install" for one in config.event_types):
-        message = f"installs go to event type {config.event_type_id} too, as actions do; give them their own"
-        if config.install_event_names:
-            yield Finding("warning", f"{path}.eventTypeId", message)
+    if config.event_type_id:
+        entries = {one.name.casefold() for one in config.event_types}
+        for name in (APPLICATION_INSTALLED, *config.install_event_names):
+            if name.casefold() not in entries:
+                message = (
+                    f"is for actions; {name!r} goes to the event type whose code is its name, unless it has an entry"
+                )
+                yield Finding("warning", f"{path}.eventTypeId", message)
     if str(written.get("enableEmailHashing", "")).lower() == "false":
         yield Finding("warning", f"{path}.enableEmailHashing", "has no effect: e-mails are always hashed")
     if config.consent_gate != "off" and not config.consent_paths:
         message = "filters events by consent, but consentPaths does not say where it is"
         yield Finding("warning", f"{path}.consentGate", message)
-    parameters = [*PAGE_LOAD.names(), *CONVERSION.names(), *ITEM.names()]
-    for name in config.parameter_sources:
-        if name not in parameters:
-            yield Finding(
-                "warning", f"{path}.parameterSources.{name}", f"is no parameter{did_you_mean(name, parameters)}"
-            )
+    if config.repeated_clicks == "drop":
+        message = "drops page loads that impact.com's tracking efficacy counts; page_load sends them as what they are"
+        yield Finding("warning", f"{path}.repeatedClicks", message)
     mapped = {row.parameter for row in config.rudder_to_impact_property}
     if mapped >= set(EXCLUSIVE):
         yield Finding("warning", f"{path}.rudderToImpactProperty", f"impact.com takes one of {' and '.join(EXCLUSIVE)}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from impact_transformers import ConfigKey
-from impact_transformers.configuration import KINDS
+from impact_transformers.configuration import APP_PLATFORMS, KINDS
 
 TEMPLATE_OR_VARIABLE: Final = r"(^\{\{.*\|\|(.*)\}\}$)|(^env[.].+)"
 """Any text of a configuration may be a template that each event fills in, or the name of an environment variable."""
@@ -15,7 +15,7 @@ ANY_TEXT: Final = r".{1,255}"
 FORMLESS: Final = "sources"
 """The type of a key that holds an object of lists: no kind of field fits it."""
 
-LISTS: Final = ("names", "hosts", "queries", "strings")
+LISTS: Final = ("names", "hosts", "queries", "consent_paths")
 
 
 def key_schema(key: ConfigKey) -> dict[str, Any]:
@@ -97,6 +97,11 @@ def _event_types(_key: ConfigKey) -> dict[str, Any]:
     )
 
 
+def _app_ids(key: ConfigKey) -> dict[str, Any]:
+    one = text(_own_pattern(key), optional=True)
+    return {"anyOf": [one, {"type": "object", "properties": dict.fromkeys(APP_PLATFORMS, one)}]}
+
+
 def _sources(_key: ConfigKey) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}}
 
@@ -108,6 +113,8 @@ _SCHEMAS: Final[dict[str, Callable[[ConfigKey], dict[str, Any]]]] = {
     **dict.fromkeys(LISTS, _names),
     "mapping": _mapping,
     "event_types": _event_types,
+    "path": _string,
+    "app_ids": _app_ids,
     FORMLESS: _sources,
 }
 

@@ -18,9 +18,8 @@ from impact_plugin.sessions.sessions import click_id_origin, decision_label, vis
 from impact_plugin.traffic.destinations import TrafficDestinations
 from impact_plugin.traffic.reading import RecordedDestination, Traffic, TrafficEvent
 from impact_plugin.transformation.step import PreparedEvent, ReportFault, TransformStep, outcome_word
-from impact_transformers import NO_VISIT, Conversion, Event, Outcome, Question, Send, Visit
+from impact_transformers import NO_VISIT, Conversion, Event, Explanation, Outcome, Question, Send, Visit
 from impact_transformers.clicks import MINUTE_MS, counted_time
-from impact_transformers.trail import Step
 
 HOUR_MS: Final = 60 * MINUTE_MS
 EXAMPLES: Final = 3
@@ -134,7 +133,7 @@ class ReplayRun:
         self.sums.received += len(events)
         return replayed
 
-    def steps_of(self, one: ReplayedEvent) -> tuple[Step, ...]:
+    def explanation_of(self, one: ReplayedEvent) -> Explanation:
         """How each parameter of an event's request was determined; needs traffic that was read ``whole``."""
         return self._step.explain(one.prepared, one.outcome, one.source.message)
 
@@ -154,7 +153,7 @@ class ReplayRun:
             path: str = outcome.request.endpoint_path
             sums.outcomes[one.prepared.call, path, ""] += 1
             if outcome.notices:
-                sums.notices.update(outcome.notices)
+                sums.notices.update(notice.reason for notice in outcome.notices)
             if isinstance(outcome.request, Conversion):
                 self._count_money(outcome.request.form)
         else:

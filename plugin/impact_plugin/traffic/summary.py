@@ -8,7 +8,7 @@ from typing import Any, Final
 from impact_plugin.traffic.comparison import Comparison
 from impact_plugin.traffic.replay import HOUR_MS, Sums
 from impact_plugin.traffic.report import TROUBLE, Bar, ReportPage, Series, ranked
-from impact_transformers import NOTICES, REASONS, Notice, Reason
+from impact_transformers import NOTICES, REASONS, NoticeReason, Reason
 
 PATHS: Final = ("clicks", "pageload", "conversions")
 UNSENT: Final = ("filtered", "rejected")
@@ -95,7 +95,7 @@ def report(files: str, sums: Sums, seconds: float, comparison: Comparison | None
         page.heading("Notices", "Requests that are sent and need your attention.")
         page.table(
             ("requests", "notice and meaning"),
-            [(count, (name, NOTICES[Notice(name)])) for name, count in sums.notices.most_common()],
+            [(count, (name, NOTICES[NoticeReason(name)])) for name, count in sums.notices.most_common()],
         )
     return page.html()
 

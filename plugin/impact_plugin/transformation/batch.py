@@ -151,7 +151,7 @@ async def transform_batch(batch: Batch, context: TransformContext, counts: Batch
         if isinstance(outcome, Send):
             outcomes[type(one.event).__name__, outcome.request.endpoint_path, ""] += 1
             if outcome.notices:
-                counts.notices.update(outcome.notices)
+                counts.notices.update(notice.reason for notice in outcome.notices)
         else:
             outcomes[one.call, outcome_word(outcome), outcome.reason] += 1
         if number % CONCLUDED_PER_TURN == CONCLUDED_PER_TURN - 1:

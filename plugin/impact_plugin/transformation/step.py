@@ -30,9 +30,8 @@ from impact_transformers import (
     decode_object,
     prepare,
 )
-from impact_transformers.explain import steps_to
+from impact_transformers.explain import Explanation, explain_outcome
 from impact_transformers.normalize import as_text
-from impact_transformers.trail import Step
 
 RawEvent: TypeAlias = bytes | msgspec.Raw
 ReportFault: TypeAlias = Callable[[Exception], None]
@@ -115,18 +114,18 @@ class TransformStep(msgspec.Struct, frozen=True):
         except Exception as error:  # noqa: BLE001 - the boundary of one event, as above
             return self._reject(error)
 
-    def explain(self, prepared: PreparedEvent, outcome: Outcome, raw: RawEvent) -> tuple[Step, ...]:
-        """Return how each parameter of the outcome was determined; empty if no mapping was evaluated."""
+    def explain(self, prepared: PreparedEvent, outcome: Outcome, raw: RawEvent) -> Explanation:
+        """Return how each parameter of the outcome was determined; without steps if no mapping was evaluated."""
         event, destination = prepared.event, prepared.known.destination
         if event is None or destination is None:
-            return ()
+            return Explanation(outcome)
         if isinstance(outcome, Reject) and outcome.reason is Reason.TRANSFORM_FAULT:
-            return ()
+            return Explanation(outcome)
         try:
-            return steps_to(outcome, event, destination, decode_object(raw))
+            return explain_outcome(outcome, event, destination, decode_object(raw))
         except Exception as error:  # noqa: BLE001 - the boundary of one event, as above; shown without its steps
             self.report_fault(error)
-            return ()
+            return Explanation(outcome)
 
     def _question(self, draft: Draft) -> Question | None:
         try:

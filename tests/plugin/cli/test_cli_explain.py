@@ -238,7 +238,7 @@ def test_the_table_shows_values_and_where_they_came_from(
 
     assert "event 1: conversions  POST https://api.impact.com/Advertisers/IRdemoAccount/Conversions" in out
     assert [cell.strip() for cell in row.split("│")] == [
-        "OrderId", "o-1", "properties.order_id", "identifier", "properties.order_id",
+        "OrderId", "o-1", "properties.order_id", "order_id", "properties.order_id",
     ]  # fmt: skip
 
 
@@ -264,12 +264,12 @@ def test_json_tells_reason_path_and_fix(
     capsys: pytest.CaptureFixture[str], write: Write, order: dict[str, Any]
 ) -> None:
     """A script gets the same facts as fields."""
-    order["properties"]["currency"] = "EURO"
+    order["properties"] = {"order_id": "o-1", "total": "on request"}
     run(write("order.json", order), "--json")
     (line,) = explained(capsys)
 
     assert (line["outcome"], line["reason"], line["parameter"], line["path"]) == (
-        "rejected", "invalid_currency", "CurrencyCode", "properties.currency",
+        "rejected", "invalid_amount", "total", "properties.total",
     )  # fmt: skip
     assert line["fix"]
     assert line["steps"]
@@ -509,11 +509,11 @@ def test_an_order_that_was_rejected_is_found_by_its_own_words(
     capsys: pytest.CaptureFixture[str], write: Write, order: dict[str, Any]
 ) -> None:
     """It became no request, and its properties name it; the exit code tells that it was rejected."""
-    wrong = {**order, "properties": {"orderId": "o-7", "total": 5, "currency": "euros"}}
+    wrong = {**order, "properties": {"orderId": "o-7", "total": "five", "currency": "EUR"}}
     code = run(write("events.json", [order, wrong]), "--order-id", "o-7", "--json")
     (line,) = explained(capsys)
 
-    assert (code, line["event"], line["reason"]) == (1, 2, "invalid_currency")
+    assert (code, line["event"], line["reason"]) == (1, 2, "invalid_amount")
 
 
 @pytest.mark.parametrize("form", FORMS)

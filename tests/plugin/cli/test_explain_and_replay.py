@@ -208,7 +208,7 @@ def test_the_recorded_day(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"new": 168, "repeat": 99} == {
         decision: sum(row[4] == decision for row in rows) for decision in ("new", "repeat")
     }
-    assert 70 == sum(row[2] == "conversions" and row[5] is not None for row in rows)
+    assert 74 == sum(row[2] == "conversions" and row[5] is not None for row in rows)
     assert rows == explained(capsys, DAY, None)
 
 

@@ -140,17 +140,23 @@ def test_settings_that_contradict_each_other_are_told(write: Write) -> None:
             "destinations.eu.installEventNames: 'x' is an action event too; it will be an action",
         ),
         (
-            'installEventNames = ["App Opened"]\neventTypeId = "7"',
-            "destinations.eu.eventTypeId: installs go to event type 7 too, as actions do; give them their own",
+            'eventTypeId = "7"',
+            (
+                "destinations.eu.eventTypeId: is for actions; 'Application Installed' goes to the event type whose "
+                "code is its name, unless it has an entry"
+            ),
+        ),
+        (
+            'repeatedClicks = "drop"',
+            (
+                "destinations.eu.repeatedClicks: drops page loads that impact.com's tracking efficacy counts; "
+                "page_load sends them as what they are"
+            ),
         ),
         ("enableEmailHashing = false", "destinations.eu.enableEmailHashing: has no effect: e-mails are always hashed"),
         (
             'consentGate = "required"',
             "destinations.eu.consentGate: filters events by consent, but consentPaths does not say where it is",
-        ),
-        (
-            'parameterSources = { OrdrId = ["properties.id"] }',
-            "destinations.eu.parameterSources.OrdrId: is no parameter; did you mean OrderId?",
         ),
         (
             'rudderToImpactProperty = { "properties.a" = "MediaId", "properties.b" = "MediaPartnerId" }',
