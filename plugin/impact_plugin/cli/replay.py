@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Final
@@ -16,18 +17,21 @@ from impact_plugin.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from impact_plugin.cli.faults import log_faults_once
 from impact_plugin.cli.interruption import interruptible
 from impact_plugin.cli.options import Config, Destination, Json, Quiet
-from impact_plugin.cli.output import Advance, Output, counted, write_text
+from impact_plugin.cli.output import SEVERITY_STYLES, Advance, Output, counted, write_text
 from impact_plugin.cli.replay_send import SEND_NOTHING, SendOptions, send_events
 from impact_plugin.config.destinations import KnownDestination, destination_variables
 from impact_plugin.traffic import snapshots, summary
 from impact_plugin.traffic.comparison import Comparison
 from impact_plugin.traffic.destinations import TrafficDestinations
+from impact_plugin.traffic.orders import OrderTally
 from impact_plugin.traffic.reading import Traffic, TrafficEvent, fingerprints
 from impact_plugin.traffic.replay import ReplayedEvent, ReplayRun, requests_of
+from impact_plugin.traffic.spreadsheet import orders_as_csv
 from impact_transformers import Reject, Skip
 from impact_transformers.normalize import redact_emails
 
 COLLECTED_AFTER: Final = (100_000, 50, 100)
+SHOWN_ORDERS: Final = 20
 PROGRESS_EVENTS: Final = 256
 """Events between two reports of progress."""
 
@@ -38,6 +42,7 @@ def replay(  # noqa: PLR0913 - each is an option of the command
     against: str | None = None,
     order_id: str | None = None,
     html: Path | None = None,
+    csv: Path | None = None,
     resume: Path | None = None,
     config: Config = None,
     json: Json = False,
@@ -73,6 +78,9 @@ def replay(  # noqa: PLR0913 - each is an option of the command
         Show only what becomes of this order, and why.
     html
         File for an HTML report.
+    csv
+        File for the orders that need your attention, as CSV for a spreadsheet: those that are missing, with what they
+        are worth and why, and those that are sent with a doubtful amount.
     resume
         File for the progress: an interrupted replay continues with the same command. With --send it is written after
         every request and stays, so that the same command sends nothing twice.
@@ -81,9 +89,9 @@ def replay(  # noqa: PLR0913 - each is an option of the command
         raise CommandError("FILES: name at least one file of events")
     output = Output(as_json=json, quiet=quiet)
     if sending.send:
-        if against is not None or order_id is not None or html is not None:
+        if any(option is not None for option in (against, order_id, html, csv)):
             raise CommandError(
-                "--send: cannot be combined with --against, --order-id and --html; replay without it first"
+                "--send: cannot be combined with --against, --order-id, --html and --csv; replay without it first"
             )
         with interruptible() as interrupted:
             return send_events(files, sending, destination, resume, output, interrupted)
@@ -98,15 +106,19 @@ def replay(  # noqa: PLR0913 - each is an option of the command
         whole = run.go(advance, interrupted, resume, order_id)
     if order_id is not None:
         return _print_order(output, order_id, run.of_order)
-    sums, seconds = run.runs[0].finish(), perf_counter() - began
+    sums, seconds = run.runs[0].sums, perf_counter() - began
+    then = run.runs[1].sums if run.comparison is not None else None
     _print_sums(output, run, seconds)
     for name in run.traffic.cut_off:
         output.warning(f"{name}: is cut off; everything up to there was replayed")
-    output.result(summary.as_object(sums, seconds, run.comparison))
+    output.result(summary.as_object(sums, seconds, run.comparison, then))
     if html is not None:
         names = ", ".join(file.name for file in files[:4]) + (" ..." if len(files) > 4 else "")
-        write_text(html, summary.report(names, sums, seconds, run.comparison))
+        write_text(html, summary.report(names, sums, seconds, run.comparison, then))
         output.line(f"report: {html}")
+    if csv is not None:
+        write_text(csv, orders_as_csv(sums.tally.flagged))
+        output.line(f"orders: {csv}")
     if not whole:
         output.line(f"interrupted; continue with the same command and --resume {resume}" if resume else "interrupted")
         return INTERRUPTED
@@ -201,8 +213,23 @@ def _print_sums(output: Output, run: _Replay, seconds: float) -> None:
         output.table(("outcome", "reason", "events", "fix"), rows, "filtered and rejected")
     output.table(("clicks", "events"), [(name, f"{count:,}") for name, count in sums.decisions.most_common()])
     output.table(("orders' click id", "events"), [(name, f"{count:,}") for name, count in sums.orders.most_common()])
-    if sums.money:
-        output.table(("currency", "amount"), list(sums.money.items()))
+    _print_orders(output, sums.tally)
     if run.comparison is not None:
         output.line(f"{run.comparison.changed:,} of {run.comparison.compared:,} events would change", "bold")
         output.table(("now", "then", "parameters", "events", "example"), summary.change_rows(run.comparison))
+        changes = summary.order_changes(sums.tally, run.runs[1].sums.tally)
+        output.table(("orders", "now", "amount now", "then", "amount then"), changes)
+
+
+def _print_orders(output: Output, tally: OrderTally) -> None:
+    rows = [(*row[:3], f"{row[3]:,}", row[4]) for row in summary.order_rows(tally)]
+    if rows:
+        output.table(("orders", "reason", "currency", "number", "amount"), rows, "each order, lead and install once")
+    missing = [*islice(tally.missing.values(), SHOWN_ORDERS)]
+    if missing:
+        flagged = [(one.event, one.order_id, summary.worth(one), f"{one.outcome} {one.reason}") for one in missing]
+        output.table(("event", "order id", "amount", "missing because"), flagged, "missing orders")
+    if len(tally.missing) > len(missing):
+        output.line(f"and {len(tally.missing) - len(missing):,} more missing orders; --csv FILE lists them")
+    for warning in summary.order_warnings(tally):
+        output.line(warning, SEVERITY_STYLES["warning"])

@@ -12,18 +12,24 @@ from typing import Final, TypeAlias
 import msgspec
 
 from impact_plugin.config.destinations import KnownDestination
+from impact_plugin.delivery.identity import order_identity
 from impact_plugin.sessions.click_history import NOT_ASKED, ClickExplanation
 from impact_plugin.sessions.offline import AskingEvent, OfflineAnswer, OfflineSessions
 from impact_plugin.sessions.sessions import click_id_origin, decision_label, visit_of
 from impact_plugin.traffic.destinations import TrafficDestinations
+from impact_plugin.traffic.orders import FlaggedOrder, OrderTally
 from impact_plugin.traffic.reading import RecordedDestination, Traffic, TrafficEvent
 from impact_plugin.transformation.step import PreparedEvent, ReportFault, TransformStep, outcome_word
-from impact_transformers import NO_VISIT, Conversion, Event, Explanation, Outcome, Question, Send, Visit
+from impact_transformers import NO_VISIT, Conversion, Event, Explanation, NoticeReason, Outcome, Question, Send, Visit
 from impact_transformers.clicks import MINUTE_MS, counted_time
+from impact_transformers.normalize import as_text, redact_emails
 
 HOUR_MS: Final = 60 * MINUTE_MS
 EXAMPLES: Final = 3
 """Example events for each reason and each change."""
+
+STATED_AMOUNTS: Final = ("OrderSubTotalPostDiscount", "Amount")
+"""Parameters that state the amount of an order without items."""
 
 Request: TypeAlias = "tuple[int, list[TrafficEvent]]"
 """The number of a request's first event, from 1, and its events."""
@@ -74,7 +80,7 @@ class Sums(msgspec.Struct):
     notices: Counter[str] = msgspec.field(default_factory=Counter)
     decisions: Counter[str] = msgspec.field(default_factory=Counter)
     orders: Counter[str] = msgspec.field(default_factory=Counter)
-    money: dict[str, str] = {}
+    tally: OrderTally = msgspec.field(default_factory=OrderTally)
     hours: Counter[tuple[int, str]] = msgspec.field(default_factory=Counter)
     examples: dict[str, list[str]] = {}
 
@@ -106,7 +112,6 @@ class ReplayRun:
         self.sums = Sums()
         self.destinations = destinations
         self.sessions = OfflineSessions(ages=ages, explains=explains)
-        self.money: Counter[str] = Counter()
         self._step = TransformStep(report_fault)
 
     def feed(self, first: int, events: Sequence[TrafficEvent]) -> list[ReplayedEvent]:
@@ -137,11 +142,6 @@ class ReplayRun:
         """How each parameter of an event's request was determined; needs traffic that was read ``whole``."""
         return self._step.explain(one.prepared, one.outcome, one.source.message)
 
-    def finish(self) -> Sums:
-        """The sums, with the money as text."""
-        self.sums.money = {currency: f"{cents / 100:.2f}" for currency, cents in sorted(self.money.items())}
-        return self.sums
-
     def _prepare(self, event: TrafficEvent, known: KnownDestination) -> PreparedEvent:
         if event.event is None:
             return self._step.read(event.message, known)
@@ -154,12 +154,11 @@ class ReplayRun:
             sums.outcomes[one.prepared.call, path, ""] += 1
             if outcome.notices:
                 sums.notices.update(notice.reason for notice in outcome.notices)
-            if isinstance(outcome.request, Conversion):
-                self._count_money(outcome.request.form)
         else:
             path = outcome_word(outcome)
             sums.outcomes[one.prepared.call, path, outcome.reason] += 1
             self._keep_example(one, outcome.reason, outcome.detail)
+        self._count_order(one)
         if answer is not None and one.prepared.question is not None:
             self._count_answer(one.prepared.question, answer)
         at = one.time
@@ -177,10 +176,30 @@ class ReplayRun:
         if len(kept) < EXAMPLES:
             kept.append(f"event {one.number}: {detail}")
 
-    def _count_money(self, form: Mapping[str, str]) -> None:
-        cents = cents_of(form)
-        if cents is not None:
-            self.money[form.get("CurrencyCode", "?")] += cents
+    def _count_order(self, one: ReplayedEvent) -> None:
+        outcome = one.outcome
+        if isinstance(outcome, Send) and isinstance(outcome.request, Conversion):
+            identity = order_identity(outcome.config.account_sid, one.form)
+            order = _flagged(one, one.form.get("OrderId", ""), cents_of(one.form), one.form.get("CurrencyCode", ""))
+            self.sums.tally.add_sent(identity, order, outcome.notices)
+            return
+        unsent = self._step.unsent_order(one.prepared, outcome, one.source.message)
+        if unsent is not None:
+            cents = None if unsent.amount is None else int(unsent.amount * 100)
+            self.sums.tally.add_missing(unsent.identity, _flagged(one, unsent.order_id, cents, unsent.currency))
+
+
+def _flagged(one: ReplayedEvent, order_id: str, cents: int | None, currency: str) -> FlaggedOrder:
+    outcome = one.outcome
+    reason, detail = (
+        (NoticeReason.LOOKS_LIKE_ORDER, "") if isinstance(outcome, Send) else (outcome.reason, outcome.detail)
+    )
+    word = outcome.request.endpoint_path if isinstance(outcome, Send) else outcome_word(outcome)
+    message_id = redact_emails(as_text(_message_id(one.prepared)) or "")
+    destination, shown = one.prepared.known.id, redact_emails(order_id)
+    return FlaggedOrder(
+        one.number, message_id, destination, shown, cents, currency, word, str(reason), redact_emails(detail)
+    )
 
 
 def requests_of(traffic: Traffic, destinations: Sequence[TrafficDestinations]) -> Iterator[Request]:
@@ -205,19 +224,26 @@ def _without_destinations(traffic: Traffic, destinations: Sequence[TrafficDestin
 
 
 def cents_of(form: Mapping[str, str]) -> int | None:
-    """What an order is worth in hundredths: its subtotal, else its items less its discount; None if unknown."""
+    """What impact.com books for a conversion, in hundredths: the order's amount, else its items less its discount.
+
+    None if the conversion states no amount.
+    """
     try:
-        if "OrderSubTotalPostDiscount" in form:
-            return round(Decimal(form["OrderSubTotalPostDiscount"]) * 100)
-        total = Decimal(0)
-        for name, value in form.items():
-            if name.startswith("ItemSubTotal"):
-                total += Decimal(value)
-            elif name.startswith("ItemPrice"):
-                total += Decimal(value) * Decimal(form.get(f"ItemQuantity{name[len('ItemPrice') :]}", "1"))
-        return round((total - Decimal(form.get("OrderDiscount", "0"))) * 100) if total else None
+        stated = next((form[name] for name in STATED_AMOUNTS if name in form), None)
+        if stated is not None:
+            return round(Decimal(stated) * 100)
+        items = [*_item_amounts(form)]
+        return round((sum(items) - Decimal(form.get("OrderDiscount", "0"))) * 100) if items else None
     except InvalidOperation:
         return None
+
+
+def _item_amounts(form: Mapping[str, str]) -> Iterator[Decimal]:
+    for name, value in form.items():
+        if name.startswith("ItemSubTotal"):
+            yield Decimal(value)
+        elif name.startswith("ItemPrice"):
+            yield Decimal(value) * Decimal(form.get(f"ItemQuantity{name[len('ItemPrice') :]}", "1"))
 
 
 def _message_id(prepared: PreparedEvent) -> str | int | float | bool | None:

@@ -109,6 +109,10 @@ class ReportPage:
         """Add a heading, with a note below it."""
         self._parts.append(f"<h2>{escape(text)}</h2>" + (f"<p>{escape(note)}</p>" if note else ""))
 
+    def note(self, text: str) -> None:
+        """Add a paragraph."""
+        self._parts.append(f"<p>{escape(text)}</p>")
+
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         """Add a table; columns of numbers are right-aligned."""
         shown = rows[:MAX_ROWS]

@@ -9,11 +9,12 @@ import msgspec
 from impact_plugin.files import write_whole
 from impact_plugin.sessions.ageing import GenerationClock
 from impact_plugin.traffic.comparison import Comparison, OutcomeChange
+from impact_plugin.traffic.orders import OrderTally
 from impact_plugin.traffic.reading import ReadingError
 from impact_plugin.traffic.replay import ReplayRun, Sums
 from impact_transformers.events import UNREADABLE
 
-VERSION: Final = 5
+VERSION: Final = 6
 _COUNTERS: Final = ("outcomes", "notices", "decisions", "orders", "hours")
 
 Entries = list[tuple[int, list[tuple[bytes, bytes]]]]
@@ -21,10 +22,10 @@ Entries = list[tuple[int, list[tuple[bytes, bytes]]]]
 
 
 class RunState(msgspec.Struct, frozen=True):
-    """The sums of one run, counters as lists of their items, and its sessions."""
+    """The sums of one run, counters as lists of their items, its orders and its sessions."""
 
     sums: dict[str, Any]
-    money: dict[str, int]
+    orders: OrderTally
     claims: Entries
     answers: Entries
     identities: Entries
@@ -83,19 +84,19 @@ def load(source: Path, files: list[tuple[str, int, str]], runs: list[ReplayRun],
 
 def _state_of(run: ReplayRun) -> RunState:
     engine, ageing = run.sessions.engine, run.sessions.ageing
-    sums = {field: getattr(run.sums, field) for field in Sums.__struct_fields__}
+    sums = {field: getattr(run.sums, field) for field in Sums.__struct_fields__ if field != "tally"}
     plain = {name: list(value.items()) if name in _COUNTERS else value for name, value in sums.items()}
     claims, answers, identities = (
         list(table.generations()) for table in (engine.claims, engine.answers, engine.identities)
     )
-    return RunState(plain, dict(run.money), claims, answers, identities, ageing.decision_clock, ageing.click_clock)
+    return RunState(plain, run.sums.tally, claims, answers, identities, ageing.decision_clock, ageing.click_clock)
 
 
 def _restore(run: ReplayRun, state: RunState) -> None:
     for name, value in state.sums.items():
         restored = Counter({_key(key): count for key, count in value}) if name in _COUNTERS else value
         setattr(run.sums, name, restored)
-    run.money.update(state.money)
+    run.sums.tally = state.orders
     engine = run.sessions.engine
     for table, entries in (
         (engine.claims, state.claims),

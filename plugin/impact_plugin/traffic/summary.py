@@ -2,16 +2,21 @@
 
 from collections import Counter
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from impact_plugin.traffic.comparison import Comparison
+from impact_plugin.traffic.orders import MAX_REMEMBERED, FlaggedOrder, OrderSum, OrderTally
 from impact_plugin.traffic.replay import HOUR_MS, Sums
 from impact_plugin.traffic.report import TROUBLE, Bar, ReportPage, Series, ranked
 from impact_transformers import NOTICES, REASONS, NoticeReason, Reason
 
 PATHS: Final = ("clicks", "pageload", "conversions")
 UNSENT: Final = ("filtered", "rejected")
+NO_CURRENCY: Final = "none"
+"""Stands for the currency of orders that name none."""
+
+OrderRow: TypeAlias = tuple[str, str, str, int, str]
+"""Outcome, reason, currency, number of orders, and their amount."""
 
 
 def funnel(sums: Sums) -> list[tuple[str, int]]:
@@ -39,8 +44,60 @@ def reasons(sums: Sums) -> list[tuple[str, str, int, str, str, str]]:
     return rows
 
 
-def as_object(sums: Sums, seconds: float, comparison: Comparison | None) -> dict[str, Any]:
-    """Everything, for programs; the rows of the funnel in snake_case."""
+def order_rows(tally: OrderTally) -> list[OrderRow]:
+    """What became of the orders, leads and installs: those that are sent, those sent again, and the missing ones."""
+    sent = [("sent", "", currency, one) for currency, one in sorted(tally.sent.items())]
+    again = [("sent again", "", currency, one) for currency, one in sorted(tally.repeated.items())]
+    missing = [(outcome, reason, currency, one) for (outcome, reason, currency), one in tally.missing_sums.items()]
+    return [
+        (outcome, reason, currency or NO_CURRENCY, one.orders, f"{one.amount:,}")
+        for outcome, reason, currency, one in (*sent, *again, *missing)
+    ]
+
+
+def worth(one: FlaggedOrder) -> str:
+    """What an order is worth, in words."""
+    return "unknown" if one.amount is None else f"{one.amount:,} {one.currency}".rstrip()
+
+
+def order_changes(now: OrderTally, then: OrderTally) -> list[tuple[str, int, str, int, str]]:
+    """What another configuration would change in orders and money, by currency, sent and missing."""
+    rows = []
+    for name, before, after in (
+        ("sent", now.sent, then.sent),
+        ("missing", now.missing_by_currency, then.missing_by_currency),
+    ):
+        for currency in sorted({*before, *after}):
+            one, other = before.get(currency, OrderSum()), after.get(currency, OrderSum())
+            label = f"{name} {currency or NO_CURRENCY}"
+            rows.append((label, one.orders, f"{one.amount:,}", other.orders, f"{other.amount:,}"))
+    return rows
+
+
+def order_warnings(tally: OrderTally) -> list[str]:
+    """What you should know before you rely on the numbers of the orders."""
+    warnings = []
+    if tally.guessed:
+        warnings.append(
+            f"{tally.guessed:,} of {sum(one.orders for one in tally.sent.values()):,} orders are sent with an amount"
+            " that orderAmount = auto had to guess; impact-plugin validate --orders FILE finds the setting that fits"
+        )
+    if tally.changed:
+        orders = "1 order" if tally.changed == 1 else f"{tally.changed:,} orders"
+        warnings.append(f"{orders} came again with another amount; impact.com books the first")
+    if tally.forgets:
+        warnings.append(
+            f"more than {MAX_REMEMBERED // 2:,} different orders: a repeat after that many others counts as an order"
+        )
+    return warnings
+
+
+def as_object(sums: Sums, seconds: float, comparison: Comparison | None, then: Sums | None = None) -> dict[str, Any]:
+    """Everything, for programs; the rows of the funnel in snake_case.
+
+    ``then`` are the sums with the other configuration of a comparison.
+    """
+    tally = sums.tally
     return {
         "received": sums.received,
         "seconds": round(seconds, 3),
@@ -52,15 +109,34 @@ def as_object(sums: Sums, seconds: float, comparison: Comparison | None) -> dict
         "clicks": dict(sums.decisions),
         "orders": dict(sums.orders),
         "notices": dict(sums.notices),
-        "money": sums.money,
+        "money": {currency: str(one.amount) for currency, one in sorted(tally.sent.items()) if currency},
+        "order_outcomes": [_order_row(row) for row in order_rows(tally)],
+        "repeats_with_another_amount": tally.changed,
+        "repeats_forgotten": tally.forgets,
+        "missing_orders": [_flagged(one) for one in tally.missing.values()],
+        "guessed_amounts": tally.guessed,
+        "doubtful_orders": [_flagged(one) for one in tally.doubtful],
         "examples": sums.examples,
-        "changes": None if comparison is None else _changes(comparison),
+        "changes": None if comparison is None else _changes(comparison, then),
     }
 
 
-def _changes(comparison: Comparison) -> dict[str, Any]:
+def _order_row(row: OrderRow) -> dict[str, Any]:
+    outcome, reason, currency, orders, amount = row
+    amount = amount.replace(",", "")
+    return {"outcome": outcome, "reason": reason, "currency": currency, "orders": orders, "amount": amount}
+
+
+def _flagged(one: FlaggedOrder) -> dict[str, Any]:
+    amount = None if one.amount is None else str(one.amount)
+    shown = {name: getattr(one, name) for name in one.__struct_fields__ if name != "cents"}
+    return {**shown, "amount": amount}
+
+
+def _changes(comparison: Comparison, then: Sums | None) -> dict[str, Any]:
     kinds = sorted(comparison.changes.values(), key=lambda change: -change.count)
-    return {"compared": comparison.compared, "changed": comparison.changed, "kinds": kinds}
+    outcomes = [] if then is None else [_order_row(row) for row in order_rows(then.tally)]
+    return {"compared": comparison.compared, "changed": comparison.changed, "kinds": kinds, "order_outcomes": outcomes}
 
 
 def change_rows(comparison: Comparison) -> list[tuple[str, str, str, int, str]]:
@@ -72,7 +148,7 @@ def change_rows(comparison: Comparison) -> list[tuple[str, str, str, int, str]]:
     ]
 
 
-def report(files: str, sums: Sums, seconds: float, comparison: Comparison | None) -> str:
+def report(files: str, sums: Sums, seconds: float, comparison: Comparison | None, then: Sums | None = None) -> str:
     """Make the HTML report."""
     page = ReportPage("Replay", f"{files}: {sums.received:,} events in {seconds:.1f} s. Nothing left this machine.")
     page.tiles(
@@ -85,12 +161,14 @@ def report(files: str, sums: Sums, seconds: float, comparison: Comparison | None
         ]
     )
     if comparison is not None:
-        _add_changes(page, comparison)
+        _add_changes(page, comparison, sums.tally, then)
     page.heading("From event to request")
     page.bars(_funnel_bars(sums))
     _add_reasons(page, sums)
     _add_time(page, sums)
     _add_orders(page, sums)
+    if sums.tally.sent or sums.tally.missing:
+        _add_money(page, sums.tally)
     if sums.notices:
         page.heading("Notices", "Requests that are sent and need your attention.")
         page.table(
@@ -111,7 +189,7 @@ def _funnel_bars(sums: Sums) -> list[Bar]:
     ]
 
 
-def _add_changes(page: ReportPage, comparison: Comparison) -> None:
+def _add_changes(page: ReportPage, comparison: Comparison, now: OrderTally, then: Sums | None) -> None:
     note = f"It would change {comparison.changed:,} of {comparison.compared:,} events."
     page.heading("What the other configuration would change", note)
     if comparison.changes:
@@ -120,6 +198,8 @@ def _add_changes(page: ReportPage, comparison: Comparison) -> None:
             for now, then, parameters, count, example in change_rows(comparison)
         ]
         page.table(("events", "now → then, differing parameters, and an example"), rows)
+    if then is not None:
+        page.table(("orders", "now", "amount now", "then", "amount then"), order_changes(now, then.tally))
 
 
 def _add_reasons(page: ReportPage, sums: Sums) -> None:
@@ -163,6 +243,28 @@ def _add_orders(page: ReportPage, sums: Sums) -> None:
     page.bars(ranked(sums.decisions, "c2"))
     page.heading("Orders", "By click id: carried by the event, stitched from an earlier click, or without one.")
     page.bars(ranked(sums.orders, "c5"))
-    if sums.money:
-        page.heading("Money", "Of the conversions by currency, as impact.com would count it.")
-        page.table(("currency", "amount"), [(name, f"{Decimal(sum_):,}") for name, sum_ in sums.money.items()])
+
+
+def _add_money(page: ReportPage, tally: OrderTally) -> None:
+    page.heading(
+        "Money",
+        "Orders, leads and installs, each counted once, with the amount that impact.com books; what is filtered or "
+        "rejected is the money at risk.",
+    )
+    rows = [
+        ((outcome, reason), currency, orders, amount) for outcome, reason, currency, orders, amount in order_rows(tally)
+    ]
+    page.table(("outcome and reason", "currency", "orders", "amount"), rows)
+    for warning in order_warnings(tally):
+        page.note(warning)
+    for title, note, flagged in (
+        ("Missing orders", "No conversion reports them.", [*tally.missing.values()]),
+        ("Doubtful amounts", "These orders are sent; look at what they are worth.", tally.doubtful),
+    ):
+        if flagged:
+            page.heading(title, note)
+            page.table(("event", "order", "amount"), [_flagged_cells(one) for one in flagged])
+
+
+def _flagged_cells(one: FlaggedOrder) -> tuple[int, tuple[str, ...], str]:
+    return one.event, (one.order_id or "without an order id", f"{one.outcome} {one.reason}", one.detail), worth(one)

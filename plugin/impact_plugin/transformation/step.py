@@ -13,6 +13,7 @@ import msgspec
 from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.faults import TransformFault
+from impact_plugin.transformation.unsent import UnsentOrder, find_order, is_missing
 from impact_transformers import (
     AnyEvent,
     Draft,
@@ -126,6 +127,18 @@ class TransformStep(msgspec.Struct, frozen=True):
         except Exception as error:  # noqa: BLE001 - the boundary of one event, as above; shown without its steps
             self.report_fault(error)
             return Explanation(outcome)
+
+    def unsent_order(self, prepared: PreparedEvent, outcome: Outcome, raw: RawEvent) -> UnsentOrder | None:
+        """The order, lead or install that the event reports although it became no Conversion; ``raw`` may be empty."""
+        event, destination = prepared.event, prepared.known.destination
+        if event is None or not is_missing(outcome):
+            return None
+        try:
+            needs_all = not isinstance(event, Event) or (destination is not None and destination.reads_message)
+            return find_order(event, destination, decode_object(raw) if needs_all and raw else None)
+        except Exception as error:  # noqa: BLE001 - the border of one event, as above; nothing is known of its order
+            self.report_fault(error)
+            return None
 
     def _question(self, draft: Draft) -> Question | None:
         try:

@@ -394,7 +394,7 @@ def test_it_says_what_it_needs(write: Write, tmp_path: Path) -> None:
         (["--send", "--url", here, "--via", "proxy", "-d", str(service_file)], "holds several destinations"),
         (
             ["--send", "--url", here, "--key", "k", "--html", page_file],
-            "cannot be combined with --against, --order-id and --html",
+            "cannot be combined with --against, --order-id, --html and --csv",
         ),
         (["--send", "--url", here, "--key", "k", "--order-id", "o"], "cannot be combined"),
         (["--send", "--url", here, "--key", "k", "--against", path], "cannot be combined"),
