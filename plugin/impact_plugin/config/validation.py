@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from impact_plugin.config.destinations import destination_variables
-from impact_plugin.config.fields import did_you_mean
+from impact_plugin.config.destinations import Destinations, KnownDestination, destination_variables
+from impact_plugin.config.fields import did_you_mean, quote_name
 from impact_plugin.config.manifest import load_manifest
 from impact_plugin.config.settings import Settings, make_settings, read_file
 from impact_plugin.config.sources import Routing, make_routing
@@ -80,6 +80,12 @@ def validate_destinations(tree: Any, environment: Mapping[str, str]) -> tuple[Fi
     return tuple(
         finding for path, config in configurations for finding in _configuration_findings(path, config, environment)
     )
+
+
+def destinations_in(tree: Any, environment: Mapping[str, str]) -> dict[str, KnownDestination]:
+    """Compile what :func:`validate_destinations` validates, by path."""
+    compiled = Destinations(destination_variables(environment))
+    return {path: compiled.of_config(path, config) for path, config in _configurations_in(tree)}
 
 
 def _manifest_findings() -> Iterator[Finding]:
@@ -172,6 +178,7 @@ def _config_warnings(path: str, config: DestinationConfig, written: Mapping[str,
                     f"is for actions; {name!r} goes to the event type whose code is its name, unless it has an entry"
                 )
                 yield Finding("warning", f"{path}.eventTypeId", message)
+    yield from _event_type_warnings(f"{path}.eventTypes", config)
     if str(written.get("enableEmailHashing", "")).lower() == "false":
         yield Finding("warning", f"{path}.enableEmailHashing", "has no effect: e-mails are always hashed")
     if config.consent_gate != "off" and not config.consent_paths:
@@ -183,3 +190,15 @@ def _config_warnings(path: str, config: DestinationConfig, written: Mapping[str,
     mapped = {row.parameter for row in config.rudder_to_impact_property}
     if mapped >= set(EXCLUSIVE):
         yield Finding("warning", f"{path}.rudderToImpactProperty", f"impact.com takes one of {' and '.join(EXCLUSIVE)}")
+
+
+def _event_type_warnings(path: str, config: DestinationConfig) -> Iterator[Finding]:
+    """Entries that would book an install or a lead as an order, or an install as an action without an order id."""
+    installs = {name.casefold() for name in (APPLICATION_INSTALLED, *config.install_event_names)}
+    for entry in config.event_types:
+        if entry.kind in {"install", "lead"} and entry.id and entry.id == config.event_type_id:
+            message = f"is of kind {entry.kind}, but {entry.id} is the event type of actions (eventTypeId)"
+            yield Finding("warning", f"{path}.{quote_name(entry.name)}", message)
+        elif entry.kind == "action" and entry.name.casefold() in installs:
+            message = "is an action, which needs an order id of its own; write kind = install for an install"
+            yield Finding("warning", f"{path}.{quote_name(entry.name)}", message)

@@ -19,6 +19,7 @@ from impact_plugin.sessions.sessions import click_id_origin, decision_label, vis
 from impact_plugin.traffic.destinations import TrafficDestinations
 from impact_plugin.traffic.orders import FlaggedOrder, OrderTally
 from impact_plugin.traffic.reading import RecordedDestination, Traffic, TrafficEvent
+from impact_plugin.transformation.reported_order import may_be_missing
 from impact_plugin.transformation.step import PreparedEvent, ReportFault, TransformStep, outcome_word
 from impact_transformers import NO_VISIT, Conversion, Event, Explanation, NoticeReason, Outcome, Question, Send, Visit
 from impact_transformers.clicks import MINUTE_MS, counted_time
@@ -183,10 +184,10 @@ class ReplayRun:
             order = _flagged(one, one.form.get("OrderId", ""), cents_of(one.form), one.form.get("CurrencyCode", ""))
             self.sums.tally.add_sent(identity, order, outcome.notices)
             return
-        unsent = self._step.unsent_order(one.prepared, outcome, one.source.message)
-        if unsent is not None:
-            cents = None if unsent.amount is None else int(unsent.amount * 100)
-            self.sums.tally.add_missing(unsent.identity, _flagged(one, unsent.order_id, cents, unsent.currency))
+        found = self._step.order_of(one.prepared, one.source.message) if may_be_missing(outcome) else None
+        if found is not None:
+            cents = None if found.amount is None else int(found.amount * 100)
+            self.sums.tally.add_missing(found.identity, _flagged(one, found.order_id, cents, found.currency))
 
 
 def _flagged(one: ReplayedEvent, order_id: str, cents: int | None, currency: str) -> FlaggedOrder:

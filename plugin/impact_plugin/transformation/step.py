@@ -13,7 +13,7 @@ import msgspec
 from impact_plugin.config.destinations import KnownDestination
 from impact_plugin.telemetry import Telemetry
 from impact_plugin.telemetry.events.faults import TransformFault
-from impact_plugin.transformation.unsent import UnsentOrder, find_order, is_missing
+from impact_plugin.transformation.reported_order import ReportedOrder, find_order
 from impact_transformers import (
     AnyEvent,
     Draft,
@@ -128,10 +128,10 @@ class TransformStep(msgspec.Struct, frozen=True):
             self.report_fault(error)
             return Explanation(outcome)
 
-    def unsent_order(self, prepared: PreparedEvent, outcome: Outcome, raw: RawEvent) -> UnsentOrder | None:
-        """The order, lead or install that the event reports although it became no Conversion; ``raw`` may be empty."""
+    def order_of(self, prepared: PreparedEvent, raw: RawEvent) -> ReportedOrder | None:
+        """The order, lead or install that the event reports, whatever becomes of it; ``raw`` may be empty."""
         event, destination = prepared.event, prepared.known.destination
-        if event is None or not is_missing(outcome):
+        if event is None:
             return None
         try:
             needs_all = not isinstance(event, Event) or (destination is not None and destination.reads_message)

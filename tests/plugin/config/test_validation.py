@@ -153,6 +153,20 @@ def test_settings_that_contradict_each_other_are_told(write: Write) -> None:
                 "page_load sends them as what they are"
             ),
         ),
+        (
+            'eventTypeId = "7"\n[destinations.eu.eventTypes]\n"Application Installed" = { id = "7", kind = "install" }',
+            (
+                "destinations.eu.eventTypes.'Application Installed': is of kind install, but 7 is the event type of "
+                "actions (eventTypeId)"
+            ),
+        ),
+        (
+            '[destinations.eu.eventTypes]\n"Application Installed" = "8"',
+            (
+                "destinations.eu.eventTypes.'Application Installed': is an action, which needs an order id of its own; "
+                "write kind = install for an install"
+            ),
+        ),
         ("enableEmailHashing = false", "destinations.eu.enableEmailHashing: has no effect: e-mails are always hashed"),
         (
             'consentGate = "required"',
