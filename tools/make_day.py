@@ -13,17 +13,23 @@ example.com, .org and .net; network addresses are from the ranges reserved for d
 What is in the file (``census`` counts it again, and a test holds this table to the file)::
 
     channel mobile                             697
-    channel server                              39
-    channel web                              3,086
-    events                                   3,822
-    orders                                     153
-    orders after a partner landing              72
+    channel server                              54
+    channel web                              2,973
+    events                                   3,724
+    orders                                     181
+    orders after a partner landing              82
     orders from channel mobile                  22
-    orders from channel server                  21
-    orders from channel web                    110
+    orders from channel server                  36
+    orders from channel web                    123
+    orders of GA4                                5
+    orders of Magento                            4
+    orders of Shopify Littledata                 4
+    orders of Shopify pixel                      6
+    orders of Shopify webhook                    3
+    orders of WooCommerce                        4
     orders with numbers as strings              15
     orders without products                     18
-    partner landings                           262
+    partner landings                           274
     spoilt                                      60
     spoilt: anonymous id of 80 characters        5
     spoilt: context null                         5
@@ -45,9 +51,9 @@ What is in the file (``census`` counts it again, and a test holds this table to 
     type identify                              101
     type in odd case                            18
     type missing                                 5
-    type page                                2,036
+    type page                                1,946
     type screen                                503
-    type track                               1,165
+    type track                               1,157
     zeroed advertising id                      245
 """
 
@@ -68,6 +74,18 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from day_orders import (
+    Basket,
+    Sold,
+    dialect_of,
+    ga4,
+    magento,
+    shopify_littledata,
+    shopify_pixel,
+    shopify_webhook,
+    woocommerce,
+)
+
 Event: TypeAlias = dict[str, Any]
 
 SEED: Final = "shop.example.com 2026-09-10"
@@ -77,6 +95,9 @@ SECOND: Final = 1_000
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 MIDNIGHT: Final = 24 * HOUR
+
+ORDER_NAMES: Final = frozenset({"Order Completed", "Order Created", "purchase"})
+"""What the systems call an order."""
 
 DESTINATION_CONFIG: Final[dict[str, Any]] = {
     "accountSID": "IRdemoAccount",
@@ -88,11 +109,15 @@ DESTINATION_CONFIG: Final[dict[str, Any]] = {
     "enableIdentifyEvents": True,
     "enablePageEvents": True,
     "enableScreenEvents": True,
-    "actionEventNames": [{"eventName": "Order Completed"}],
+    "actionEventNames": [{"eventName": "Order Completed"}, {"eventName": "Order Created"}, {"eventName": "purchase"}],
     "installEventNames": [{"eventName": "Application Installed"}],
     "eventTypes": {"Signed Up": {"code": "SIGNUP", "kind": "lead"}},
+    "rudderToImpactProperty": [
+        {"from": "properties.increment_id", "to": "OrderId"},
+        {"from": "properties.id", "to": "OrderId"},
+    ],
 }
-"""The IMPACT destination that goes with this day."""
+"""The IMPACT destination that goes with this day: it names the orders of the other systems, and where their id is."""
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The shop and its people
@@ -831,6 +856,59 @@ def identify_server(visit: Visit) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Orders on other shop systems
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def basket_of(visit: Visit, number: str) -> Basket:
+    """Fill a basket; one in two has a coupon, and small ones are charged for shipping."""
+    rng = visit.rng
+    sold = tuple(
+        Sold(one.number, one.name, one.cents, one.brand, one.category, rng.choice((1, 1, 2)))
+        for one in rng.sample(PRODUCTS, rng.choice((1, 2, 2, 3)))
+    )
+    goods = sum(line.cents * line.pieces for line in sold)
+    coupon = rng.choice(COUPONS) if rng.random() < 0.5 else ""
+    discount = goods // 10 if coupon else 0
+    shipping, tax = (0 if goods > 10_000 else 490), (goods - discount) * 19 // 100
+    return Basket(number, sold, discount, shipping, tax, visit.currency, coupon)
+
+
+def order_on_shopify(visit: Visit) -> None:
+    """Buy in the outlet, a Shopify shop with RudderStack's pixel, half of the time behind a partner's link."""
+    (land_from_partner if visit.rng.random() < 0.5 else land)(visit)
+    view_product(visit)
+    visit.track("Order Completed", shopify_pixel(basket_of(visit, f"55348{visit.clock % 100_000:05d}")))
+
+
+def order_by_shopify_webhook(visit: Visit) -> None:
+    """Report an order of the outlet's till, which only the webhook knows."""
+    visit.track("Order Created", shopify_webhook(basket_of(visit, f"66123{visit.clock % 100_000:05d}")))
+
+
+def order_by_littledata(visit: Visit) -> None:
+    """Report an order of the outlet abroad, a Shopify shop with Littledata."""
+    visit.track("Order Completed", shopify_littledata(basket_of(visit, f"#L{visit.clock % 100_000:05d}")))
+
+
+def order_on_woocommerce(visit: Visit) -> None:
+    """Report an order of the studio's shop, a WooCommerce that knows its own number only."""
+    visit.track("Order Completed", woocommerce(basket_of(visit, f"7{visit.clock % 10_000:04d}")))
+
+
+def order_on_magento(visit: Visit) -> None:
+    """Report an order of the wholesale shop, a Magento."""
+    visit.track("Order Completed", magento(basket_of(visit, f"000{visit.clock % 1_000_000:06d}")))
+
+
+def order_by_ga4(visit: Visit) -> None:
+    """Buy in the gift shop, whose data layer is written for GA4, half of the time behind a partner's link."""
+    (land_from_partner if visit.rng.random() < 0.5 else land)(visit)
+    view_product(visit)
+    visit.track("purchase", ga4(basket_of(visit, f"T-{visit.clock % 1_000_000:06d}")))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # The plan of the day
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -845,14 +923,14 @@ class Plan(NamedTuple):
 
 
 PLAN: Final = (
-    Plan(at_the_desk, browse_organic, 60),
+    Plan(at_the_desk, browse_organic, 49),
     Plan(at_the_desk, browse_paid, 20),
     Plan(at_the_desk, browse_partner, 32),
     Plan(at_the_desk, order_organic, 28),
     Plan(at_the_desk, order_paid, 12),
     Plan(at_the_desk, order_partner, 30),
     Plan(at_the_desk, order_partner_hours_later, 10, 8.5),
-    Plan(at_the_desk, order_second_partner, 8, 7.5),
+    Plan(at_the_desk, order_second_partner, 10, 7.5),
     Plan(at_the_desk, order_customer, 12),
     Plan(at_the_desk, order_reported_twice, 5),
     Plan(at_the_desk, reload_storm, 10),
@@ -871,6 +949,12 @@ PLAN: Final = (
     Plan(in_the_app, order_app_deep_link, 8),
     Plan(in_the_back_office, order_server, 16),
     Plan(in_the_back_office, identify_server, 18),
+    Plan(at_the_desk, order_on_shopify, 6),
+    Plan(in_the_back_office, order_by_shopify_webhook, 3),
+    Plan(in_the_back_office, order_by_littledata, 4),
+    Plan(in_the_back_office, order_on_woocommerce, 4),
+    Plan(in_the_back_office, order_on_magento, 4),
+    Plan(at_the_desk, order_by_ga4, 5),
 )
 
 
@@ -897,13 +981,18 @@ def live(plan: Plan) -> Iterator[tuple[int, Event]]:
 
 
 def is_order(event: Event) -> bool:
-    """Whether the event is an order."""
-    return event.get("event") == "Order Completed"
+    """Whether the event is an order, of whichever system."""
+    return event.get("event") in ORDER_NAMES
+
+
+def is_own_order(event: Event) -> bool:
+    """Whether the event is an order of the shop itself, which writes Segment's spec."""
+    return is_order(event) and not dialect_of(event["properties"])
 
 
 def has_cart(event: Event) -> bool:
-    """Whether the event is an order that lists its products."""
-    return is_order(event) and isinstance(event["properties"].get("products"), list)
+    """Whether the event is an order of the shop itself that lists its products."""
+    return is_own_order(event) and isinstance(event["properties"].get("products"), list)
 
 
 def is_web_page(event: Event) -> bool:
@@ -983,8 +1072,8 @@ def put_email_into_url(event: Event) -> None:
 
 
 def shows_no_order_id(event: Event) -> bool:
-    """Whether the event is an order without an id."""
-    return is_order(event) and "order_id" not in event["properties"]
+    """Whether the event is an order of the shop itself without an id."""
+    return is_own_order(event) and "order_id" not in event["properties"]
 
 
 class Spoiler(NamedTuple):
@@ -998,8 +1087,8 @@ class Spoiler(NamedTuple):
 
 
 SPOILERS: Final = (
-    Spoiler("order without order id", 6, is_order, lose_order_id, shows_no_order_id),
-    Spoiler("currency EURO", 5, is_order, misname_currency, lambda e: e["properties"].get("currency") == "EURO"),
+    Spoiler("order without order id", 6, is_own_order, lose_order_id, shows_no_order_id),
+    Spoiler("currency EURO", 5, is_own_order, misname_currency, lambda e: e["properties"].get("currency") == "EURO"),
     Spoiler("e-mail as user id", 6, is_customers, put_email_as_user_id, lambda e: "@" in str(e.get("userId"))),
     Spoiler("no ids at all", 5, is_from_browser, lose_ids, lambda e: not e.get("userId") and not e.get("anonymousId")),
     Spoiler("no type", 5, is_from_browser, lose_type, lambda e: "type" not in e),
@@ -1100,6 +1189,10 @@ def count_orders(events: list[Event]) -> Iterator[str]:
             yield f"orders from channel {event['channel']}"
             if event.get("anonymousId") in landed:
                 yield "orders after a partner landing"
+            dialect = dialect_of(properties)
+            if dialect:
+                yield f"orders of {dialect}"
+                continue
             if "products" not in properties:
                 yield "orders without products"
             if isinstance(properties["total"], str):

@@ -70,6 +70,20 @@ ABOVE_REASONS: Final = (
 )
 """Where the part of a comparison ends that a plain replay does not have."""
 
+SOME_MISSING: Final = """
+(() => {
+  const heading = [...document.querySelectorAll('h2')].find(one => one.innerText == 'Missing orders');
+  const top = heading.getBoundingClientRect().bottom;
+  const after = [...document.querySelectorAll('tr')].map(row => row.getBoundingClientRect())
+    .filter(row => row.top > top);
+  return Math.round(after[9].bottom + scrollY);
+})()
+"""
+"""Where the first few missing orders end: the others look alike."""
+
+CUTS: Final = {"replay-changes": ABOVE_REASONS, "replay-report": SOME_MISSING}
+"""Pictures that end before the page does."""
+
 
 def main() -> int:
     """Make the reports and their pictures; returns the exit code."""
@@ -91,7 +105,7 @@ async def _photograph(folder: Path) -> None:
                 await _check(tab, file, scheme)
                 await tab.show(file, scheme, WIDTH)
                 picture = PICTURES / f"{name}-{scheme}.png"
-                height = await tab.evaluate(ABOVE_REASONS) if name == "replay-changes" else None
+                height = await tab.evaluate(CUTS[name]) if name in CUTS else None
                 picture.write_bytes(await tab.picture(height))
                 print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size:,} bytes")
 

@@ -218,7 +218,8 @@ def _print_sums(output: Output, run: _Replay, seconds: float) -> None:
         output.line(f"{run.comparison.changed:,} of {run.comparison.compared:,} events would change", "bold")
         output.table(("now", "then", "parameters", "events", "example"), summary.change_rows(run.comparison))
         changes = summary.order_changes(sums.tally, run.runs[1].sums.tally)
-        output.table(("orders", "now", "amount now", "then", "amount then"), changes)
+        if changes:
+            output.table(("orders", "now", "amount now", "then", "amount then"), changes)
 
 
 def _print_orders(output: Output, tally: OrderTally) -> None:

@@ -61,7 +61,7 @@ def worth(one: FlaggedOrder) -> str:
 
 
 def order_changes(now: OrderTally, then: OrderTally) -> list[tuple[str, int, str, int, str]]:
-    """What another configuration would change in orders and money, by currency, sent and missing."""
+    """Sums that would be others with another configuration: of sent and of missing orders, by currency."""
     rows = []
     for name, before, after in (
         ("sent", now.sent, then.sent),
@@ -69,8 +69,9 @@ def order_changes(now: OrderTally, then: OrderTally) -> list[tuple[str, int, str
     ):
         for currency in sorted({*before, *after}):
             one, other = before.get(currency, OrderSum()), after.get(currency, OrderSum())
-            label = f"{name} {currency or NO_CURRENCY}"
-            rows.append((label, one.orders, f"{one.amount:,}", other.orders, f"{other.amount:,}"))
+            if one != other:
+                label = f"{name} {currency or NO_CURRENCY}"
+                rows.append((label, one.orders, f"{one.amount:,}", other.orders, f"{other.amount:,}"))
     return rows
 
 
@@ -165,10 +166,10 @@ def report(files: str, sums: Sums, seconds: float, comparison: Comparison | None
     page.heading("From event to request")
     page.bars(_funnel_bars(sums))
     _add_reasons(page, sums)
-    _add_time(page, sums)
-    _add_orders(page, sums)
     if sums.tally.sent or sums.tally.missing:
         _add_money(page, sums.tally)
+    _add_time(page, sums)
+    _add_orders(page, sums)
     if sums.notices:
         page.heading("Notices", "Requests that are sent and need your attention.")
         page.table(
@@ -198,8 +199,9 @@ def _add_changes(page: ReportPage, comparison: Comparison, now: OrderTally, then
             for now, then, parameters, count, example in change_rows(comparison)
         ]
         page.table(("events", "now → then, differing parameters, and an example"), rows)
-    if then is not None:
-        page.table(("orders", "now", "amount now", "then", "amount then"), order_changes(now, then.tally))
+    changes = [] if then is None else order_changes(now, then.tally)
+    if changes:
+        page.table(("orders", "now", "amount now", "then", "amount then"), changes)
 
 
 def _add_reasons(page: ReportPage, sums: Sums) -> None:
@@ -266,5 +268,6 @@ def _add_money(page: ReportPage, tally: OrderTally) -> None:
             page.table(("event", "order", "amount"), [_flagged_cells(one) for one in flagged])
 
 
-def _flagged_cells(one: FlaggedOrder) -> tuple[int, tuple[str, ...], str]:
-    return one.event, (one.order_id or "without an order id", f"{one.outcome} {one.reason}", one.detail), worth(one)
+def _flagged_cells(one: FlaggedOrder) -> tuple[str, tuple[str, ...], str]:
+    why = one.reason if one.outcome == "conversions" else f"{one.outcome} {one.reason}"
+    return f"{one.event}", (one.order_id or "without an order id", why, one.detail), worth(one)

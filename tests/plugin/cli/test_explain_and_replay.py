@@ -201,14 +201,14 @@ def test_a_file_for_the_services_destinations(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_recorded_day(capsys: pytest.CaptureFixture[str]) -> None:
-    """All of its 3,822 events, among them clicks, repeats, orders that are stitched, and what is rejected."""
+    """All of its 3,724 events, among them clicks, repeats, orders that are stitched, and what is rejected."""
     rows = replayed(DAY, None)
 
-    assert 3822 == len(rows)
-    assert {"new": 168, "repeat": 99} == {
+    assert 3724 == len(rows)
+    assert {"new": 182, "repeat": 466} == {
         decision: sum(row[4] == decision for row in rows) for decision in ("new", "repeat")
     }
-    assert 74 == sum(row[2] == "conversions" and row[5] is not None for row in rows)
+    assert 76 == sum(row[2] == "conversions" and row[5] is not None for row in rows)
     assert rows == explained(capsys, DAY, None)
 
 

@@ -305,7 +305,7 @@ def test_json_csv_and_html_tell_the_same(events: Path, tmp_path: Path, capsys: p
 def test_another_configuration_is_compared_in_money(
     events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A setting of orderAmount changes what is booked, and the table says by how much."""
+    """A setting of orderAmount changes what is booked, and the table says by how much; what stays is left out."""
     now, then = tmp_path / "now.json", tmp_path / "then.json"
     now.write_bytes(msgspec.json.encode(CONFIG))
     then.write_bytes(msgspec.json.encode({**CONFIG, "orderAmount": "revenue"}))
@@ -314,7 +314,7 @@ def test_another_configuration_is_compared_in_money(
     lines = capsys.readouterr().out.splitlines()
 
     assert "sent EUR\t2\t110.00\t2\t90.00" in lines
-    assert "missing EUR\t1\t10.00\t1\t10.00" in lines
+    assert not any(line.startswith("missing EUR") for line in lines)
     assert "<td>sent EUR</td><td class=n>2</td><td class=n>110.00</td>" in page.read_text(encoding="utf-8")
 
 
