@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EVENTS = 3724
-CANDIDATES = 644
+CANDIDATES = 279
 """Page Loads whose URL carries a click id, spoilt ones left out."""
 
 VISITORS = 160

@@ -120,7 +120,7 @@ def test_what_looks_like_an_order(name: str | None, properties: dict[str, Any], 
     event = {"type": "track", "event": name, "anonymousId": "a", "timestamp": "2026-03-01T12:00:00Z"}
     config = {"eventTypes": {"Viewed": {"kind": "page_load"}}}
     raw = msgspec.json.encode({**event, "properties": properties})
-    outcome = transform(decode_event(raw), compiled(config))
+    outcome = transform(decode_event(raw), compiled(**config))
 
     assert isinstance(outcome, Send)
     assert expected == (NoticeReason.LOOKS_LIKE_ORDER in [notice.reason for notice in outcome.notices])

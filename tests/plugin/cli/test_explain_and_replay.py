@@ -205,7 +205,7 @@ def test_the_recorded_day(capsys: pytest.CaptureFixture[str]) -> None:
     rows = replayed(DAY, None)
 
     assert 3724 == len(rows)
-    assert {"new": 182, "repeat": 466} == {
+    assert {"new": 181, "repeat": 98} == {
         decision: sum(row[4] == decision for row in rows) for decision in ("new", "repeat")
     }
     assert 76 == sum(row[2] == "conversions" and row[5] is not None for row in rows)
