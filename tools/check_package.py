@@ -23,6 +23,8 @@ NEEDED: Final = {
     "impact_transformers/py.typed",
     "impact_transformers/mappings/conversion.toml",
     "impact_transformers/mappings/item.toml",
+    "impact_transformers/mappings/line.toml",
+    "impact_transformers/mappings/order.toml",
     "impact_transformers/mappings/page_load.toml",
 }
 TEST_TOOLS: Final = ("iniconfig", "packaging", "pluggy", "pygments", "pytest", "pytest-asyncio", "typing-extensions")

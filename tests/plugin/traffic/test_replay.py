@@ -21,7 +21,6 @@ from impact_plugin.cli.errors import CommandError
 from impact_plugin.traffic.destinations import TrafficDestinations
 from impact_plugin.traffic.reading import ReadingError, Traffic, TrafficEvent
 from impact_plugin.traffic.replay import ReplayRun, cents_of
-from impact_transformers import prepare
 from make_day import DESTINATION_CONFIG
 from tests.builders import CONFIG
 
