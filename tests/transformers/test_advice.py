@@ -6,16 +6,14 @@ from typing import Final
 import msgspec
 import pytest
 
-from impact_plugin.config.manifest import load_manifest
-from impact_transformers import Destination, Track, compile_destination, decode_event
+from impact_transformers import Destination, Track, decode_event
 from impact_transformers.advice import CONVENTIONS, Advice, Fit, advise
 from impact_transformers.order import Order
 from impact_transformers.order_value import order_of
 from shop_books import STYLES, books_of, measure
+from tests.builders import compiled
 
-DESTINATION: Final = compile_destination(
-    {"accountSID": "IRexample", "apiKey": "t", "campaignId": "1"}, load_manifest().configuration
-)
+DESTINATION: Final = compiled()
 CENT: Final = Decimal("0.01")
 TELLING: Final = [style for style in STYLES if not style.unknowable]
 

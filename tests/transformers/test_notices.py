@@ -118,9 +118,8 @@ def test_notices_about_products_are_bounded() -> None:
 def test_what_looks_like_an_order(name: str | None, properties: dict[str, Any], expected: bool) -> None:
     """A track that is named nowhere and has an order id and an amount is told; events before the order are not."""
     event = {"type": "track", "event": name, "anonymousId": "a", "timestamp": "2026-03-01T12:00:00Z"}
-    config = {"eventTypes": {"Viewed": {"kind": "page_load"}}}
     raw = msgspec.json.encode({**event, "properties": properties})
-    outcome = transform(decode_event(raw), compiled(**config))
+    outcome = transform(decode_event(raw), compiled(eventTypes={"Viewed": {"kind": "page_load"}}))
 
     assert isinstance(outcome, Send)
     assert expected == (NoticeReason.LOOKS_LIKE_ORDER in [notice.reason for notice in outcome.notices])

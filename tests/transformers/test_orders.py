@@ -10,12 +10,11 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from impact_plugin.config.manifest import load_manifest
 from impact_plugin.testing.impact_rules import check_conversion
-from impact_transformers import Explanation, Reject, Send, compile_destination, decode_event, decode_object, explain
+from impact_transformers import Explanation, Reject, Send, decode_event, decode_object, explain
+from tests.builders import compiled
 
 ORDERS: Final = Path(__file__).resolve().parents[1] / "orders"
-BASE: Final = {"accountSID": "IRexample", "apiKey": "token-of-tests", "campaignId": "1000"}
 
 
 class OrderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,7 +71,7 @@ def explained(key: str) -> Explanation:
             "properties": json.loads(row.sent),
         }
     ).encode()
-    destination = compile_destination({**BASE, **json.loads(row.settings)}, load_manifest().configuration)
+    destination = compiled(**json.loads(row.settings))
     return explain(decode_event(raw), destination, decode_object(raw))
 
 

@@ -91,6 +91,7 @@ class Digests:
             question.asks or question.received is None,
             question.referral_ms,
             question.first,
+            question.fixed,
         )
 
 

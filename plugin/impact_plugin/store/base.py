@@ -2,7 +2,8 @@
 
 **Claims.** A click key holds windows of event time, ``[start, end)``, each with the message that opened it. For a
 candidate: if its message opened a window of the key, the answer is NEW again (a retry); else, if its time lies in a
-window, REPEAT, and that window is extended to ``time + window``; else NEW, and it opens a window.
+window, REPEAT, and that window is extended to ``time + window``, unless windows are ``fixed``; else NEW, and it opens a
+window.
 
 **Clicks.** An identity holds its newest clicks, ordered by event time. A click is written to the anonymous and to the
 user identity of the event that carries it. ``joins`` notes that the user was identified on the anonymous identity, and
@@ -52,6 +53,7 @@ class SessionQuery(msgspec.Struct, frozen=True, gc=False):
     keeps: bool = False
     referral: int = 0
     first: bool = False
+    fixed: bool = False
 
 
 class SessionAnswer(msgspec.Struct, frozen=True, gc=False):

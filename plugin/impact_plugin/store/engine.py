@@ -170,7 +170,9 @@ class Engine:
     def _extend(self, query: SessionQuery, key: bytes, held: bytes, at: int) -> SessionAnswer:
         packed = int.from_bytes(held[at : at + WINDOW_BYTES])
         start = packed & _START_MASK
-        length = min(max((packed >> START_BITS) & _LENGTH_MASK, query.time + query.window - start), LONGEST)
+        length = (packed >> START_BITS) & _LENGTH_MASK
+        if not query.fixed:
+            length = min(max(length, query.time + query.window - start), LONGEST)
         window = _pack(start, length, packed >> _OPENER_SHIFT)
         # Written even when nothing grew: the key was seen, and lives on.
         self._put_claim(key, held[:at] + window + held[at + WINDOW_BYTES :])

@@ -96,7 +96,7 @@ class Naive:
             return Decision.NEW
         for window in reversed(windows):
             if window[0] <= one.time < window[1]:
-                window[1] = max(window[1], one.time + one.window)
+                window[1] = window[1] if one.fixed else max(window[1], one.time + one.window)
                 return Decision.REPEAT
         windows.append([one.time, one.time + one.window, one.owner])
         return Decision.NEW
@@ -142,7 +142,11 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
     }
     known = visitor is not None or user is not None
     if kind in {"landing", "bare landing"}:
-        found |= {"key": digest(f"key {visitor or user} {draw(st.integers(0, 1))}"), "window": 30 * MINUTE}
+        found |= {
+            "key": digest(f"key {visitor or user} {draw(st.integers(0, 1))}"),
+            "window": 30 * MINUTE,
+            "fixed": draw(st.booleans()),
+        }
     if kind in {"landing", "carrier"}:
         minute, click_id = draw(st.sampled_from(CLICKS))
         found |= {"time": NOON + minute * MINUTE, "click_id": click_id}

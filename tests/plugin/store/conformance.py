@@ -59,6 +59,12 @@ class StoreConformance:
 
         assert [NEW, REPEAT, REPEAT, NEW] == found
 
+    async def test_a_fixed_window_ends_when_it_was_to_end(self, store: SessionStore) -> None:
+        """Repeats do not extend it."""
+        fixed = [click(f"m{at}", at, fixed=True) for at in (0, 29, 30)]
+
+        assert [NEW, REPEAT, NEW] == await decisions(store, *fixed)
+
     async def test_the_answer_tells_the_window(self, store: SessionStore) -> None:
         """Where the window began and, extended by the repeat, ends."""
         await store.decide([click("m1", 0)])
