@@ -71,6 +71,10 @@ class Recording:
         self._pending.append(job)
         self._arrived.set()
 
+    def close(self) -> None:
+        """Free what the recording holds; its last piece may not have been read."""
+        self._writer.close()
+
     async def pieces(self, seconds: float, max_bytes: int, shutdown: Shutdown) -> AsyncGenerator[bytes, None]:
         """Yield the recording piece by piece as gzipped lines, until a limit is reached or the service stops.
 
@@ -131,6 +135,7 @@ class Recorder:
             yield recording
         finally:
             self._recordings.discard(recording)
+            recording.close()
 
 
 class _Writer:

@@ -125,18 +125,26 @@ def _connect(settings: StateSettings) -> sqlite3.Connection:
         connection = sqlite3.connect(
             path, timeout=settings.timeout_seconds, isolation_level=None, check_same_thread=False
         )
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
+        try:
+            _prepare(connection, settings)
+        except BaseException:
             connection.close()
-            raise StateError(path, "was written by a later version of impact-plugin; use that one, or move it away")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[settings.durability]}")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        connection.executescript(SCHEMA)
+            raise
     except (OSError, sqlite3.Error) as error:
         raise _unusable(path, error) from error
     return connection
+
+
+def _prepare(connection: sqlite3.Connection, settings: StateSettings) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        path = Path(settings.dir) / FILE
+        raise StateError(path, "was written by a later version of impact-plugin; use that one, or move it away")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[settings.durability]}")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.executescript(SCHEMA)
 
 
 class EmbeddedStore:

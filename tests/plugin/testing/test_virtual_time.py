@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -81,7 +82,7 @@ def test_a_database_in_a_thread_works(tmp_path: Path) -> None:
     """SQLite, as the service uses it."""
 
     def write(number: int) -> int:
-        with sqlite3.connect(tmp_path / "x.db") as connection:
+        with closing(sqlite3.connect(tmp_path / "x.db")) as connection, connection:
             connection.execute("CREATE TABLE IF NOT EXISTS t (n)")
             connection.execute("INSERT INTO t VALUES (?)", (number,))
             return int(connection.execute("SELECT count(*) FROM t").fetchone()[0])
