@@ -15,7 +15,7 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve test quick campaign versions check format docs site screenshots package bench lock clean ci
+.PHONY: help install run serve test quick campaign mutants versions check format docs site screenshots package bench lock clean ci
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ campaign: $(READY) ## Run what takes hours: many kills, long histories, every pr
 	@$(BIN)/python tools/install_servers.py
 	$(PYTEST) $(PARALLEL) -m campaign
 	$(PYTEST) $(PARALLEL) -m "hypothesis and not campaign" --hypothesis-profile campaign --timeout 7200
+
+mutants: $(READY) ## Make small mistakes in the core, one at a time: do its tests notice? Continues where it stopped.
+	@$(BIN)/python tools/mutants.py $(MUTANTS)
 
 versions: $(READY) ## Check types and run the fast tests with each other Python from 3.11 to 3.13 that is on PATH.
 	@for version in 3.11 3.12 3.13; do \

@@ -158,7 +158,7 @@ def report(files: str, sums: Sums, seconds: float, comparison: Comparison | None
             ("sent", f"{sums.sent:,}"),
             ("conversions", f"{sums.total_of('conversions'):,}"),
             ("unique clicks", f"{sums.total_of('clicks'):,}"),
-            ("rejected", f"{sums.total_of('rejected'):,}"),
+            ("missing orders", f"{sum(one.orders for one in sums.tally.missing_sums.values()):,}"),
         ]
     )
     if comparison is not None:
